@@ -1,0 +1,1 @@
+"""One small file per model format; `base` is the protocol they meet."""

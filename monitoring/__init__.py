@@ -1,0 +1,1 @@
+"""The monitor: pure folds over profiles, run by Faust agents, publishing alerts."""

@@ -1,0 +1,1 @@
+"""Penstock: streaming publish/subscribe inference on Kafka."""

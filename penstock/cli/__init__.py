@@ -1,0 +1,40 @@
+"""The `penstock` command: a lazy group, so that `--help` imports no Kafka, polars or onnxruntime."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+# command name -> module of this package that holds a click command or group named `command`
+COMMANDS = {
+    "broker": "broker",
+    "deadletters": "deadletters",
+    "model": "model",
+    "monitor": "monitor",
+    "produce": "produce",
+    "validate": "validate",
+    "watch": "watch",
+    "worker": "worker",
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command = importlib.import_module(f"penstock.cli.{module}").command
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="penstock")
+def main() -> None:
+    """Streaming publish/subscribe inference on Kafka."""

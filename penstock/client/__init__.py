@@ -1,0 +1,1 @@
+"""What applications import: produce events, subscribe to inferences."""

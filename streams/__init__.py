@@ -1,0 +1,1 @@
+"""The hot path: poll, decode, score, encode, and one transaction per batch."""
