@@ -1,0 +1,178 @@
+"""Where settings come from: options, environment, a running embedded broker, and a deployment's YAML file."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from schemas.deployment import Deployment
+
+STATE_FOLDER = Path(".penstock")
+KAFKA_PREFIX = "PENSTOCK_KAFKA_"
+BOOTSTRAP = "PENSTOCK_BOOTSTRAP_SERVERS"
+
+
+def kafka_settings(bootstrap_servers: str | None = None, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the librdkafka settings that reach the cluster.
+
+    The address is the option, else PENSTOCK_BOOTSTRAP_SERVERS, else the embedded broker that `penstock broker start` left
+    running here. PENSTOCK_KAFKA_SECURITY_PROTOCOL=SASL_SSL becomes `security.protocol`, and so on for every librdkafka setting.
+    Raises ConfigError when no address is known.
+    """
+    settings = {
+        name.removeprefix(KAFKA_PREFIX).lower().replace("_", "."): value
+        for name, value in environ.items()
+        if name.startswith(KAFKA_PREFIX)
+    }
+    servers = bootstrap_servers or environ.get(BOOTSTRAP) or _embedded_address()
+    if not servers:
+        raise ConfigError(
+            f"no Kafka broker is known: give --bootstrap-servers HOST:PORT, set {BOOTSTRAP}, "
+            "or start one here with `penstock broker start`"
+        )
+    return {**settings, "bootstrap.servers": servers}
+
+
+def _embedded_address() -> str | None:
+    try:
+        address = json.loads((STATE_FOLDER / "broker.json").read_text())["bootstrap_servers"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return str(address)
+
+
+def repository_url(option: str | None = None, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the model repository's fsspec URL: the option, else PENSTOCK_REPOSITORY, else `.penstock/models`."""
+    return option or environ.get("PENSTOCK_REPOSITORY") or str(STATE_FOLDER / "models")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A deployment's declaration with the event schema it names."""
+
+    deployment: Deployment
+    reader: dict[str, Any]  # the event schema: the columns that the deployment reads
+    path: Path
+
+
+def load_deployment(path: str | Path) -> Loaded:
+    """Read a deployment's YAML file and its event schema.
+
+    Raises schemas.errors.DeploymentInvalid that lists every problem with its place and, for an unknown key, the likely one.
+    """
+    from pydantic import ValidationError
+
+    from schemas.deployment import Deployment
+    from schemas.errors import DeploymentInvalid
+
+    path = Path(path)
+    declared = _read_yaml(path)
+    try:
+        deployment = Deployment.model_validate(declared)
+    except ValidationError as error:
+        raise DeploymentInvalid([_problem(path, finding, Deployment) for finding in error.errors()]) from None
+    reader = _read_schema(path, path.parent / deployment.input.schema_file)
+    problems = _unknown_fields(path, deployment, reader)
+    if problems:
+        raise DeploymentInvalid(problems)
+    return Loaded(deployment, reader, path)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    from schemas.errors import DeploymentInvalid
+
+    try:
+        declared = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise DeploymentInvalid(
+            [f"{path}: cannot be read ({error.strerror}); give the path of a deployment's YAML file"]
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DeploymentInvalid([f"{path}: is not YAML: {error}"]) from None
+    if not isinstance(declared, dict):
+        raise DeploymentInvalid(
+            [f"{path}: must hold the keys name, input, output and arms, not {type(declared).__name__}"]
+        )
+    return declared
+
+
+def _read_schema(path: Path, file: Path) -> dict[str, Any]:
+    from schemas.errors import DeploymentInvalid
+
+    place = f"{path}: input.schema"
+    try:
+        reader = json.loads(file.read_text())
+    except OSError as error:
+        raise DeploymentInvalid([f"{place}: {file} cannot be read ({error.strerror})"]) from None
+    except ValueError as error:
+        raise DeploymentInvalid([f"{place}: {file} is not JSON: {error}"]) from None
+    if not isinstance(reader, dict) or reader.get("type") != "record" or not isinstance(reader.get("fields"), list):
+        raise DeploymentInvalid([f"{place}: {file} must be an Avro record schema"])
+    return reader
+
+
+def _unknown_fields(path: Path, deployment: Deployment, reader: dict[str, Any]) -> list[str]:
+    """Fields that the declaration names and the event schema lacks."""
+    known = {field.get("name") for field in reader["fields"] if isinstance(field, dict)}
+    named = [(f"input.checks.{name}", name) for name in deployment.input.checks]
+    named += [("output.echo", name) for name in deployment.output.echo]
+    named += [(f"missing.{name}", name) for name in deployment.missing]
+    named += [("input.event_time", deployment.input.event_time)] if deployment.input.event_time else []
+    return [
+        f"{path}: {place}: the event schema has no field {name!r}{_suggest(name, sorted(map(str, known)))}"
+        for place, name in named
+        if name.split(".")[0] not in known
+    ]
+
+
+def _problem(path: Path, finding: Any, root: type[BaseModel]) -> str:
+    place = ".".join(str(part) for part in finding["loc"])
+    if finding["type"] == "extra_forbidden":
+        keys = _keys_at(root, finding["loc"][:-1])
+        return f"{path}: {place}: unknown key{_suggest(str(finding['loc'][-1]), keys)}"
+    if finding["type"] == "missing":
+        return f"{path}: {place}: is required"
+    message = finding["msg"].removeprefix("Value error, ")
+    return f"{path}: {place + ': ' if place else ''}{message} (found {finding['input']!r:.80})"
+
+
+def _suggest(wrong: str, keys: list[str]) -> str:
+    close = difflib.get_close_matches(wrong, keys, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(keys)}"
+
+
+def _keys_at(model: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The keys that pydantic accepts at a location inside a model."""
+    from pydantic import BaseModel
+
+    for part in location:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+            model = fields.get(str(part))
+        model = _inner(model)
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return sorted(field.alias or name for name, field in model.model_fields.items())
+    return []
+
+
+def _inner(annotation: Any) -> Any:
+    """The model inside `X | None`, `list[X]` or `dict[str, X]`."""
+    origin = typing.get_origin(annotation)
+    arguments = [argument for argument in typing.get_args(annotation) if argument is not types.NoneType]
+    if origin is None or not arguments:
+        return annotation
+    return _inner(arguments[-1])
