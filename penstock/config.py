@@ -27,8 +27,9 @@ BOOTSTRAP = "PENSTOCK_BOOTSTRAP_SERVERS"
 def kafka_settings(bootstrap_servers: str | None = None, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return the librdkafka settings that reach the cluster.
 
-    The address is the option, else PENSTOCK_BOOTSTRAP_SERVERS, else the embedded broker that `penstock broker start` left
-    running here. PENSTOCK_KAFKA_SECURITY_PROTOCOL=SASL_SSL becomes `security.protocol`, and so on for every librdkafka setting.
+    The address is the option, else PENSTOCK_BOOTSTRAP_SERVERS, else the embedded broker that `penstock broker start`
+    left running here. PENSTOCK_KAFKA_SECURITY_PROTOCOL=SASL_SSL becomes `security.protocol`, and so on for every
+    librdkafka setting.
     Raises ConfigError when no address is known.
     """
     settings = {
@@ -70,7 +71,8 @@ class Loaded:
 def load_deployment(path: str | Path) -> Loaded:
     """Read a deployment's YAML file and its event schema.
 
-    Raises schemas.errors.DeploymentInvalid that lists every problem with its place and, for an unknown key, the likely one.
+    Raises schemas.errors.DeploymentInvalid that lists every problem with its place and, for an
+    unknown key, the likely one.
     """
     from pydantic import ValidationError
 
@@ -162,17 +164,17 @@ def _keys_at(model: Any, location: tuple[int | str, ...]) -> list[str]:
     for part in location:
         if isinstance(model, type) and issubclass(model, BaseModel):
             fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
-            model = fields.get(str(part))
-        model = _inner(model)
+            model = _without_none(fields.get(str(part)))
+        else:  # a key of a dict or a place in a list
+            model = (typing.get_args(model) or (None,))[-1]
     if isinstance(model, type) and issubclass(model, BaseModel):
         return sorted(field.alias or name for name, field in model.model_fields.items())
     return []
 
 
-def _inner(annotation: Any) -> Any:
-    """The model inside `X | None`, `list[X]` or `dict[str, X]`."""
-    origin = typing.get_origin(annotation)
-    arguments = [argument for argument in typing.get_args(annotation) if argument is not types.NoneType]
-    if origin is None or not arguments:
+def _without_none(annotation: Any) -> Any:
+    """The X of `X | None`."""
+    arguments = typing.get_args(annotation)
+    if types.NoneType not in arguments:
         return annotation
-    return _inner(arguments[-1])
+    return next(argument for argument in arguments if argument is not types.NoneType)

@@ -18,7 +18,7 @@ _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "kB": 1_000, "MB": 1_000_000}
 
 
 def parse_size(text: object) -> object:
-    """`1MiB`, `500 kB` or a plain number of bytes, as a number of bytes; anything else is left for pydantic to refuse."""
+    """`1MiB` or a plain number of bytes, as a number of bytes; anything else is left for pydantic to refuse."""
     if isinstance(text, str) and (match := re.fullmatch(r"(\d+)\s*([A-Za-z]*)", text)) and (match[2] or "B") in _UNITS:
         return int(match[1]) * _UNITS[match[2] or "B"]
     return text
@@ -117,7 +117,7 @@ class Deployment(Declared):
 
     @property
     def revision(self) -> int:
-        """Number of this state of the declaration: the first 31 bits of its content's sha256, until the control topic counts."""
+        """Number of this state of the declaration: 31 bits of its sha256, until the control topic counts."""
         canonical = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":"))
         return int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:4], "big") >> 1
 

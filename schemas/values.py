@@ -23,8 +23,8 @@ class Rejection:
 class OutputField:
     """One named output of a model, as the inference record carries it.
 
-    kind: `scalar` (one value a row), `label` (one value a row, a class), `vector` (a list of doubles of fixed length; `classes`
-    names its places where the model knows them) or `map` (a double for each of `classes`).
+    kind: `scalar` (one value a row), `label` (one value a row, a class), `vector` (a list of doubles of fixed length;
+    `classes` names its places where the model knows them) or `map` (a double for each of `classes`).
     avro: for scalar and label one of double, float, long, int, boolean, string.
     """
 
