@@ -1,0 +1,259 @@
+"""How a value finds its bin: the one rule that training, worker and monitor share, so that histograms can be compared.
+
+A number's bin is the count of edges that are <= the number; a category's bin is its rank by frequency. A lookup table
+makes this cheap for whole frames; it never changes the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+Floats = npt.NDArray[np.float64]
+Cells = npt.NDArray[np.int64]
+
+QUANTILE_BINS = 32
+TAILS = (0.0, 0.125, 1.0)  # where the tail bins begin outside the body, in widths of the body
+BODY = (0.001, 0.999)  # quantiles of the reference between which the quantile bins lie
+OWN_CATEGORIES = 32  # the most frequent categories have a bin each; the others that training knew share one
+KNOWN_CATEGORIES = 1000
+_SIZES = (1024, 2048, 4096, 8192)  # lookup cells per number column, the fewest that keep its edges apart
+_ROWS = 1000  # rows binned at a time, so that the scratch memory stays in the cache
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Bins of a number or boolean: below the first edge, between edges, from the last edge on; then missing."""
+
+    name: str
+    item: int | None  # place in a list column (a probability vector), or None for a plain column
+    edges: tuple[float, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of bins, missing included; missing is the last."""
+        return len(self.edges) + 2
+
+    def label(self, at: int) -> str:
+        """Return the bin's name for a person."""
+        if at == self.size - 1:
+            return "missing"
+        if at == 0:
+            return f"< {self.edges[0]:.6g}"
+        if at == len(self.edges):
+            return f">= {self.edges[-1]:.6g}"
+        return f"{self.edges[at - 1]:.6g} .. {self.edges[at]:.6g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Categories:
+    """Bins of a category: the most frequent ones by rank, the other known ones together, new ones, missing."""
+
+    name: str
+    item: int | None
+    values: tuple[str, ...]  # every known category, the most frequent first
+
+    @property
+    def own(self) -> int:
+        return min(len(self.values), OWN_CATEGORIES)
+
+    @property
+    def size(self) -> int:
+        """Number of bins: one per frequent category, then rare, new, missing."""
+        return self.own + 3
+
+    def label(self, at: int) -> str:
+        """Return the bin's name for a person."""
+        return self.values[at] if at < self.own else ("rare", "new", "missing")[at - self.own]
+
+
+Bins = Numbers | Categories
+
+
+def fit(name: str, item: int | None, series: pl.Series) -> Bins | None:
+    """Choose the bins of a column from its values at training time; None for a type that is not profiled.
+
+    Numbers and booleans get quantile bins, strings and enums categories; times, bytes, nested values are left out.
+    """
+    if series.dtype in (pl.String, pl.Categorical, pl.Enum):
+        counts = series.cast(pl.String).drop_nulls().value_counts(name="__count")
+        ranked = sorted(counts.rows(), key=lambda row: (-row[1], row[0]))
+        return Categories(name, item, tuple(value for value, _ in ranked[:KNOWN_CATEGORIES]))
+    if series.dtype.is_numeric() or series.dtype == pl.Boolean:
+        return Numbers(name, item, number_edges(series.cast(pl.Float64).to_numpy()))
+    return None
+
+
+def number_edges(values: Floats) -> tuple[float, ...]:
+    """Return strictly increasing finite edges: quantile bins over the body of `values`, three tail bins a side.
+
+    A value that alone fills a quantile bin gets a bin of its own. Of few distinct values each gets a bin.
+    """
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return (0.0,)
+    distinct = np.unique(values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        body = _few(distinct) if len(distinct) <= QUANTILE_BINS else _quantiles(values)
+        body = body[np.isfinite(body)]
+        low, high = body.min(), body.max()
+        width = high - low if len(distinct) > 1 else max(abs(high), 1.0)
+        tails = [edge for share in TAILS for edge in (low - share * width, high + share * width)]
+    edges = np.unique(np.concatenate((body, tails)))
+    return tuple(float(edge) for edge in edges[np.isfinite(edges)])
+
+
+def _few(distinct: Floats) -> Floats:
+    middles = distinct[:-1] / 2 + distinct[1:] / 2
+    return np.concatenate(([distinct[0]], middles, [np.nextafter(distinct[-1], np.inf)]))
+
+
+def _quantiles(values: Floats) -> Floats:
+    body = np.quantile(values, np.linspace(*BODY, QUANTILE_BINS + 1), method="lower")
+    body[-1] = np.nextafter(body[-1], np.inf)
+    repeated = body[1:][body[1:] == body[:-1]]
+    return np.concatenate((body, np.nextafter(repeated, np.inf)))
+
+
+def column_of(series: Mapping[str, pl.Series], bins: Bins, rows: int) -> pl.Series:
+    """Return a bin set's column of a frame; a column or place that the frame lacks is all missing."""
+    found = series.get(bins.name)
+    if found is None:
+        return pl.Series(bins.name, [None], pl.Float64).new_from_index(0, rows)
+    if bins.item is not None and isinstance(found.dtype, pl.List):
+        return found.list.get(bins.item, null_on_oob=True)
+    return found
+
+
+class Binner:
+    """Bins whole frames: every value of every column becomes a cell number, counted through all columns."""
+
+    def __init__(self, columns: Sequence[Bins]) -> None:
+        self._columns = columns
+        self.starts = np.cumsum([0, *(bins.size for bins in columns)])  # first cell of each column; the last entry: all
+        self._numbers = [at for at, bins in enumerate(columns) if isinstance(bins, Numbers)]
+        self._ranks = [(at, _Ranks(bins)) for at, bins in enumerate(columns) if isinstance(bins, Categories)]
+        self._table = _Table(
+            [bins for bins in columns if isinstance(bins, Numbers)], [int(self.starts[at]) for at in self._numbers]
+        )
+        self._values = np.empty((len(self._numbers), _ROWS))
+
+    @property
+    def size(self) -> int:
+        """Number of cells of all columns together."""
+        return int(self.starts[-1])
+
+    def cells(self, features: pl.DataFrame, outputs: pl.DataFrame, split: int) -> Cells:
+        """Return the cell of each value, shape (columns, rows), in no particular order of columns.
+
+        The first `split` columns are of `features`, the others of `outputs`; both have the same height.
+        """
+        rows, count = features.height, len(self._numbers)
+        result = np.empty((len(self._columns), rows), np.int64)
+        found, made = ({part.name: part for part in frame.get_columns()} for frame in (features, outputs))
+        series = [column_of(found if at < split else made, bins, rows) for at, bins in enumerate(self._columns)]
+        numbers = [as_floats(series[at]) for at in self._numbers]
+        for start in range(0, rows if numbers else 0, _ROWS):
+            end = min(start + _ROWS, rows)
+            values = self._values[:, : end - start]
+            for row, column in enumerate(numbers):
+                values[row] = column[start:end]
+            result[:count, start:end] = self._table.cells(values)
+        for row, (at, ranks) in enumerate(self._ranks, count):
+            np.add(ranks.bins(series[at]), self.starts[at], out=result[row])
+        return result
+
+
+def as_floats(series: pl.Series) -> Floats:
+    """Return a column as doubles with NaN for null and for what is not a number."""
+    if series.dtype == pl.Float64 and not series.null_count():
+        return series.to_numpy()
+    return series.cast(pl.Float64, strict=False).to_numpy()
+
+
+class _Ranks:
+    """Bins of one category column."""
+
+    def __init__(self, bins: Categories) -> None:
+        self._dtype = pl.Enum(bins.values)
+        own, known = bins.own, len(bins.values)
+        table = np.minimum(np.arange(known + 2), own)  # own bins, then rare
+        table[known], table[known + 1] = own + 1, own + 2  # new, missing
+        self._table, self._new = table, known
+
+    def bins(self, series: pl.Series) -> Cells:
+        if series.dtype != pl.String:
+            series = series.cast(pl.String, strict=False)
+        ranks = series.cast(self._dtype, strict=False).to_physical().cast(pl.Int64)
+        codes = ranks.fill_null(self._new).to_numpy()
+        if series.null_count():
+            codes = np.where(series.is_null().to_numpy(), self._new + 1, codes)
+        return self._table[codes]
+
+
+class _Table:
+    """Lookup tables over all number columns: a value's place on an even grid gives its bin but for at most one edge."""
+
+    def __init__(self, columns: Sequence[Numbers], starts: Sequence[int]) -> None:
+        grids = [_grid(np.array(bins.edges)) for bins in columns]
+        sizes = [size for _, _, size in grids]
+        offsets = np.cumsum([0, *(size + 1 for size in sizes)])  # each column's places, then one for missing
+        self._low = np.array([[low] for low, _, _ in grids])
+        self._scale = np.array([[scale] for _, scale, _ in grids])
+        self._last = np.array([[size - 1.0] for size in sizes])
+        self._missing = np.array([[float(size)] for size in sizes])
+        self._offset = np.array([[offset] for offset in offsets[:-1]])
+        self._cell = np.zeros(offsets[-1], np.int64)
+        self._edge = np.full(offsets[-1], np.nan)  # compares as false, also with infinity
+        self._searched = []  # columns whose edges no grid keeps apart
+        for at, (bins, start) in enumerate(zip(columns, starts, strict=True)):
+            edges, size, begin = np.array(bins.edges), sizes[at], offsets[at]
+            places = _places(edges, *grids[at])
+            if len(np.unique(places)) < len(places):
+                self._searched.append((at, edges, start))
+            self._cell[begin : begin + size] = start + np.searchsorted(places, np.arange(size))
+            self._edge[begin + places] = edges
+            self._cell[begin + size] = start + len(edges) + 1
+
+    def cells(self, values: Floats) -> Cells:
+        """Return the cell of each value; `values` has shape (columns, rows) and NaN where missing."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            places = values - self._low
+            places *= self._scale
+        places += 1.0
+        np.maximum(places, 0.0, out=places)
+        np.minimum(places, self._last, out=places)
+        np.fmin(places, self._missing, out=places)  # NaN becomes the place for missing
+        at = places.astype(np.int64)
+        at += self._offset
+        cells = self._cell.take(at)
+        cells += values >= self._edge.take(at)
+        for row, edges, start in self._searched:
+            cells[row] = start + np.where(
+                np.isnan(values[row]), len(edges) + 1, np.searchsorted(edges, values[row], side="right")
+            )
+        return cells
+
+
+def _grid(edges: Floats) -> tuple[float, float, int]:
+    """Return (low, scale, places) of the smallest grid that keeps the edges apart, or the largest there is."""
+    low = float(edges[0])
+    with np.errstate(over="ignore"):
+        width = float(edges[-1] - edges[0])
+    if not 1e-250 < width < 1e250:
+        return low, 1.0, _SIZES[0]
+    for size in _SIZES:
+        scale = (size - 3) / width
+        places = _places(edges, low, scale, size)
+        if len(np.unique(places)) == len(places):
+            break
+    return low, scale, size
+
+
+def _places(edges: Floats, low: float, scale: float, size: int) -> Cells:
+    with np.errstate(over="ignore"):
+        return np.minimum((edges - low) * scale + 1.0, size - 1.0).astype(np.int64)

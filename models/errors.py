@@ -1,0 +1,49 @@
+"""What can go wrong with a bundle, its repository or a model that scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ModelError(Exception):
+    """Base of every error of this package."""
+
+
+class BundleInvalid(ModelError):
+    """A bundle that cannot be built or read: a part is missing, or the manifest disagrees with the model."""
+
+
+class BundleAltered(BundleInvalid):
+    """A bundle whose bytes are not those that were signed off by its digest."""
+
+
+class ModelRefused(ModelError):
+    """A model that Penstock does not run: external data, an operator that is not allowed, or too much memory or time."""
+
+
+class ModelNotFound(ModelError):
+    """The repository holds no such model, version or tag."""
+
+
+class RepositoryUnavailable(ModelError):
+    """The repository did not answer, and the cache does not know what was asked for."""
+
+
+class ContractBroken(ModelError):
+    """The events do not carry what the model needs; `mismatches` lists every finding."""
+
+    def __init__(self, mismatches: Sequence[str]) -> None:
+        super().__init__("\n".join(mismatches))
+        self.mismatches = list(mismatches)
+
+
+class ModelFailed(ModelError):
+    """The model gave an error, or something other than its declared outputs, for these rows."""
+
+
+class ModelTimedOut(ModelFailed):
+    """The model did not finish in its time and was terminated."""
+
+
+class ReferenceInvalid(ModelError):
+    """A reference profile that is damaged or cannot be built, or counts that do not belong to it."""

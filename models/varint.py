@@ -1,0 +1,37 @@
+"""Unsigned LEB128 over whole arrays: small counts cost a byte each and no Python call each."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+_BYTES = 9  # of 7 bits hold every non-negative int64
+_LIMITS = 1 << (7 * np.arange(1, _BYTES, dtype=np.int64))
+
+
+def pack(values: npt.NDArray[np.int64]) -> bytes:
+    """Return the values one after the other, 7 bits a byte, lowest first, the top bit set while more follow."""
+    if not len(values) or int(values.max()) < 128:
+        return values.astype(np.uint8).tobytes()
+    lengths = np.searchsorted(_LIMITS, values, side="right") + 1
+    places = np.arange(int(lengths.max()))
+    digits = (values[:, None] >> (7 * places)) & 127
+    digits |= (places < lengths[:, None] - 1) << 7
+    packed: bytes = digits.astype(np.uint8)[places < lengths[:, None]].tobytes()
+    return packed
+
+
+def unpack(data: bytes) -> npt.NDArray[np.int64]:
+    """Return the values. Raises ValueError when the last one is cut off or one does not fit int64."""
+    digits = np.frombuffer(data, np.uint8)
+    if not len(digits):
+        return np.zeros(0, np.int64)
+    ends = np.flatnonzero(digits < 128)
+    if not len(ends) or ends[-1] != len(digits) - 1:
+        raise ValueError("the last number is cut off")
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    lengths = ends - starts + 1
+    if int(lengths.max()) > _BYTES:
+        raise ValueError("a number does not fit 63 bits")
+    shifts = np.arange(len(digits)) - np.repeat(starts, lengths)
+    return np.add.reduceat((digits & 127).astype(np.int64) << (7 * shifts), starts)
