@@ -1,0 +1,27 @@
+"""What can go wrong on the hot path, by what the worker does about it."""
+
+from __future__ import annotations
+
+
+class StreamError(Exception):
+    """Base of every error of this package."""
+
+
+class Refused(StreamError):
+    """The worker cannot start or go on as declared; the text says what, where and what to do. Nothing was lost."""
+
+
+class Fenced(StreamError):
+    """Another worker runs under the same slot; this one must end."""
+
+
+class Rewind(StreamError):
+    """A transaction was aborted whole; the batch is read again from the committed offsets."""
+
+
+class StartOver(StreamError):
+    """A transaction's outcome is unknown, or a client is broken: new clients go on from the committed offsets."""
+
+
+class ProducerFenced(StartOver):
+    """This slot's transaction was aborted after a pause, or another worker took the slot: the group tells which."""

@@ -1,0 +1,66 @@
+"""Every metric of a worker, declared once, and flushed once a batch."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+STAGES = ("poll", "decode", "score", "encode", "profile", "publish")
+AGES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
+SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+
+class WorkerMetrics:
+    """Metrics with the labels deployment, arm and slot bound at the start."""
+
+    def __init__(self, registry: CollectorRegistry, *, deployment: str, arm: str, slot: str) -> None:
+        self.registry = registry
+        bound = {"deployment": deployment, "arm": arm, "slot": slot}
+        names = list(bound)
+
+        def counter(name: str, text: str, *more: str) -> Counter:
+            return Counter(f"penstock_{name}", text, [*names, *more], registry=registry)
+
+        def gauge(name: str, text: str, *more: str) -> Gauge:
+            return Gauge(f"penstock_{name}", text, [*names, *more], registry=registry)
+
+        self._bound = bound
+        self.events = counter("events", "Events read from the input topic and decided").labels(**bound)
+        self.inferences = counter("inferences", "Inferences committed").labels(**bound)
+        self._dead_letters = counter("dead_letters", "Dead letters committed, by reason", "reason")
+        self.flagged = counter("flagged_events", "Events that broke a field check that only counts").labels(**bound)
+        self._lost = counter("events_lost", "Events that retention removed before they were scored", "partition")
+        self.batches = counter("batches", "Batches committed").labels(**bound)
+        self._stages = counter("stage_seconds", "Seconds spent in each stage of the hot path", "stage")
+        self._restarts = counter("restarts", "Returns to the committed offsets, by cause", "cause")
+        self.batch_events = Histogram(
+            "penstock_batch_events", "Events in a batch", names, buckets=SIZES, registry=registry
+        ).labels(**bound)
+        self.age = Histogram(
+            "penstock_batch_age_seconds",
+            "From the log-append of a batch's first event to its commit",
+            names,
+            buckets=AGES,
+            registry=registry,
+        ).labels(**bound)
+        self.lag = gauge("lag_events", "Events of this slot's partitions that are not read yet").labels(**bound)
+        self.partitions = gauge("partitions", "Partitions that this slot reads").labels(**bound)
+        self._held = gauge("held", "1 while the worker holds a batch back, by cause", "cause")
+        self._model = gauge("model_info", "1 for the model version that scores", "model", "version")
+
+    def dead_letters(self, reason: str, count: int) -> None:
+        self._dead_letters.labels(**self._bound, reason=reason).inc(count)
+
+    def lost(self, partition: int, count: int) -> None:
+        self._lost.labels(**self._bound, partition=str(partition)).inc(count)
+
+    def stage(self, stage: str, seconds: float) -> None:
+        self._stages.labels(**self._bound, stage=stage).inc(seconds)
+
+    def restarted(self, cause: str) -> None:
+        self._restarts.labels(**self._bound, cause=cause).inc()
+
+    def held(self, cause: str, value: bool) -> None:
+        self._held.labels(**self._bound, cause=cause).set(value)
+
+    def model(self, name: str, version: str) -> None:
+        self._model.labels(**self._bound, model=name, version=version).set(1)

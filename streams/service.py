@@ -1,0 +1,258 @@
+"""A worker put together from a declaration: bundle, decoder, codec, topics, clients, metrics, signals."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from schemas.decode import EventDecoder
+from schemas.inference import InferenceCodec, Lineage
+from schemas.sources import SchemaFolder, SchemaRegistry, SchemaTopic, Writers
+
+from models.bundle import Bundle
+from models.reference import Profiler, Reference
+from models.repository import Repository
+from models.runtimes.base import Model
+from models.runtimes.onnx import load
+from schemas.deployment import Arm, Deployment
+from streams.deadletters import LetterLimit
+from streams.errors import Refused
+from streams.health import HealthServer
+from streams.metrics import WorkerMetrics
+from streams.scorer import Scorer
+from streams.sink import AcknowledgedSink, TransactionalSink
+from streams.slot import SlotLock
+from streams.source import Hooks, KafkaSource
+from streams.topics import OVERHEAD, Topic, Topics, message_limit
+from streams.worker import Route, Worker
+
+log = logging.getLogger(__name__)
+
+DRAIN_SECONDS = 20.0  # a worker told to stop ends within this, whatever hangs
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a worker's command line says besides the deployment."""
+
+    kafka: Mapping[str, str]
+    repository: str
+    slot: str = "0"
+    arm: str = "active"
+    registry: str | None = None
+    schema_folder: Path | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    state_folder: Path = Path(".penstock")
+    batch_events: int = 2_000
+
+
+def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options) -> None:
+    """Run one slot of one arm until SIGTERM or SIGINT. Raises Refused, Fenced, or an error of models or schemas."""
+    arm = _arm(deployment, options.arm)
+    group = group_of(deployment, arm)
+    slot_id = f"{group}.{options.slot}"
+    stopping = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    signal.signal(signal.SIGINT, lambda *_: stopping.set())
+    lock = SlotLock(options.state_folder / "slots", slot_id)
+    topics = Topics(options.kafka)
+    topics.wait_for_broker(stopping.is_set)
+    if stopping.is_set():
+        return
+    registry = CollectorRegistry()
+    metrics = WorkerMetrics(registry, deployment=deployment.name, arm=arm.role, slot=options.slot)
+    parts = _Parts(deployment, arm, reader, options, topics, metrics)
+    worker = parts.worker(group, slot_id)
+    health = None
+    if options.metrics_port is not None:
+        health = HealthServer(options.metrics_host, options.metrics_port, registry, lambda: worker.ready)
+        log.info("metrics at http://%s:%d/metrics", options.metrics_host, health.port)
+    _obey_signals(worker, stopping)
+    try:
+        worker.run()
+        log.info("stopped; everything scored was committed")
+    finally:
+        if health is not None:
+            health.close()
+        parts.model.close()
+        lock.close()
+
+
+def group_of(deployment: Deployment, arm: Arm) -> str:
+    """Return the consumer group of an arm: a shadow reads the events on its own."""
+    return f"penstock.{deployment.name}" + (f".{arm.role}" if arm.role == "shadow" else "")
+
+
+def _arm(deployment: Deployment, role: str) -> Arm:
+    found = [arm for arm in deployment.arms if arm.role == role]
+    if not found:
+        declared = ", ".join(arm.role for arm in deployment.arms)
+        raise Refused(f"deployment {deployment.name} declares no arm {role!r}; its arms are {declared}")
+    if role not in ("active", "shadow"):
+        raise Refused(f"arm {role!r} has no worker of its own; run --arm active or --arm shadow")
+    return found[0]
+
+
+def _obey_signals(worker: Worker, stopping: threading.Event) -> None:
+    """Stop on SIGTERM and SIGINT within DRAIN_SECONDS, go on after a limit on SIGUSR1."""
+
+    def stop(*_: object) -> None:
+        if stopping.is_set():
+            return
+        stopping.set()
+        worker.stop()
+        overdue = threading.Timer(DRAIN_SECONDS, _give_up)
+        overdue.daemon = True
+        overdue.start()
+
+    asked_already = stopping.is_set()
+    stopping.clear()
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGUSR1, lambda *_: worker.resume())
+    if asked_already:
+        stop()
+
+
+def _give_up() -> None:
+    log.error("did not stop within %.0f s; ending now, what was not committed will be scored again", DRAIN_SECONDS)
+    logging.shutdown()
+    os._exit(5)
+
+
+class _Parts:
+    """What a worker consists of; made once a process, while clients are made anew after a failure."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        arm: Arm,
+        reader: Mapping[str, Any],
+        options: Options,
+        topics: Topics,
+        metrics: WorkerMetrics,
+    ) -> None:
+        self._deployment, self._arm, self._options, self._metrics = deployment, arm, options, metrics
+        self._source = topics.require(deployment.input.topic)
+        output_name = arm.topic if arm.role == "shadow" and arm.topic else deployment.output.topic
+        self._output = topics.ensure(output_name, self._source.partitions)
+        letters = {"max.message.bytes": str(self._source.message_bytes + OVERHEAD)}
+        self._letters = topics.ensure(self._letter_topic(), self._source.partitions, letters)
+        self._profiles = topics.ensure(deployment.profile_topic, 1) if self._watched else None
+        self._schema_topic = SchemaTopic(options.kafka)
+        self._bundle = Repository(options.repository).load(arm.model)
+        self._decoder = EventDecoder(
+            reader,
+            writers=self._writers(),
+            framing=deployment.input.framing,
+            checks=deployment.input.checks,
+            event_bytes=deployment.limits.event_bytes,
+        )
+        self.model: Model = load(self._bundle, self._decoder.columns, deployment.missing)
+        metrics.model(self.model.name, self.model.version)
+        log.info("scores with %s version %s", self.model.name, self.model.version)
+
+    @property
+    def _watched(self) -> bool:
+        return self._deployment.monitor is not None
+
+    def _letter_topic(self) -> str:
+        """Return where dead letters go: a shadow's go to a topic of its own, or each event would have two."""
+        topic = self._deployment.dead_letter_topic
+        return topic if self._arm.role != "shadow" else f"{topic}.shadow"
+
+    def _writers(self) -> Writers:
+        options = self._options
+        return Writers(
+            topic=self._schema_topic,
+            registry=SchemaRegistry(options.registry) if options.registry else None,
+            folder=SchemaFolder(options.schema_folder) if options.schema_folder else None,
+        )
+
+    def worker(self, group: str, slot_id: str) -> Worker:
+        deployment = self._deployment
+        return Worker(
+            self._connector(group, slot_id),
+            self._scorer(),
+            Route(
+                deployment=deployment.name,
+                source=self._source.name,
+                source_count=self._source.partitions,
+                output=self._output.name,
+                output_count=self._output.partitions,
+                dead_letters=self._letters.name,
+                dead_letter_count=self._letters.partitions,
+                profiles=self._profiles.name if self._profiles else None,
+            ),
+            self._metrics,
+            LetterLimit(deployment.limits.dead_letters_per_minute, time.monotonic),
+            profiler=self._profiler(self._bundle),
+            batch_events=self._options.batch_events,
+        )
+
+    def _scorer(self) -> Scorer:
+        deployment, model = self._deployment, self.model
+        echo = [(name, self._decoder.columns[name]) for name in deployment.output.echo]
+        codec = InferenceCodec(deployment.name, model.outputs, echo)
+        self._schema_topic.publish(codec.schema)
+        lineage = Lineage(
+            deployment=deployment.name,
+            revision=deployment.revision,
+            arm=self._arm.role,
+            model=model.name,
+            version=model.version,
+            event_schema="",
+            source_topic=self._source.name,
+        )
+        return Scorer(
+            self._decoder,
+            model,
+            codec,
+            lineage,
+            event_time=deployment.input.event_time,
+            echo=deployment.output.echo,
+            model_seconds=deployment.limits.model_seconds,
+            inference_bytes=message_limit([self._output]),
+        )
+
+    def _profiler(self, bundle: Bundle) -> Profiler | None:
+        if not self._watched:
+            return None
+        if bundle.reference is None:
+            raise Refused(
+                f"deployment {self._deployment.name} declares a monitor, but bundle {bundle.manifest.ref} has no "
+                "reference profile: build the bundle with one, or remove `monitor`"
+            )
+        return Profiler(
+            Reference.from_bytes(bundle.reference),
+            deployment=self._deployment.name,
+            arm=self._arm.role,
+            model=self.model.name,
+            version=self.model.version,
+        )
+
+    def _connector(
+        self, group: str, slot_id: str
+    ) -> Callable[[Callable[[], None]], tuple[KafkaSource, TransactionalSink | AcknowledgedSink]]:
+        deployment, kafka = self._deployment, self._options.kafka
+        targets: list[Topic] = [self._output, self._letters] + ([self._profiles] if self._profiles else [])
+        kind = TransactionalSink if deployment.delivery == "exactly_once" else AcknowledgedSink
+
+        def connect(revoked: Callable[[], None]) -> tuple[KafkaSource, TransactionalSink | AcknowledgedSink]:
+            hooks = Hooks(revoked, self._metrics.lost)
+            source = KafkaSource(
+                kafka, self._source.name, group, self._options.slot, start=deployment.input.start, hooks=hooks
+            )
+            sink = kind(kafka, slot_id, source, message_bytes=max(t.message_bytes for t in targets))
+            return source, sink
+
+        return connect

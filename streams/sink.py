@@ -1,0 +1,188 @@
+"""Kafka out: two transactional producers that take turns, or one idempotent producer for at-least-once delivery.
+
+librdkafka often meets CONCURRENT_TRANSACTIONS in the transaction after a commit, because the commit's markers are
+still being written, and sleeps. Of two producers that alternate, one's markers are written while the other works. A
+transaction begins only after the other's commit has returned success, so records keep their order and offsets never
+commit out of order.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from streams.batch import Records
+from streams.errors import Fenced, ProducerFenced, Refused, Rewind, StartOver
+from streams.source import DENIED, FENCED, KafkaSource
+
+log = logging.getLogger(__name__)
+
+TRANSACTION_TIMEOUT_MS = 10_000  # what a killed slot that never returns can hold back readers
+PATIENCE = 60.0  # seconds that a retriable step of a transaction is tried again
+DENIED_TRANSACTION = DENIED | {KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED}
+PRODUCER_FENCED = {
+    KafkaError._FENCED,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING,
+}
+
+
+def producer_settings(kafka: Mapping[str, str], message_bytes: int) -> dict[str, Any]:
+    """Return what both kinds of sink share: nothing waits, order is kept, librdkafka retries what may be retried."""
+    return {
+        **kafka,
+        "enable.idempotence": True,
+        "acks": "all",
+        "compression.type": "lz4",
+        "linger.ms": 0,
+        "batch.num.messages": 10_000,
+        "queue.buffering.max.messages": 1_000_000,
+        "queue.buffering.max.kbytes": 1 << 20,
+        "message.max.bytes": message_bytes,
+        "partitioner": "murmur2_random",  # as Java's clients place a key
+    }
+
+
+class TransactionalSink:
+    """Exactly once: the records and the offsets of a batch in one transaction; see streams.protocols.Sink."""
+
+    def __init__(self, kafka: Mapping[str, str], slot_id: str, source: KafkaSource, *, message_bytes: int) -> None:
+        self._source = source
+        settings = producer_settings(kafka, message_bytes) | {"transaction.timeout.ms": TRANSACTION_TIMEOUT_MS}
+        self._producers = [
+            Producer(
+                {**settings, "transactional.id": f"{slot_id}-{turn}", "client.id": f"{slot_id}-{turn}"}, logger=log
+            )
+            for turn in "ab"
+        ]
+
+    def begin(self) -> None:
+        """Abort what this slot left open and fence whoever else uses it; call before joining the group."""
+        try:
+            for producer in self._producers:
+                _patiently(partial(producer.init_transactions, 10), "init_transactions")
+        except KafkaException as error:
+            failure = error.args[0]
+            if failure.code() in DENIED_TRANSACTION:
+                raise Refused(
+                    f"no permission for transactions: {failure.str()}; grant WRITE on the transactional ids"
+                ) from error
+            raise StartOver(f"transactions cannot begin: {failure.str()} ({failure.name()})") from error
+
+    def publish(self, records: Sequence[Records], positions: Mapping[int, int]) -> None:
+        producer = self._producers[0]
+        self._producers.reverse()
+        offsets = [TopicPartition(self._source.topic, partition, offset) for partition, offset in positions.items()]
+        try:
+            producer.begin_transaction()
+            for group in records:
+                _produce(producer, group)
+            metadata = self._source.metadata()
+            _patiently(
+                lambda: producer.send_offsets_to_transaction(offsets, metadata, 10), "send_offsets_to_transaction"
+            )
+            _patiently(lambda: producer.commit_transaction(10), "commit_transaction")
+        except KafkaException as error:
+            raise self._after(producer, error.args[0]) from error
+        except BufferError as error:
+            raise self._after(producer, KafkaError(KafkaError._QUEUE_FULL)) from error
+
+    def _after(self, producer: Producer, error: KafkaError) -> Exception:
+        """Decide what a failed transaction means, and abort it where that is possible."""
+        if error.code() in DENIED_TRANSACTION:
+            return Refused(
+                f"no permission to publish: {error.str()}; grant WRITE on the topics and the transactional id"
+            )
+        if error.code() in PRODUCER_FENCED:
+            return ProducerFenced(f"this slot's producer was fenced: {error.str()}")
+        if error.fatal() or not (error.txn_requires_abort() or error.code() == KafkaError._QUEUE_FULL):
+            return StartOver(f"the outcome of a transaction is unknown: {error.str()} ({error.name()})")
+        try:
+            _patiently(partial(producer.abort_transaction, 10), "abort_transaction")
+        except KafkaException as second:
+            return StartOver(f"a transaction could not be aborted: {second.args[0].str()}")
+        return Rewind(f"a transaction was aborted: {error.str()} ({error.name()})")
+
+    def close(self) -> None:
+        for producer in self._producers:
+            producer.purge(in_queue=True, in_flight=True)
+            producer.flush(1)
+
+
+class AcknowledgedSink:
+    """At least once: offsets are committed after every record of the batch is acknowledged; a crash repeats a batch."""
+
+    def __init__(self, kafka: Mapping[str, str], slot_id: str, source: KafkaSource, *, message_bytes: int) -> None:
+        self._source = source
+        self._failed: list[str] = []
+        settings = producer_settings(kafka, message_bytes) | {
+            "client.id": slot_id,
+            "delivery.report.only.error": True,
+            "on_delivery": lambda error, _: self._failed.append(str(error)) if error else None,
+        }
+        self._producer = Producer(settings, logger=log)
+
+    def begin(self) -> None:
+        """There is nothing to abort."""
+
+    def publish(self, records: Sequence[Records], positions: Mapping[int, int]) -> None:
+        offsets = [TopicPartition(self._source.topic, partition, offset) for partition, offset in positions.items()]
+        try:
+            for group in records:
+                _produce(self._producer, group)
+            left = self._producer.flush(PATIENCE)
+            if left or self._failed:
+                raise StartOver(f"{left or len(self._failed)} records were not acknowledged: {self._failed[:1]}")
+            if offsets:
+                self._source.consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            raise _unacknowledged(error.args[0]) from error
+        except BufferError as error:
+            raise StartOver("the producer's queue stayed full") from error
+
+    def close(self) -> None:
+        self._producer.purge(in_queue=True, in_flight=True)
+        self._producer.flush(1)
+
+
+def _unacknowledged(error: KafkaError) -> Exception:
+    if error.code() in FENCED:
+        return Fenced(f"another worker took over this slot ({error.str()})")
+    if error.code() in DENIED:
+        return Refused(f"no permission to publish or commit: {error.str()}")
+    return StartOver(f"a batch was not acknowledged: {error.str()} ({error.name()})")
+
+
+def _produce(producer: Producer, records: Records) -> None:
+    produce, topic = producer.produce, records.topic
+    if records.headers is not None:
+        partitions = records.partitions or [-1] * len(records.values)
+        for value, key, partition, headers in zip(
+            records.values, records.keys, partitions, records.headers, strict=True
+        ):
+            produce(topic, value, key, partition, headers=headers)
+    elif records.partitions is not None:
+        for value, key, partition in zip(records.values, records.keys, records.partitions, strict=True):
+            produce(topic, value, key, partition)
+    else:
+        for value, key in zip(records.values, records.keys, strict=True):
+            produce(topic, value, key)
+
+
+def _patiently(step: Callable[[], object], name: str) -> None:
+    """Run one step of a transaction, again while its failure is called retriable, for PATIENCE seconds at most."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            step()
+            return
+        except KafkaException as error:
+            if not error.args[0].retriable() or time.monotonic() > deadline:
+                raise
+            log.warning("%s: %s; trying again", name, error.args[0].str())

@@ -1,0 +1,116 @@
+"""What must be true of the topics before a worker starts: the input exists, outputs exist or are made, sizes fit."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+
+from streams.errors import Refused
+from streams.source import DENIED
+
+log = logging.getLogger(__name__)
+
+OVERHEAD = 16 << 10  # bytes that a record batch and a dead letter's headers add to a value
+TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as the broker has it: its number of partitions and the largest record batch it takes, in bytes."""
+
+    name: str
+    partitions: int
+    message_bytes: int
+
+
+class Topics:
+    """The cluster's topics, read and made through the admin client."""
+
+    def __init__(self, kafka: Mapping[str, str]) -> None:
+        self._admin = AdminClient(dict(kafka), logger=log)
+        self._servers = kafka["bootstrap.servers"]
+
+    def wait_for_broker(self, stopping: Callable[[], bool], sleep: Callable[[float], object] = time.sleep) -> None:
+        """Block until a broker answers, and say so while none does."""
+        said = 0.0
+        while not stopping():
+            try:
+                self._admin.list_topics(timeout=5)
+                return
+            except KafkaException as error:
+                failure = error.args[0]
+                if failure.code() in DENIED:
+                    raise Refused(
+                        f"{self._servers} refuses us: {failure.str()}; check PENSTOCK_KAFKA_ settings"
+                    ) from error
+                if time.monotonic() - said > 10:
+                    said = time.monotonic()
+                    log.error("no broker answers at %s (%s); waiting, nothing is lost", self._servers, failure.str())
+                sleep(0.5)
+
+    def get(self, name: str) -> Topic | None:
+        """Return the topic, or None when it does not exist; raises Refused without permission to see it."""
+        try:
+            found = self._admin.list_topics(timeout=TIMEOUT).topics.get(name)
+        except KafkaException as error:
+            raise Refused(f"cannot list the topics of {self._servers}: {error.args[0].str()}") from error
+        if found is None or (found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART):
+            return None
+        if found.error is not None:
+            raise Refused(f"topic {name}: {found.error.str()}; grant DESCRIBE on it")
+        return Topic(name, len(found.partitions), self._message_bytes(name))
+
+    def _message_bytes(self, name: str) -> int:
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        try:
+            entries = self._admin.describe_configs([resource], request_timeout=TIMEOUT)[resource].result()
+        except KafkaException as error:
+            log.info("topic %s: its max.message.bytes cannot be read (%s); taking 1 MiB", name, error.args[0].str())
+            return 1 << 20
+        return int(entries["max.message.bytes"].value)
+
+    def require(self, name: str) -> Topic:
+        """Return the topic; raises Refused when it does not exist."""
+        topic = self.get(name)
+        if topic is None:
+            raise Refused(
+                f"topic {name} does not exist on {self._servers}: create it with the partitions you need, "
+                "or correct input.topic in the deployment's YAML file"
+            )
+        return topic
+
+    def ensure(self, name: str, partitions: int, config: Mapping[str, str] | None = None) -> Topic:
+        """Return the topic, made with so many partitions where it did not exist."""
+        topic = self.get(name)
+        if topic is not None:
+            return topic
+        new = NewTopic(name, num_partitions=partitions, replication_factor=-1, config=dict(config or {}))
+        try:
+            self._admin.create_topics([new], request_timeout=TIMEOUT)[name].result()
+            log.info("made topic %s with %d partitions", name, partitions)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise Refused(f"topic {name} does not exist and cannot be made: {error.args[0].str()}") from error
+        return self._appeared(name)
+
+    def _appeared(self, name: str) -> Topic:
+        deadline = time.monotonic() + TIMEOUT
+        while time.monotonic() < deadline:
+            topic = self.get(name)
+            if topic is not None and topic.partitions:
+                return topic
+            time.sleep(0.05)
+        raise Refused(f"topic {name} was made but the broker does not show it after {TIMEOUT:.0f} s")
+
+
+def message_limit(topics: Sequence[Topic]) -> int:
+    """Return the largest value, in bytes, that every one of the topics takes."""
+    return max(1, min(topic.message_bytes for topic in topics) - OVERHEAD)

@@ -1,0 +1,320 @@
+"""The loop: poll, score, publish, one batch after the other. It owns the offsets and decides what a failure means."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from schemas.errors import SourceUnavailable
+from streams.batch import Batch, Records
+from streams.deadletters import LetterLimit, letters
+from streams.errors import ProducerFenced, Rewind, StartOver
+from streams.metrics import WorkerMetrics
+from streams.protocols import Sink, Source
+from streams.publisher import Publisher
+from streams.scorer import Scored, Scorer
+
+log = logging.getLogger(__name__)
+
+IDLE_SECONDS = 0.25  # how long a poll waits for the first message
+TICK_SECONDS = 1.0  # how often gauges and progress are refreshed
+BATCH_BYTES = 32 << 20  # of a batch's values: bounds memory when events are large
+RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Profiles(Protocol):
+    """What the worker needs of models.reference.Profiler."""
+
+    def profiles(
+        self,
+        frame: pl.DataFrame,
+        outputs: pl.DataFrame,
+        partitions: npt.NDArray[np.int32],
+        timestamps: npt.NDArray[np.int64],
+    ) -> list[bytes]: ...
+    def progress(self, partitions: Sequence[int], now_ms: int) -> list[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a deployment's records go. A count is a topic's number of partitions."""
+
+    deployment: str
+    source: str
+    source_count: int
+    output: str
+    output_count: int
+    dead_letters: str
+    dead_letter_count: int
+    profiles: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One batch, ready to be published whole."""
+
+    records: list[Records]
+    batch: Batch
+    inferences: int
+    reasons: dict[str, int]
+    batch_seconds: float
+
+
+class Worker:
+    """One slot of one arm of a deployment.
+
+    connect: makes a source and a sink, the source calling `revoked` before partitions leave. batch_events: the largest
+    batch. clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[Callable[[], None]], tuple[Source, Sink]],
+        scorer: Scorer,
+        route: Route,
+        metrics: WorkerMetrics,
+        limit: LetterLimit,
+        *,
+        profiler: Profiles | None = None,
+        batch_events: int = 2_000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._connect, self._scorer, self._route = connect, scorer, route
+        self._metrics, self._limit, self._profiler = metrics, limit, profiler
+        self._batch_events, self._clock = batch_events, clock
+        self._most = batch_events
+        self._stopping, self._resumed = threading.Event(), threading.Event()
+        self._ticked = 0.0
+        self._failures = 0
+        self.ready = False  # it has partitions or has joined a group that has none for it, and holds nothing back
+
+    def stop(self) -> None:
+        """Ask the loop to end after the batch at hand; may be called from a signal handler."""
+        self._stopping.set()
+
+    def resume(self) -> None:
+        """Go on although the limit on dead letters was reached; may be called from a signal handler."""
+        self._resumed.set()
+
+    def run(self) -> None:
+        """Score until `stop`. Raises Fenced or Refused when this slot must end."""
+        while not self._stopping.is_set():
+            try:
+                self._session()
+            except StartOver as error:
+                seconds = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
+                log.warning("%s; starting over from the committed offsets in %s s", error, seconds)
+                self._metrics.restarted("start_over")
+                self._failures += 1
+                self._stopping.wait(seconds)
+
+    # ---- one life of the clients
+
+    def _session(self) -> None:
+        publisher: Publisher[Work] | None = None
+
+        def revoked() -> None:
+            if publisher is not None:
+                publisher.join()
+
+        source, sink = self._connect(revoked)
+        try:
+            sink.begin()
+            source.begin()
+            publisher = Publisher(lambda work: self._publish(source, sink, work))
+            self._loop(source, sink, publisher)
+        except ProducerFenced:
+            self._learn_whether_slot_was_taken(source)
+            raise
+        finally:
+            self.ready = False
+            if publisher is not None:
+                publisher.close()
+            source.close(leave=self._stopping.is_set())
+            sink.close()
+
+    def _loop(self, source: Source, sink: Sink, publisher: Publisher[Work]) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._step(source, sink, publisher)
+            except Rewind as error:
+                self._rewound(source, error)
+        try:
+            publisher.join()
+        except Rewind as error:
+            log.info("%s; it will be scored by whoever reads these partitions next", error)
+
+    def _rewound(self, source: Source, error: Rewind) -> None:
+        log.warning("%s; reading again from the committed offsets", error)
+        self._metrics.restarted("rewind")
+        self._failures += 1
+        if self._failures > 1:
+            self._stopping.wait(RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1])
+        source.rewind()
+
+    def _learn_whether_slot_was_taken(self, source: Source) -> None:
+        """Ask the group, which raises Fenced when another worker joined under this slot's name."""
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            source.hold(0.1)
+
+    # ---- one batch
+
+    def _step(self, source: Source, sink: Sink, publisher: Publisher[Work]) -> None:
+        began = time.perf_counter()
+        batch = source.poll(self._most, IDLE_SECONDS)
+        self._tick(source, sink, publisher, idle=batch is None)
+        if batch is None:
+            publisher.join()
+            return
+        self._metrics.stage("poll", time.perf_counter() - began)
+        work = self._work(batch, self._score(source, batch))
+        letters = sum(work.reasons.values())
+        if letters and not self._limit.allows(letters):
+            publisher.join()
+            self._hold_letters(source, work, letters)
+        self._limit.spend(letters)
+        full = len(batch) >= self._most
+        if full:
+            self._most = self._fitting(batch)
+            publisher.submit(work)  # a backlog: commit this batch beside the decoding of the next
+        else:
+            publisher.join()
+            self._publish(source, sink, work)
+
+    def _fitting(self, batch: Batch) -> int:
+        """Return how many events of this batch's size make a batch of BATCH_BYTES at most."""
+        sample = batch.values[::16]
+        average = sum(len(value) for value in sample if value) / len(sample)
+        return max(1, min(self._batch_events, int(BATCH_BYTES / (average + 1))))
+
+    def _score(self, source: Source, batch: Batch) -> Scored:
+        attempt = 0
+        while True:
+            try:
+                scored = self._scorer.score(batch)
+            except SourceUnavailable as error:
+                if attempt == 0:
+                    log.error("%s; %d events wait, nothing is lost", error, len(batch))
+                self._hold(source, "schemas", RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)])
+                attempt += 1
+                continue
+            if attempt:
+                log.info("the writers' schemas can be read again; going on")
+                self._metrics.held("schemas", False)
+                self.ready = True
+            return scored
+
+    def _work(self, batch: Batch, scored: Scored) -> Work:
+        route, began = self._route, time.perf_counter()
+        records = []
+        if scored.inferences:
+            keys = batch.keys if scored.rows is None else [batch.keys[row] for row in scored.rows]
+            partitions = self._partitions(batch, scored.rows, route.output_count)
+            records.append(Records(route.output, scored.inferences, keys, partitions))
+        reasons: dict[str, int] = {}
+        if scored.rejected:
+            for rejection in scored.rejected:
+                reasons[rejection.reason] = reasons.get(rejection.reason, 0) + 1
+            records.append(self._letters(batch, scored))
+        if self._profiler is not None and scored.inferences:
+            records.append(self._profile(self._profiler, batch, scored))
+        for stage, seconds in scored.seconds.items():
+            self._metrics.stage(stage, seconds)
+        spent = time.perf_counter() - began
+        self._metrics.stage("profile", spent)
+        return Work(records, batch, len(scored.inferences), reasons, spent)
+
+    def _letters(self, batch: Batch, scored: Scored) -> Records:
+        route = self._route
+        values, keys, headers = letters(
+            batch, scored.rejected, deployment=route.deployment, topic=route.source, now=self._clock()
+        )
+        rows = np.array(sorted(rejection.row for rejection in scored.rejected), np.int64)
+        return Records(
+            route.dead_letters, values, keys, self._partitions(batch, rows, route.dead_letter_count), headers
+        )
+
+    def _profile(self, profiler: Profiles, batch: Batch, scored: Scored) -> Records:
+        partitions, times = batch.partitions, batch.timestamps()
+        if scored.rows is not None:
+            partitions, times = partitions[scored.rows], times[scored.rows]
+        values = profiler.profiles(scored.frame, scored.outputs, partitions, times)
+        assert self._route.profiles is not None
+        return Records(self._route.profiles, values, [self._route.deployment.encode()] * len(values))
+
+    def _partitions(self, batch: Batch, rows: npt.NDArray[np.int64] | None, count: int) -> list[int]:
+        """Place records as their events: the same partition where the counts match, else by key, else by partition."""
+        partitions = batch.partitions if rows is None else batch.partitions[rows]
+        places: list[int] = partitions.tolist()
+        if count == self._route.source_count:
+            return places
+        keys = batch.keys if rows is None else [batch.keys[row] for row in rows]
+        return [place % count if key is None else -1 for place, key in zip(places, keys, strict=True)]
+
+    def _publish(self, source: Source, sink: Sink, work: Work) -> None:
+        """Publish and count; on the publisher's thread when batches come in full."""
+        began = time.perf_counter()
+        sink.publish(work.records, work.batch.positions)
+        source.committed(work.batch.positions)
+        self._failures = 0
+        metrics = self._metrics
+        metrics.stage("publish", time.perf_counter() - began)
+        metrics.events.inc(len(work.batch))
+        metrics.inferences.inc(work.inferences)
+        metrics.batches.inc()
+        metrics.batch_events.observe(len(work.batch))
+        metrics.age.observe(max(0.0, self._clock() - work.batch.messages[0].timestamp()[1] / 1000))
+        for reason, count in work.reasons.items():
+            metrics.dead_letters(reason, count)
+
+    # ---- holding back
+
+    def _hold_letters(self, source: Source, work: Work, letters: int) -> None:
+        log.error(
+            "%d more dead letters (%s) would break the limit of a minute; scoring is paused, nothing is lost. "
+            "Fix the deployment and restart, or send SIGUSR1 to go on",
+            letters,
+            ", ".join(f"{reason}: {count}" for reason, count in work.reasons.items()),
+        )
+        self._resumed.clear()
+        while not self._resumed.is_set():
+            self._hold(source, "dead_letters", 0.5)
+        log.warning("going on although the limit on dead letters was reached")
+        self._limit.reset()
+        self._metrics.held("dead_letters", False)
+        self.ready = True
+
+    def _hold(self, source: Source, cause: str, seconds: float) -> None:
+        """Keep the group's membership while a batch waits; a batch whose partitions leave is given up."""
+        self._metrics.held(cause, True)
+        self.ready = False
+        if not source.hold(seconds):
+            raise Rewind("partitions were taken away while a batch was held back")
+        if self._stopping.is_set():
+            raise Rewind("stopping while a batch was held back")
+
+    # ---- beside the batches
+
+    def _tick(self, source: Source, sink: Sink, publisher: Publisher[Work], *, idle: bool) -> None:
+        now = time.monotonic()
+        if now - self._ticked < TICK_SECONDS:
+            return
+        self._ticked = now
+        assigned = source.assigned()
+        self.ready = source.joined
+        self._metrics.partitions.set(len(assigned))
+        self._metrics.lag.set(source.lag())
+        if idle and self._profiler is not None and assigned:
+            publisher.join()
+            values = self._profiler.progress(assigned, int(self._clock() * 1000))
+            assert self._route.profiles is not None
+            sink.publish([Records(self._route.profiles, values, [self._route.deployment.encode()] * len(values))], {})
