@@ -228,6 +228,7 @@ class Profiler:
         if not frame.height:
             return []
         cells = self._binner.cells(frame, outputs, self._split)
+        before = dict(self._high)
         times, clamped = self._clamped(partitions, timestamps)
         ticks = times // self._tick_ms
         codes, groups = _group(partitions, ticks)
@@ -237,10 +238,20 @@ class Profiler:
         counts = np.bincount(cells.ravel(), minlength=size * len(groups)).reshape(len(groups), size)
         rows = np.bincount(codes, minlength=len(groups)).tolist()
         bad = np.bincount(codes, weights=clamped, minlength=len(groups)).tolist()
+        last = {
+            partition: at for at, (partition, _) in enumerate(groups)
+        }  # only this record may tell of the batch's end
         return [
-            self._record(partition, tick, counts[at], rows[at], int(bad[at]))
+            self._record(
+                *(partition, tick, self._high[partition] if last[partition] == at else before.get(partition, 0)),
+                *(counts[at], rows[at], int(bad[at])),
+            )
             for at, (partition, tick) in enumerate(groups)
         ]
+
+    def forget(self) -> None:
+        """Forget how far the partitions were profiled: after an aborted transaction or a rebalance."""
+        self._high.clear()
 
     def progress(self, partitions: Sequence[int], now_ms: int) -> list[bytes]:
         """Return records that say: every event of these partitions up to `now_ms` was profiled; for an idle worker."""
@@ -248,7 +259,8 @@ class Profiler:
             self._high[partition] = max(now_ms, self._high.get(partition, now_ms))
         nothing = np.zeros(0, np.int64)
         return [
-            self._record(partition, self._high[partition] // self._tick_ms, nothing, 0, 0) for partition in partitions
+            self._record(partition, self._high[partition] // self._tick_ms, self._high[partition], nothing, 0, 0)
+            for partition in partitions
         ]
 
     def _clamped(
@@ -266,13 +278,13 @@ class Profiler:
             times[own] = np.maximum(times[own], high - HOUR_MS)
         return times, times != timestamps
 
-    def _record(self, partition: int, tick: int, counts: Counts, rows: int, clamped: int) -> bytes:
+    def _record(self, partition: int, tick: int, watermark: int, counts: Counts, rows: int, clamped: int) -> bytes:
         cells = np.flatnonzero(counts)
         record = {
             **self._constant,
             "partition": partition,
             "tick": tick,
-            "watermark": self._high[partition],
+            "watermark": watermark,
             "rows": rows,
             "clamped": clamped,
             "cells": _packed(cells, counts[cells]),

@@ -225,7 +225,7 @@ def test_a_record_names_its_partition_tick_lineage_and_progress(reference: Refer
         (3, (NOW - 500) // 1000, 1),
         (3, NOW // 1000, 1),
     ]
-    assert [r["watermark"] for r in found] == [NOW - 2000, NOW, NOW, NOW]
+    assert [r["watermark"] for r in found] == [NOW - 2000, 0, 0, NOW]  # only the last of a partition tells of progress
     assert {(r["deployment"], r["arm"], r["version"], r["reference"]) for r in found} == {
         ("flights", "active", "v1", reference.digest)
     }
@@ -255,6 +255,14 @@ def test_progress_never_goes_back(reference: Reference) -> None:
         (0, NOW, 0, b""),
         (1, NOW - 5000, 0, b""),
     ]
+
+
+def test_after_forgetting_progress_starts_anew(reference: Reference) -> None:
+    profiler = _profiler(reference)
+    profiler.profiles(_frame(1), _scores(1), np.zeros(1, np.int32), np.array([NOW]))
+    profiler.forget()
+    record = records.decode("profile", profiler.progress([0], NOW - 5000)[0])
+    assert record["watermark"] == NOW - 5000
 
 
 def test_an_empty_batch_has_no_profile(reference: Reference) -> None:
