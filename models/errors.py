@@ -18,7 +18,7 @@ class BundleAltered(BundleInvalid):
 
 
 class ModelRefused(ModelError):
-    """A model that Penstock does not run: external data, an operator that is not allowed, or too much memory or time."""
+    """A model that is not run: external data, an operator that is not allowed, or too much memory or time."""
 
 
 class ModelNotFound(ModelError):

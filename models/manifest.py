@@ -1,0 +1,172 @@
+"""What a bundle says about its model: the one page that lineage, the contract check and a person read."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.errors import BundleInvalid
+from schemas.values import OutputField
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"  # of a model and of a tag; safe as a file name
+FIELD = r"^[A-Za-z_][A-Za-z0-9_]*$"  # an Avro name
+UUID_TEXT = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+
+TensorType = Literal["float", "double", "int64", "bool", "string"]
+Kind = Literal["scalar", "label", "vector", "map"]
+Primitive = Literal["double", "float", "long", "int", "boolean", "string"]
+Value = float | int | str | bool
+
+
+def _uuid_text(text: str) -> str:
+    if str(uuid.UUID(text)) != text:
+        raise ValueError("a version is a lower-case uuid with dashes")
+    return text
+
+
+def _tag(text: str) -> str:
+    if UUID_TEXT.match(text):
+        raise ValueError("a tag must not look like a version")
+    return text
+
+
+Tag = Annotated[str, Field(pattern=NAME), AfterValidator(_tag)]
+
+
+class Part(BaseModel):
+    """Strict base: an unknown key is an error, values do not change, NaN and infinities survive JSON."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+
+class Input(Part):
+    """One input tensor of the graph, and the event fields that fill its columns from left to right.
+
+    rank: 2 for a tensor [rows, features], 1 for a tensor [rows] (one feature).
+    """
+
+    name: str = Field(min_length=1)
+    type: TensorType
+    features: list[str] = Field(min_length=1)
+    rank: Literal[1, 2] = 2
+
+    @model_validator(mode="after")
+    def _one_feature_per_column(self) -> Input:
+        if len(set(self.features)) != len(self.features):
+            raise ValueError(f"input {self.name}: a feature is listed twice")
+        if self.rank == 1 and len(self.features) != 1:
+            raise ValueError(f"input {self.name}: a tensor of rank 1 takes one feature, not {len(self.features)}")
+        return self
+
+
+class Output(Part):
+    """One field of the inference record, and the graph output that it comes from.
+
+    column: the one column of a two-dimensional tensor that becomes a scalar; None takes the whole tensor.
+    """
+
+    name: str = Field(pattern=FIELD)
+    tensor: str = Field(min_length=1)
+    kind: Kind
+    type: Primitive = "double"
+    classes: list[str] = []
+    column: int | None = Field(default=None, ge=0)
+
+    @property
+    def field(self) -> OutputField:
+        """The output as the inference record declares it."""
+        return OutputField(self.name, self.kind, self.type, tuple(self.classes))
+
+
+class Training(Part):
+    """Where the model came from: the reference of its training data, the run and its parameters."""
+
+    data: str = ""
+    data_sha256: str = ""
+    run_id: str = ""
+    parameters: dict[str, Any] = {}
+
+
+class Graph(Part):
+    """Summary of the ONNX graph, derived from the model's bytes."""
+
+    ir_version: int
+    opsets: dict[str, int]
+    producer: str = ""
+    operators: dict[str, int]
+    parameters: int = Field(ge=0)  # numbers in initializers
+    bytes: int = Field(ge=0)
+
+
+class Manifest(Part):
+    """Everything that a bundle says about one version of a model."""
+
+    format: Literal[1] = 1
+    name: str = Field(pattern=NAME)
+    version: Annotated[str, AfterValidator(_uuid_text)]
+    created: AwareDatetime
+    tags: list[Tag] = []  # given to the version when it is added; the repository moves tags later
+    author: str = ""
+    description: str = ""
+    framework: str = ""
+    libraries: dict[str, str] = {}
+    training: Training = Training()
+    metrics: dict[str, float] = {}
+    graph: Graph
+    inputs: list[Input] = Field(min_length=1)
+    outputs: list[Output] = Field(min_length=1)
+    missing: dict[str, Value] = {}  # what stands in for null, per feature; the deployment's wins
+    not_finite: Literal["refuse", "pass"] = "refuse"  # NaN and infinities in events
+    example: list[dict[str, Value | None]] = []  # rows that the model can score, for warm-up
+    reference: bool = False  # the bundle holds a reference profile
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Manifest:
+        for what, names in (
+            ("inputs", [part.name for part in self.inputs]),
+            ("outputs", [part.name for part in self.outputs]),
+        ):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{what}: a name is used twice")
+        if unknown := sorted(set(self.missing) - set(self.features)):
+            raise ValueError(f"missing: {', '.join(unknown)} is not a feature of the model")
+        return self
+
+    @property
+    def features(self) -> list[str]:
+        """Names of the event fields that the model reads, without repeats, in the order of the inputs."""
+        return list(dict.fromkeys(feature for part in self.inputs for feature in part.features))
+
+    @property
+    def ref(self) -> str:
+        """`NAME@VERSION`: what the repository resolves to this version and no other."""
+        return f"{self.name}@{self.version}"
+
+    def to_json(self) -> bytes:
+        """The manifest as the bytes that stand in a bundle."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
+
+    @staticmethod
+    def check_tag(tag: str) -> None:
+        """Raises BundleInvalid unless the text can be a tag."""
+        if not re.match(NAME, tag) or UUID_TEXT.match(tag):
+            raise BundleInvalid(f"{tag!r} cannot be a tag: letters, digits, '.', '_' and '-', and not like a version")
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Manifest:
+        """Parse a bundle's manifest; raises BundleInvalid naming every wrong key."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
+            raise BundleInvalid(f"manifest.json is not a valid manifest: {found}") from error
+
+
+def now() -> datetime:
+    """The time in UTC, to the millisecond, as `created` records it."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

@@ -1,0 +1,262 @@
+"""Where versions of models live: a folder, S3, GCS or any other file system that fsspec reaches.
+
+    ROOT/NAME/VERSION/bundle.zip      the bundle; never written twice
+    ROOT/NAME/VERSION/entry.json      its digest, proof and manifest; written last, so it makes the version visible
+    ROOT/NAME/VERSION/tags/TAG.json   when the tag was put on the version
+
+A tag points at the version that it was put on last: putting it on another version moves it, taking it off that one
+moves it back. The cache holds bundles by digest and what a reference last meant, so that a worker starts while the
+repository is away.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from models.bundle import Bundle
+from models.errors import BundleAltered, BundleInvalid, ModelNotFound, RepositoryUnavailable
+from models.manifest import UUID_TEXT, Manifest, now
+
+log = logging.getLogger(__name__)
+DEFAULT_CACHE = Path(".penstock/cache/models")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One version in the repository. tags: those that were put on it; proof: what `add` found out by running it."""
+
+    manifest: Manifest
+    digest: str
+    proof: Mapping[str, Any]
+    tags: tuple[str, ...] = ()
+    added: str = ""
+
+    @property
+    def ref(self) -> str:
+        return self.manifest.ref
+
+
+class Repository:
+    """Versions of models under one URL (`.penstock/models`, `s3://bucket/models`, ...).
+
+    cache: folder for bundles that were read; None: `.penstock/cache/models`.
+    Methods raise RepositoryUnavailable when the file system does not answer.
+    """
+
+    def __init__(self, url: str, cache: Path | None = None) -> None:
+        self.url = url
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise RepositoryUnavailable(f"no repository at {url}: {error}") from error
+        self._cache = cache or DEFAULT_CACHE
+
+    # what is there
+
+    def list(self, name: str | None = None) -> Sequence[Entry]:
+        """Every version, or those of one model, in the order of name and creation."""
+        pattern = f"{self._root}/{name or '*'}/*/entry.json"
+        entries = [self._entry(path) for path in self._guard(self._fs.glob, pattern)]
+        return sorted(entries, key=lambda entry: (entry.manifest.name, entry.manifest.created, entry.manifest.version))
+
+    def resolve(self, ref: str) -> Entry:
+        """The version that `NAME@TAG` or `NAME@VERSION` means now; raises ModelNotFound naming what there is."""
+        name, _, wanted = ref.partition("@")
+        if not name or not wanted:
+            raise ModelNotFound(f"{ref!r} is no reference to a model: write NAME@TAG or NAME@VERSION")
+        version = wanted if UUID_TEXT.match(wanted) else self._tagged(name, wanted)
+        path = self._path(name, version or "-", "entry.json")
+        if version is None or not self._guard(self._fs.exists, path):
+            raise ModelNotFound(self._not_found(name, wanted))
+        return self._entry(path)
+
+    def load(self, ref: str | Entry) -> Bundle:
+        """The verified bundle of a reference, from the cache where it is there.
+
+        Raises ModelNotFound, BundleAltered when the bytes are not those that were added, and RepositoryUnavailable when
+        neither repository nor cache can say what the reference means.
+        """
+        entry = ref if isinstance(ref, Entry) else None
+        try:
+            entry = entry or self.resolve(str(ref))
+            digest = entry.digest
+            self._remember(str(ref) if isinstance(ref, str) else entry.ref, digest)
+        except RepositoryUnavailable:
+            digest = self._remembered(str(ref))
+            log.warning("the repository %s does not answer; %s is taken from the cache as %s", self.url, ref, digest)
+        cached = self._cached(digest)
+        if cached is not None:
+            return cached
+        if entry is None:
+            raise RepositoryUnavailable(f"the repository {self.url} does not answer, and the cache lacks {ref}")
+        return self._fetch(entry)
+
+    # changes
+
+    def add(
+        self, source: Bundle | str | Path, tags: Sequence[str] = (), proof: Mapping[str, Any] | None = None
+    ) -> Entry:
+        """Store a bundle and put its own tags and `tags` on it; adding the same bundle again changes nothing else.
+
+        proof: what was found out about it (`models.proof`), kept beside it.
+        Raises BundleInvalid when another bundle has the same version, or the source is no bundle.
+        """
+        bundle = source if isinstance(source, Bundle) else Bundle.read(source)
+        manifest = bundle.manifest
+        path = self._path(manifest.name, manifest.version, "entry.json")
+        if self._guard(self._fs.exists, path):
+            if self._entry(path).digest != bundle.digest:
+                raise BundleInvalid(
+                    f"{manifest.ref} is in the repository with other content: build the bundle with a new version"
+                )
+        else:
+            self._write(self._path(manifest.name, manifest.version, "bundle.zip"), bundle.to_zip())
+            entry = {
+                "digest": bundle.digest,
+                "added": now().isoformat(),
+                "proof": dict(proof or {}),
+                "manifest": json.loads(manifest.to_json()),
+            }
+            self._write(path, json.dumps(entry, indent=2).encode())
+        for tag in dict.fromkeys([*manifest.tags, *tags]):
+            self.tag(manifest.name, manifest.version, tag)
+        return self._entry(path)
+
+    def tag(self, name: str, version: str, tag: str) -> None:
+        """Point the tag at this version of the model; raises ModelNotFound when it is not there."""
+        Manifest.check_tag(tag)
+        if not self._guard(self._fs.exists, self._path(name, version, "entry.json")):
+            raise ModelNotFound(self._not_found(name, version))
+        moment = now()
+        if latest := max((put for put, _ in self._put(name, tag)), default=None):
+            moment = max(moment, datetime.fromisoformat(latest) + timedelta(milliseconds=1))  # clocks may disagree
+        self._write(self._path(name, version, f"tags/{tag}.json"), json.dumps({"put": moment.isoformat()}).encode())
+
+    def untag(self, name: str, version: str, tag: str) -> None:
+        """Take the tag off this version: it points again at the version that had it before, if there is one."""
+        path = self._path(name, version, f"tags/{tag}.json")
+        if not self._guard(self._fs.exists, path):
+            raise ModelNotFound(f"{name}@{version} does not have the tag {tag}")
+        self._guard(self._fs.rm, path)
+
+    def remove(self, name: str, version: str) -> None:
+        """Remove one version with its tags; raises ModelNotFound when it is not there."""
+        path = self._path(name, version, "entry.json")
+        if not self._guard(self._fs.exists, path):
+            raise ModelNotFound(self._not_found(name, version))
+        self._guard(self._fs.rm, path)  # first: from here on the version is invisible
+        self._guard(self._fs.rm, self._path(name, version), recursive=True)
+
+    # files
+
+    def _path(self, *parts: str) -> str:
+        return "/".join((self._root, *parts))
+
+    def _guard(self, call: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return call(*args, **kwargs)
+        except FileNotFoundError:
+            raise
+        except (OSError, ImportError) as error:
+            raise RepositoryUnavailable(f"the repository {self.url} does not answer: {error}") from error
+
+    def _read(self, path: str) -> bytes:
+        content = self._guard(self._fs.cat_file, path)
+        assert isinstance(content, bytes)
+        return content
+
+    def _write(self, path: str, content: bytes) -> None:
+        self._guard(self._fs.makedirs, path.rpartition("/")[0], exist_ok=True)
+        self._guard(self._fs.pipe_file, path, content)
+
+    def _entry(self, path: str) -> Entry:
+        try:
+            stated = json.loads(self._read(path))
+            manifest = Manifest.from_json(json.dumps(stated["manifest"]).encode())
+            folder = path.rpartition("/")[0]
+            tags = sorted(Path(found).stem for found in self._guard(self._fs.glob, f"{folder}/tags/*.json"))
+            return Entry(manifest, stated["digest"], stated["proof"], tuple(tags), stated["added"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise BundleAltered(
+                f"{path} is not what `penstock model add` wrote: {error}; add the version again"
+            ) from error
+
+    def _put(self, name: str, tag: str) -> Sequence[tuple[str, str]]:
+        """(when, version) of every version with the tag."""
+        found = self._guard(self._fs.glob, self._path(name, "*", "tags", f"{tag}.json"))
+        return [(json.loads(self._read(path))["put"], path.split("/")[-3]) for path in found]
+
+    def _tagged(self, name: str, tag: str) -> str | None:
+        return max(self._put(name, tag), default=("", None))[1]
+
+    def _not_found(self, name: str, wanted: str) -> str:
+        entries = self.list(name)
+        if not entries:
+            known = sorted({entry.manifest.name for entry in self.list()})
+            return f"the repository {self.url} has no model {name!r}; it has {', '.join(known) or 'none yet'}"
+        tags = sorted({tag for entry in entries for tag in entry.tags})
+        versions = ", ".join(entry.manifest.version for entry in entries[-5:])
+        return (
+            f"model {name} has no version or tag {wanted!r} in the repository {self.url}; "
+            f"tags: {', '.join(tags) or 'none'}; latest versions: {versions}"
+        )
+
+    # cache
+
+    def _fetch(self, entry: Entry) -> Bundle:
+        manifest = entry.manifest
+        try:
+            content = self._read(self._path(manifest.name, manifest.version, "bundle.zip"))
+        except FileNotFoundError as error:
+            raise ModelNotFound(f"{entry.ref} has no bundle.zip in {self.url}; add the version again") from error
+        bundle = Bundle.read(content)
+        if bundle.digest != entry.digest or bundle.to_zip() != content:
+            raise BundleAltered(f"the bundle of {entry.ref} in {self.url} was altered; add the version again")
+        self._keep(f"{entry.digest}.zip", content)
+        return bundle
+
+    def _cached(self, digest: str) -> Bundle | None:
+        try:
+            bundle = Bundle.read((self._cache / f"{digest}.zip").read_bytes())
+        except (OSError, BundleInvalid):
+            return None
+        return bundle if bundle.digest == digest else None
+
+    def _keep(self, name: str, content: bytes) -> None:
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self._cache)
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.replace(temporary, self._cache / name)
+        except OSError as error:
+            log.warning("the cache %s cannot be written: %s", self._cache, error)
+
+    def _memory(self, ref: str) -> str:
+        from hashlib import sha256
+
+        return f"{sha256(f'{self.url} {ref}'.encode()).hexdigest()}.ref"
+
+    def _remember(self, ref: str, digest: str) -> None:
+        if self._remembered(ref, default="") != digest:
+            self._keep(self._memory(ref), digest.encode())
+
+    def _remembered(self, ref: str, default: str | None = None) -> str:
+        try:
+            return (self._cache / self._memory(ref)).read_text()
+        except OSError as error:
+            if default is not None:
+                return default
+            raise RepositoryUnavailable(
+                f"the repository {self.url} does not answer, and the cache {self._cache} does not know {ref}"
+            ) from error
