@@ -9,3 +9,19 @@ class PenstockError(Exception):
 
 class ConfigError(PenstockError):
     """A setting is missing or wrong."""
+
+
+class MissingExtra(PenstockError):
+    """A command needs a library that an extra installs."""
+
+
+class DownloadFailed(PenstockError):
+    """A locked file could not be downloaded; nothing incomplete was kept."""
+
+
+class FileAltered(PenstockError):
+    """A downloaded or cached file is not the one that the lock names."""
+
+
+class BrokerFailed(PenstockError):
+    """The embedded broker did not start, or another one is in its way."""
