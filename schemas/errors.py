@@ -29,3 +29,7 @@ class DeploymentInvalid(SchemaError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class InferenceRefused(SchemaError):
+    """Outputs, echoed fields or a frame that do not make an inference record."""
