@@ -1,7 +1,7 @@
 """A bundle: one version of a model with everything that is needed to check, run and watch it, under one digest.
 
 A folder or a zip with `manifest.json`, `model.onnx`, `reference.json` (optional) and `SHA256SUMS`. The sums are in
-the format of `sha256sum`, one line per part in the order of their names; their own sha256 is the bundle's digest. So the
+the format of `sha256sum`, one line per part in the order of their names; their own sha256 is the digest. So the
 folder and the zip have the same digest, one altered byte in any part is found, and `sha256sum -c SHA256SUMS` agrees.
 """
 

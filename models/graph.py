@@ -6,6 +6,7 @@ again: what a session loads is exactly what was examined here.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -55,13 +56,17 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A model that keeps the rules. model: the bytes to load; class_labels: those of the graph's only classifier."""
+    """A model that keeps the rules.
+
+    model: the bytes to load. class_labels: those of the graph's only classifier. strings: texts that the graph knows.
+    """
 
     model: bytes
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     summary: Graph
     class_labels: tuple[str, ...]
+    strings: tuple[str, ...]
 
 
 def examine(model: bytes) -> Examined:
@@ -80,7 +85,7 @@ def examine(model: bytes) -> Examined:
     outputs = tuple(_port(value, zipped) for value in proto.graph.output)
     for port in inputs:
         _refuse_fixed_rows(proto, port)
-    return Examined(proto.SerializeToString(), inputs, outputs, summary, labels)
+    return Examined(proto.SerializeToString(), inputs, outputs, summary, labels, _strings(proto))
 
 
 def _parse(model: bytes) -> onnx.ModelProto:
@@ -160,6 +165,11 @@ def _labels_of(node: onnx.NodeProto) -> tuple[str, ...]:
 def _class_labels(proto: onnx.ModelProto) -> tuple[str, ...]:
     found = {_labels_of(node) for node in proto.graph.node} - {()}
     return found.pop() if len(found) == 1 else ()
+
+
+def _strings(proto: onnx.ModelProto, most: int = 1000) -> tuple[str, ...]:
+    texts = (text for node in proto.graph.node for attribute in node.attribute for text in attribute.strings)
+    return tuple(dict.fromkeys(text.decode("utf-8", "replace") for text in itertools.islice(texts, most)))
 
 
 def _unzip_maps(graph: onnx.GraphProto) -> dict[str, tuple[str, ...]]:
