@@ -86,6 +86,9 @@ class Limits(Declared):
 
 class Monitor(Declared):
     reference: Literal["bundle"] = "bundle"
+    window_rows: int = Field(default=5000, ge=1)  # events that are compared with the reference at a time
+    opens: float = Field(default=0.2, gt=0)  # PSI beyond chance from which a column deviates
+    closes: float = Field(default=0.1, gt=0)  # PSI beyond chance below which it is calm again
 
 
 class Deployment(Declared):

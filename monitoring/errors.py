@@ -1,0 +1,19 @@
+"""What can go wrong in the monitor."""
+
+from __future__ import annotations
+
+
+class MonitorError(Exception):
+    """Base of every error of this package."""
+
+
+class Hole(MonitorError):
+    """Records were skipped between the end of the state and the next record; only a restart from the snapshot helps."""
+
+
+class SnapshotInvalid(MonitorError):
+    """A snapshot that this version cannot read."""
+
+
+class KafkaUnavailable(MonitorError):
+    """The cluster did not answer, or refused what the monitor needs."""

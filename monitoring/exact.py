@@ -1,0 +1,121 @@
+"""Faust's Kafka driver made exact: three subclasses over four private hooks, each checked at the start.
+
+Faust reads uncommitted records and starts where its group's offsets point, which its own failures can move past records
+never processed. Here it reads committed records only, starts where our snapshots end, and every record carries the
+position that it follows, so that a record lost inside Faust is a visible hole. Faust's own offsets serve the display of
+lag.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Mapping
+from typing import Any, NoReturn, Protocol
+
+from aiokafka import TopicPartition
+from aiokafka.consumer.fetcher import READ_COMMITTED
+from aiokafka.errors import IllegalStateError
+from faust.transport.drivers import aiokafka as driver
+
+log = logging.getLogger(__name__)
+FOLLOWS = "penstock.follows"  # header added at fetch: the reader's position before the record
+FAILED = 70  # exit codes: something failed, start over
+HOLE = 71  # records were skipped, start over
+CONFIG = 78  # starting over does not help
+
+
+def die(why: str, code: int = FAILED) -> NoReturn:
+    """End the process at once. There is no orderly shutdown: starting over from the snapshot is the one way back."""
+    log.log(logging.CRITICAL if code else logging.INFO, "%s; exit %d", why, code)
+    logging.shutdown()
+    os._exit(code)
+
+
+class Restorer(Protocol):
+    """What the app offers to the driver."""
+
+    topic: str
+
+    def restore(self, partitions: set[int]) -> Awaitable[dict[int, int]]:
+        """Restore the states of the partitions and return the offsets to read from."""
+
+
+class Thread(driver.AIOKafkaConsumerThread):
+    """Reads committed records only and stamps each with the position it follows."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        if getattr(consumer, "_isolation_level", None) not in ("read_uncommitted", "read_committed"):
+            die("this aiokafka keeps its isolation level elsewhere; use the locked version or --oracle", CONFIG)
+        consumer._isolation_level = "read_committed"  # start() builds the fetcher with it
+        self._positions: dict[tuple[str, int], int] = {}
+        return consumer
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        fetcher: Any = getattr(self._consumer, "_fetcher", None)
+        if fetcher._isolation_level != READ_COMMITTED:
+            die("aiokafka's fetcher does not read committed records only; use the locked version or --oracle", CONFIG)
+
+    async def _fetch_records(self, *args: Any, **options: Any) -> Any:
+        fetched = await super()._fetch_records(*args, **options)
+        for partition, records in fetched.items():
+            place = (partition.topic, partition.partition)
+            position = self._positions.get(place)
+            for record in records:
+                record.headers = (*record.headers, (FOLLOWS, position))
+                position = record.offset + 1
+            if position is not None:
+                self._positions[place] = position
+        return fetched
+
+    async def _seek_exactly(self, offsets: Mapping[Any, int]) -> None:
+        consumer = self._ensure_consumer()
+        for partition, offset in offsets.items():
+            consumer.seek(TopicPartition(partition.topic, partition.partition), offset)
+            self._positions[(partition.topic, partition.partition)] = offset
+
+    async def seek_exactly(self, offsets: Mapping[Any, int]) -> None:
+        """Move to these offsets, in the consumer's own thread."""
+        await self.call_thread(self._seek_exactly, offsets)
+
+
+class Consumer(driver.Consumer):
+    """Starts from our snapshots: Faust awaits `seek_to_committed` after every assignment, before it fetches."""
+
+    def _new_consumer_thread(self) -> Thread:
+        return Thread(self, loop=self.loop, beacon=self.beacon)
+
+    async def seek_to_committed(self) -> Mapping[Any, int]:
+        app: Any = self.app
+        restorer: Restorer = app.restorer
+        mine = {partition for partition in self.assignment() if partition.topic == restorer.topic}
+        others = self.assignment() - mine
+        offsets = dict(await super().seek_to_committed()) if others else {}
+        found = await restorer.restore({partition.partition for partition in mine})
+        start = {partition: found[partition.partition] for partition in mine}
+        thread: Any = self._thread
+        try:
+            await thread.seek_exactly(start)
+        except IllegalStateError as error:
+            log.warning("the assignment changed during the restore, the next one repeats it: %s", error)
+        return {**offsets, **start}
+
+
+class Transport(driver.Transport):
+    """The driver with the consumer above."""
+
+    Consumer = Consumer
+
+
+def check_hooks() -> None:
+    """End the process with code 78 unless the private names that this module overrides exist."""
+    for owner, name in (
+        (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
+        (driver.AIOKafkaConsumerThread, "_fetch_records"),
+        (driver.Consumer, "_new_consumer_thread"),
+        (driver.Consumer, "seek_to_committed"),
+    ):
+        if not hasattr(owner, name):
+            die(f"this faust-streaming has no {owner.__name__}.{name}; use the locked version or --oracle", CONFIG)

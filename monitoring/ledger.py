@@ -1,0 +1,123 @@
+"""Which state belongs to which position, what is to be published, what a snapshot may contain: the recipe's heart.
+
+No Kafka here. A state is only ever moved by the record that follows its position; a record above it is a hole and ends
+the process, because the snapshot it starts over from is always right.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from monitoring.errors import Hole, SnapshotInvalid
+from monitoring.folds import Fold, Folding, Out, Record
+
+S = TypeVar("S")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A state and the offset of the record that comes next; the state holds the fold of everything before it."""
+
+    next: int
+    state: bytes
+
+    def encode(self) -> bytes:
+        """Return `{"next", "low"}` as a JSON line, then the state; `low`: where reading begins again, here `next`."""
+        return json.dumps({"next": self.next, "low": self.next}).encode() + b"\n" + self.state
+
+    @classmethod
+    def decode(cls, value: bytes) -> Snapshot:
+        """Read what `encode` wrote. Raises SnapshotInvalid."""
+        head, newline, state = value.partition(b"\n")
+        try:
+            position = int(json.loads(head)["next"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise SnapshotInvalid(f"a snapshot without a position: {error}") from error
+        if not newline or position < 0:
+            raise SnapshotInvalid("a snapshot without a state")
+        return cls(position, state)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What one instant holds: outputs so far, and the snapshots that may be published once these are acknowledged."""
+
+    outs: list[Out]
+    snapshots: dict[int, bytes]
+
+
+class Ledger(Generic[S]):
+    """The foldings of the partitions that this process owns."""
+
+    def __init__(self, fold: Fold[S]) -> None:
+        self._fold = fold
+        self._foldings: dict[int, Folding[S]] = {}
+        self._owned: set[int] = set()
+        self._pending: list[Out] = []
+        self._dirty: set[int] = set()
+        self.lost = 0  # records that retention removed before they were folded
+        self.repeated = 0  # records below the position, dropped
+
+    def own(self, partitions: Iterable[int]) -> None:
+        """Say which partitions this process owns now; the others' states stay in memory, but are not published."""
+        self._owned = set(partitions)
+
+    def restore(self, partition: int, snapshot: Snapshot | None, beginning: int) -> int:
+        """Take the snapshot unless memory is as new, and return the offset to read from.
+
+        beginning: the first offset that the source still holds.
+        """
+        known = self._foldings.get(partition)
+        if snapshot and (known is None or snapshot.next > known.position):
+            known = Folding(self._fold, partition, snapshot.next, snapshot.state)
+        elif known is None:
+            known = Folding(self._fold, partition, beginning)
+        if known.position < beginning:
+            self.lost += beginning - known.position
+            log.error("retention removed %d profiles before they were monitored", beginning - known.position)
+            known.position = beginning
+        self._foldings[partition] = known
+        return known.position
+
+    def accept(self, record: Record, follows: int | None) -> None:
+        """Fold a record; one below the position is dropped.
+
+        follows: the position of the reader before this record: no record that it may see lies between.
+        Raises Hole when records between the state and this one were skipped.
+        """
+        folding = self._foldings[record.partition]
+        if follows is None or follows > folding.position:
+            raise Hole(
+                f"partition {record.partition}: record {record.offset} follows {follows}, "
+                f"but the state ends at {folding.position}"
+            )
+        if record.offset < folding.position:
+            self.repeated += 1
+            return
+        self._pending += folding.apply(record)
+        self._dirty.add(record.partition)
+
+    @property
+    def pending(self) -> int:
+        """Number of outputs that wait to be published."""
+        return len(self._pending)
+
+    def cut(self) -> Cut:
+        """Take outputs and changed states in one step; nothing may be folded in between."""
+        outs, self._pending = self._pending, []
+        dirty, self._dirty = self._dirty, set()
+        changed = [self._foldings[partition] for partition in sorted(dirty & self._owned)]
+        return Cut(outs, {f.partition: Snapshot(f.position, f.dump()).encode() for f in changed})
+
+    def positions(self) -> dict[int, int]:
+        """Return the next offset of each owned partition."""
+        return {p: f.position for p, f in self._foldings.items() if p in self._owned}
+
+    def facts(self) -> dict[int, Mapping[str, Any]]:
+        """Return the fold's numbers of each owned partition."""
+        return {p: self._fold.facts(f.state) for p, f in self._foldings.items() if p in self._owned}

@@ -1,0 +1,43 @@
+"""Every metric of a monitor, declared once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from monitoring.ledger import Cut, Ledger
+
+
+class MonitorMetrics:
+    """Metrics with the deployment bound at the start."""
+
+    def __init__(self, registry: CollectorRegistry, deployment: str) -> None:
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"penstock_monitor_{name}", text, ["deployment", *labels], registry=registry)
+
+        def counter(name: str, text: str) -> Any:
+            labels = ["deployment"]
+            return Counter(f"penstock_monitor_{name}", text, labels, registry=registry).labels(deployment)
+
+        self._deployment = deployment
+        self._position = gauge("position", "Next offset of the profiles partition", "partition")
+        self._state = gauge(
+            "state", "Numbers of the fold: records, rows, late, unknown_reference, open_alerts ...", "partition", "what"
+        )
+        self._lost = gauge("lost_records", "Profiles that retention removed before they were folded")
+        self._repeated = gauge("repeated_records", "Profiles read again after a restart and dropped")
+        self._alerts = counter("alert_records", "Alert records published, repeats included")
+        self._snapshots = counter("snapshots", "Snapshots published")
+
+    def show(self, ledger: Ledger[Any], cut: Cut) -> None:
+        """Take over the ledger's numbers after what was cut from it is published."""
+        for partition, position in ledger.positions().items():
+            self._position.labels(self._deployment, partition).set(position)
+        for partition, facts in ledger.facts().items():
+            for what, number in facts.items():
+                self._state.labels(self._deployment, partition, what).set(number)
+        self._lost.labels(self._deployment).set(ledger.lost)
+        self._repeated.labels(self._deployment).set(ledger.repeated)
+        self._alerts.inc(len(cut.outs))
+        self._snapshots.inc(len(cut.snapshots))

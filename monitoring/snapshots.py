@@ -1,0 +1,81 @@
+"""Reads the newest snapshots back: blocking, at the start of a monitor and for every assignment of partitions."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from monitoring.errors import KafkaUnavailable, SnapshotInvalid
+from monitoring.ledger import Snapshot
+from monitoring.setup import SNAPSHOT_BYTES, Topics, Wiring
+
+log = logging.getLogger(__name__)
+_FIRST_LOOK = 32  # records from the end; more are read while the key is not among them
+_SECONDS = 30.0
+
+
+def read(wiring: Wiring, topics: Topics, partitions: Iterable[int]) -> dict[int, tuple[Snapshot | None, int]]:
+    """Return, per profiles partition, its newest snapshot (or None) and the first offset that the partition holds.
+
+    Any snapshot is right, whoever wrote it and however late: the one that reaches furthest is taken.
+    Raises KafkaUnavailable when this takes more than 30 seconds.
+    """
+    settings = {
+        **wiring.kafka,
+        "group.id": wiring.group,  # required, never used: nothing is committed
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+        "fetch.message.max.bytes": SNAPSHOT_BYTES,
+        "auto.offset.reset": "earliest",
+    }
+    consumer = Consumer(settings, logger=log)
+    try:
+        deadline = time.monotonic() + _SECONDS
+        found = {}
+        for partition in partitions:
+            beginning, _ = _bounds(consumer, wiring.profiles, partition)
+            found[partition] = (_newest(consumer, wiring, topics, partition, deadline), beginning)
+        return found
+    finally:
+        consumer.close()
+
+
+def _bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
+    bounds: tuple[int, int] | None = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+    if bounds is None:
+        raise KafkaUnavailable(f"no answer about the offsets of {topic}/{partition}")
+    return bounds
+
+
+def _newest(consumer: Consumer, wiring: Wiring, topics: Topics, partition: int, deadline: float) -> Snapshot | None:
+    place = partition % topics.snapshots
+    first, end = _bounds(consumer, wiring.snapshots, place)
+    look = _FIRST_LOOK
+    while True:
+        start = max(first, end - look)
+        found = _scan(consumer, wiring, TopicPartition(wiring.snapshots, place, start), partition, deadline)
+        if found or start == first:
+            return max(found, key=lambda snapshot: snapshot.next, default=None)
+        look *= 8
+
+
+def _scan(consumer: Consumer, wiring: Wiring, start: TopicPartition, partition: int, deadline: float) -> list[Snapshot]:
+    key = wiring.snapshot_key(partition)
+    found: list[Snapshot] = []
+    consumer.assign([start])
+    while time.monotonic() < deadline:
+        for message in consumer.consume(100, timeout=0.5):
+            error = message.error()
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                return found
+            value = message.value()
+            if error is None and message.key() == key and value is not None:
+                try:
+                    found.append(Snapshot.decode(value))
+                except SnapshotInvalid:
+                    log.exception("a snapshot is damaged; an older one is taken")
+    raise KafkaUnavailable(f"the snapshots in {wiring.snapshots} could not be read within {_SECONDS:.0f} s")
