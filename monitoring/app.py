@@ -130,7 +130,7 @@ def run(app: Any) -> None:
     """Run the app until a signal or a failure ends the process."""
     for library in ("faust", "mode", "aiokafka"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    Worker(app).execute_from_commandline()
+    Worker(app, quiet=True).execute_from_commandline()
 
 
 def _credentials(kafka: Mapping[str, str]) -> Any:

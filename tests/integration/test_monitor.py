@@ -1,0 +1,289 @@
+"""The monitor on a real Kafka: the same alerts however often it is killed, and controls that must fail."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from prometheus_client import CollectorRegistry, generate_latest
+
+from monitoring import runner, snapshots
+from monitoring.folds import Out
+from monitoring.metrics import MonitorMetrics
+from monitoring.setup import Topics, Wiring, prepare
+from schemas import records
+from tests.conftest import TopicFactory
+from tests.integration.monitor_process import fold_of
+from tests.monitoring.traffic import Batches, fold_all, profiler, reference, told
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0  # seconds until a condition must hold
+SOURCES = 4
+KILLED = -signal.SIGKILL
+
+
+@dataclass
+class Scene:
+    """A deployment's topics with a feeder of profiles."""
+
+    wiring: Wiring
+    folder: Path
+    committed: list[bytes] = field(default_factory=list)  # the profiles that a reader may see, in order
+    end: int = 0  # offset behind the last of them
+
+    def __post_init__(self) -> None:
+        kafka = dict(self.wiring.kafka)
+        self.source = Batches(profiler(self.wiring.deployment), sources=SOURCES)
+        self.producer = Producer({**kafka, "transactional.id": self.wiring.deployment})
+        self.producer.init_transactions(30)
+        self.topics = Topics(SOURCES, 1, 1)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        wiring = {name: getattr(self.wiring, name) for name in Wiring.__slots__}
+        settings = {"window_rows": 1000}
+        return {
+            "wiring": wiring,
+            "reference": reference().to_bytes().decode(),
+            "settings": settings,
+            "sources": SOURCES,
+        }
+
+    def feed(self, batches: int, shift: float) -> None:
+        """Commit so many batches; each fourth is followed by an aborted one of quite another kind."""
+        for number in range(batches):
+            self._transaction(self.source.batch(shift), commit=True)
+            if number % 4 == 0:
+                wild = Batches(profiler(self.wiring.deployment), tick=self.source.tick, sources=SOURCES)
+                self._transaction(wild.batch(shift=50.0), commit=False)
+
+    def _transaction(self, values: list[bytes], commit: bool) -> None:
+        def delivered(_: object, message: Any) -> None:
+            if commit:
+                self.end = max(self.end, message.offset() + 1)
+
+        self.producer.begin_transaction()
+        for value in values:
+            self.producer.produce(self.wiring.profiles, value, b"k", on_delivery=delivered)
+        if commit:
+            self.producer.commit_transaction(30)
+            self.committed += values
+        else:
+            self.producer.flush(30)
+            self.producer.abort_transaction(30)
+
+    def start(self, *flags: str) -> subprocess.Popen[bytes]:
+        path = self.folder / "config.json"
+        path.write_text(json.dumps(self.config))
+        command = [sys.executable, "-m", "tests.integration.monitor_process", str(path), *flags]
+        with (self.folder / "log").open("ab") as out:
+            return subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=out, env={**os.environ, "PYTHONPATH": "."})
+
+    def saved(self) -> int:
+        """The position of the newest snapshot."""
+        found, _ = snapshots.read(self.wiring, self.topics, [0])[0]
+        return found.next if found else 0
+
+    def group_offset(self) -> int:
+        consumer = Consumer({**self.wiring.kafka, "group.id": self.wiring.group})
+        try:
+            return int(consumer.committed([TopicPartition(self.wiring.profiles, 0)], timeout=10)[0].offset)
+        finally:
+            consumer.close()
+
+    def wait(self, what: str, condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            log = (self.folder / "log").read_text()[-3000:]
+            assert process.poll() is None, f"the monitor ended with {process.returncode} before {what}:\n{log}"
+            assert time.monotonic() < deadline, f"{what} did not come to pass:\n{log}"
+            time.sleep(0.1)
+
+    def published(self) -> dict[tuple[bytes, str], bytes]:
+        """Alert records by key and state; two records of one key and state must be the same bytes."""
+        settings = {**self.wiring.kafka, "group.id": "none", "enable.partition.eof": True}
+        consumer = Consumer(settings)
+        consumer.assign([TopicPartition(self.wiring.alerts, 0, 0)])
+        found: dict[tuple[bytes, str], bytes] = {}
+        while message := consumer.poll(10):
+            if message.error() is not None:
+                assert message.error().code() == KafkaError._PARTITION_EOF
+                break
+            key, value = message.key() or b"", message.value() or b""
+            assert found.setdefault((key, _state(value)), value) == value
+        consumer.close()
+        return found
+
+    def expected(self) -> dict[tuple[bytes, str], bytes]:
+        """What the oracle, and the fold over the list of committed profiles, say."""
+        outs = runner.replay(self.wiring, fold_of(self.config))
+        assert _by_state(outs) == _by_state(fold_all(fold_of(self.config), self.committed))
+        assert ("opened", "psi", "wind") in told(outs)
+        assert ("closed", "psi", "wind") in told(outs)
+        return _by_state(outs)
+
+
+def _state(value: bytes) -> str:
+    return str(records.decode("alert", value)["state"])
+
+
+def _by_state(outs: list[Out]) -> dict[tuple[bytes, str], bytes]:
+    return {(out.key, _state(out.value)): out.value for out in outs}
+
+
+@pytest.fixture
+def wiring(bootstrap_servers: str, topic: TopicFactory) -> Wiring:
+    profiles = topic(1, "profiles")
+    return Wiring(
+        deployment=f"monitored-{profiles[-8:]}",
+        profiles=profiles,
+        input=topic(SOURCES, "events"),
+        kafka={"bootstrap.servers": bootstrap_servers},
+        alerts=topic(1, "alerts"),
+        snapshots=topic(1, "monitor", cleanup_policy="compact"),
+        snapshot_seconds=0.5,
+    )
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    assert process.wait() == KILLED
+
+
+@pytest.mark.timeout(300)
+def test_a_monitor_that_is_killed_publishes_the_alerts_of_one_that_is_not(
+    wiring: Wiring, tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    # Given a monitor that first dies between an alert and the snapshot that would remember it
+    scene = Scene(wiring, tmp_path)
+    scene.feed(20, shift=0.0)
+    scene.feed(40, shift=1.0)
+    processes.append(scene.start("--die-after-outputs"))
+    assert processes[-1].wait(PATIENCE) == KILLED
+    assert scene.published()
+    # When it is killed four more times in the midst of its work
+    for shift in (0.0, 2.0, 0.0, 3.0):
+        processes.append(scene.start())
+        begin = scene.end
+        scene.feed(40, shift)
+        scene.wait("a snapshot of new profiles", lambda begin=begin: scene.saved() > begin, processes[-1])
+        scene.feed(10, shift)
+        _kill(processes[-1])
+    processes.append(scene.start())
+    scene.feed(40, shift=0.0)
+    scene.wait("the end", lambda: scene.saved() >= scene.end, processes[-1])
+    # Then its alerts are those of the oracle, byte for byte
+    assert scene.published() == scene.expected()
+
+
+@pytest.mark.timeout(300)
+def test_a_monitor_that_starts_from_group_offsets_instead_fails_the_same_comparison(
+    wiring: Wiring, tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    careless = {name: getattr(wiring, name) for name in Wiring.__slots__}
+    scene = Scene(Wiring(**careless | {"snapshot_seconds": 4.0, "commit_seconds": 0.3}), tmp_path)
+    for shift in (0.0, 2.0, 0.0, 3.0):
+        processes.append(scene.start("--from-group-offsets"))
+        scene.feed(30, shift)
+        scene.wait("offsets beyond the snapshot", lambda: scene.group_offset() > scene.saved(), processes[-1])
+        _kill(processes[-1])
+    processes.append(scene.start("--from-group-offsets"))
+    scene.feed(40, shift=0.0)
+    scene.wait("the end", lambda: scene.saved() >= scene.end, processes[-1])
+    assert scene.published() != scene.expected()
+
+
+@pytest.mark.timeout(300)
+def test_a_monitor_that_reads_uncommitted_profiles_fails_the_same_comparison(
+    wiring: Wiring, tmp_path: Path, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    scene = Scene(wiring, tmp_path)
+    for shift in (0.0, 2.0, 0.0):
+        scene.feed(30, shift)
+    processes.append(scene.start("--read-uncommitted"))
+    scene.wait("the end", lambda: scene.saved() >= scene.end, processes[-1])
+    assert scene.published() != scene.expected()
+
+
+def test_the_runner_without_faust_publishes_the_same_alerts_across_restarts(wiring: Wiring, tmp_path: Path) -> None:
+    scene = Scene(wiring, tmp_path)
+    registry = CollectorRegistry()
+    metrics = MonitorMetrics(registry, wiring.deployment)
+    for shift in (0.0, 2.0, 0.0):
+        scene.feed(30, shift)
+        deadline = time.monotonic() + PATIENCE
+
+        def stopping(deadline: float = deadline) -> bool:
+            assert time.monotonic() < deadline
+            return scene.saved() >= scene.end
+
+        runner.run(wiring, scene.topics, fold_of(scene.config), metrics, stopping)
+    assert scene.published() == scene.expected()
+    text = generate_latest(registry).decode()
+    assert f'penstock_monitor_position{{deployment="{wiring.deployment}",partition="0"}} {float(scene.end)}' in text
+    assert 'what="rows"} 18000.0' in text
+
+
+def test_a_snapshot_is_found_among_those_of_many_other_deployments(wiring: Wiring) -> None:
+    producer = Producer(dict(wiring.kafka))
+    producer.produce(wiring.snapshots, b'{"next": 7}\nmine', wiring.snapshot_key(0))
+    producer.produce(wiring.snapshots, b'{"next": 5}\nstale', wiring.snapshot_key(0))
+    producer.produce(wiring.snapshots, b"damaged", wiring.snapshot_key(0))
+    for number in range(1000):
+        producer.produce(wiring.snapshots, b'{"next": 99}\nother', f"other/{number % 3}".encode())
+    producer.flush(30)
+    found, beginning = snapshots.read(wiring, Topics(SOURCES, 1, 1), [0])[0]
+    assert found is not None
+    assert (found.next, found.state, beginning) == (7, b"mine", 0)
+
+
+def test_a_monitor_waits_for_the_profiles_topic_says_so_and_creates_its_own(
+    wiring: Wiring, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = {name: f"{wiring.profiles}.{name}" for name in ("profiles", "alerts", "snapshots")}
+    late = Wiring(
+        wiring.deployment, names["profiles"], wiring.input, wiring.kafka, "0", names["alerts"], names["snapshots"]
+    )
+    admin = AdminClient(dict(wiring.kafka))
+    waited = threading.Event()
+
+    def sleep(seconds: float) -> None:
+        if not waited.is_set():
+            waited.set()
+            from confluent_kafka.cimpl import NewTopic
+
+            admin.create_topics([NewTopic(names["profiles"], 2, 1)])[names["profiles"]].result()
+        time.sleep(seconds)
+
+    try:
+        with caplog.at_level(logging.INFO, logger="monitoring"):
+            found = prepare(late, sleep)
+        assert waited.is_set()
+        assert (found.sources, found.profiles, found.snapshots) == (SOURCES, 2, 2)
+        assert f"waiting for the topic {names['profiles']}" in caplog.text
+        assert prepare(late) == found  # and again, when all is there
+    finally:
+        for deleted in admin.delete_topics(list(names.values())).values():
+            deleted.result()
