@@ -1,0 +1,232 @@
+"""A batch of messages as one frame: concatenated Avro datums are the body of one container block, read at once in Rust.
+
+Behind every datum stands a nonce that no producer can know. It comes back intact on every row only if each datum ended
+exactly where its message ended: neighbours cannot mix. Before that, `schemas.screen` takes out the messages that
+are not well formed, so that one bad message does not cost the batch. Records of doubles, floats and booleans alone need no
+reader at all: every message has the same width and the batch is a matrix.
+
+The frame holds physical columns `c0`, `c1`, ...: int, enum and long are Int64, dates and timestamps too; nullable
+records stay structs. `schemas.columns` turns them into the deployment's columns.
+"""
+
+from __future__ import annotations
+
+import io
+import secrets
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import fastavro
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from schemas.errors import BlockFailed
+from schemas.nodes import Node
+from schemas.resolve import NeedsStrict
+from schemas.screen import Mask, compile_screen
+
+END = "end"
+_SYNC = b"S" * 16
+_MATRIX = {"double": "<f8", "float": "<f4", "boolean": "?"}
+_DTYPE: dict[str, pl.DataType] = {
+    "boolean": pl.Boolean(),
+    "int": pl.Int64(),
+    "long": pl.Int64(),
+    "enum": pl.Int64(),
+    "float": pl.Float32(),
+    "double": pl.Float64(),
+    "string": pl.String(),
+    "bytes": pl.Binary(),
+    "fixed": pl.Binary(),
+}
+
+
+@dataclass
+class Physical:
+    """The writer's record as the block reader sees it: same bytes, fewer types, names `c0`, `c1`, ..."""
+
+    fields: list[dict[str, Any]] = field(default_factory=list)
+    dtypes: dict[str, pl.DataType] = field(default_factory=dict)
+    paths: dict[tuple[str, ...], tuple[str, ...]] = field(
+        default_factory=dict
+    )  # writer's field -> column, struct fields
+    kinds: list[Node] = field(default_factory=list)
+    count: int = 0
+
+    def fresh(self) -> str:
+        self.count += 1
+        return f"c{self.count - 1}"
+
+    def schema(self) -> dict[str, Any]:
+        return {"type": "record", "name": "Block", "fields": self.fields}
+
+
+def physical(writer: Node) -> Physical:
+    """Flatten a writer's record. Raises NeedsStrict for what the block reader does not know."""
+    made = Physical()
+    _flatten(made, writer, (), (), made.fields, made.dtypes)
+    return made
+
+
+def _flatten(
+    made: Physical,
+    record: Node,
+    at: tuple[str, ...],
+    column: tuple[str, ...],
+    fields: list[dict[str, Any]],
+    dtypes: dict[str, pl.DataType],
+) -> None:
+    for part in record.fields:
+        here = (*at, part.name)
+        if part.type.kind == "record":
+            _flatten(made, part.type, here, column, fields, dtypes)
+        elif part.type.kind != "null":
+            name = made.fresh()
+            avro, dtype = _type(made, part.type, here, (*column, name))
+            made.paths[here] = (*column, name)
+            made.kinds.append(part.type)
+            fields.append({"name": name, "type": avro})
+            dtypes[name] = dtype
+
+
+def _type(made: Physical, node: Node, at: tuple[str, ...], column: tuple[str, ...]) -> tuple[Any, pl.DataType]:
+    if node.kind == "union":
+        inner, _ = node.nullable()
+        if inner.kind in ("union", "null") or len(node.branches) != 2:
+            raise NeedsStrict
+        avro, dtype = _type(made, inner, at, column)
+        return ["null" if branch.kind == "null" else avro for branch in node.branches], dtype
+    if node.kind == "record":
+        fields: list[dict[str, Any]] = []
+        dtypes: dict[str, pl.DataType] = {}
+        _flatten(made, node, at, column, fields, dtypes)
+        if not fields:
+            raise NeedsStrict
+        return {"type": "record", "name": f"R{made.fresh()}", "fields": fields}, pl.Struct(dtypes)
+    if node.kind == "array" and node.items is not None:
+        if node.items.kind in ("record", "array") or node.items.nullable()[0].kind in ("record", "array"):
+            raise NeedsStrict
+        avro, dtype = _type(made, node.items, at, column)
+        return {"type": "array", "items": avro}, pl.List(dtype)
+    if node.kind == "fixed" and node.size:
+        return {"type": "fixed", "name": f"F{made.fresh()}", "size": node.size}, pl.Binary()
+    if node.kind not in _DTYPE or node.kind == "fixed":
+        raise NeedsStrict
+    return {"int": "long", "enum": "long"}.get(node.kind, node.kind), _DTYPE[node.kind]
+
+
+class BlockCodec:
+    """Decodes batches of one writer schema; `header` is the number of framing bytes in front of each datum."""
+
+    def __init__(self, writer: Node, header: int) -> None:
+        self.physical = physical(writer)
+        self.header = header
+        self._screen = compile_screen(writer)
+        self._width = header + writer.least
+        self._matrix = self._structure() if self.physical.kinds else None
+        self._container = self._container_header()
+
+    def decode(self, values: list[bytes]) -> tuple[pl.DataFrame, npt.NDArray[np.int64]]:
+        """Frame of the plainly good messages and the indices of the others. Raises BlockFailed."""
+        if self._matrix is not None:
+            return self._decode_matrix(values, self._matrix)
+        return self._decode_block(values)
+
+    def _structure(self) -> np.dtype[Any] | None:
+        """The row of a matrix, where every message has the same width; None otherwise."""
+        formats = [_MATRIX.get(node.kind) for node in self.physical.kinds]
+        if None in formats:
+            return None
+        sizes = np.cumsum([self.header, *(np.dtype(part).itemsize for part in formats if part)])
+        spec = {"names": list(self.physical.dtypes), "formats": formats, "offsets": list(sizes[:-1])}
+        return np.dtype({**spec, "itemsize": int(sizes[-1])})  # type: ignore[call-overload, no-any-return]
+
+    def _decode_matrix(self, values: list[bytes], row: np.dtype[Any]) -> tuple[pl.DataFrame, npt.NDArray[np.int64]]:
+        good = np.fromiter(map(len, values), dtype=np.int64, count=len(values)) == self._width
+        if not good.all():
+            values = [value for value, fits in zip(values, good.tolist(), strict=True) if fits]
+        table = np.frombuffer(b"".join(values), dtype=np.uint8).reshape(len(values), self._width)
+        bits = [i for i, node in enumerate(self.physical.kinds) if node.kind == "boolean"]
+        if bits:
+            offsets = [row.fields[f"c{i}"][1] for i in bits] if row.fields else []
+            fine = (table[:, offsets] <= 1).all(axis=1)
+            if not fine.all():
+                table = np.ascontiguousarray(table[fine])
+                good[np.flatnonzero(good)[~fine]] = False
+        return self._columns(table, row), np.flatnonzero(~good)
+
+    def _columns(self, table: npt.NDArray[np.uint8], row: np.dtype[Any]) -> pl.DataFrame:
+        if all(node.kind == "double" for node in self.physical.kinds):
+            turned = np.ascontiguousarray(np.ascontiguousarray(table[:, self.header :]).view("<f8").T)
+            return pl.DataFrame([pl.Series(name, turned[i]) for i, name in enumerate(self.physical.dtypes)])
+        rows = table.reshape(-1).view(row)
+        return pl.DataFrame([pl.Series(name, np.ascontiguousarray(rows[name])) for name in self.physical.dtypes])
+
+    def _container_header(self) -> bytes:
+        fields = [*self.physical.fields, {"name": END, "type": "double"}]
+        out = io.BytesIO()
+        fastavro.writer(out, {"type": "record", "name": "Block", "fields": fields}, [], sync_marker=_SYNC)
+        return out.getvalue()
+
+    def _decode_block(self, values: list[bytes]) -> tuple[pl.DataFrame, npt.NDArray[np.int64]]:
+        nonce = _nonce()
+        header = self.header
+        datums = [value[header:] for value in values]
+        body = nonce.join(datums) + nonce
+        sizes = np.fromiter(map(len, datums), dtype=np.int64, count=len(datums))
+        ends = np.cumsum(sizes + len(nonce)) - len(nonce)
+        good = self._screen(body, ends - sizes, ends)
+        bad = np.flatnonzero(~good)
+        if len(bad):
+            datums = [datum for datum, fits in zip(datums, good.tolist(), strict=True) if fits]
+            body = nonce.join(datums) + nonce
+        return self._read(datums, body, nonce), bad
+
+    def _read(self, datums: list[bytes], body: bytes, nonce: bytes) -> pl.DataFrame:
+        if not datums or not self.physical.fields:
+            return pl.DataFrame(schema=self.physical.dtypes) if not datums else pl.DataFrame(height=len(datums))
+        block = b"".join((self._container, zigzag(len(datums)), zigzag(len(body)), body, _SYNC))
+        frame = _guarded(lambda: pl.read_avro(io.BytesIO(block)))
+        ends = frame.get_column(END)
+        if len(frame) != len(datums) or not (ends == struct.unpack("<d", nonce)[0]).all():
+            raise BlockFailed("a datum does not end where its message ends")
+        return frame.drop(END)
+
+    def frame(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
+        """Physical frame of records that the strict path read with the physical schema."""
+        if not self.physical.fields:
+            return pl.DataFrame(height=len(rows))
+        series = [pl.Series(n, [row[n] for row in rows], dtype=t) for n, t in self.physical.dtypes.items()]
+        return pl.DataFrame(series)
+
+
+def _guarded(read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+    """Errors and panics of the block reader as BlockFailed; a PanicException is not even an Exception."""
+    try:
+        return read()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OverflowError) as error:
+        raise BlockFailed(f"{type(error).__name__}: {error}") from None
+
+
+def _nonce() -> bytes:
+    """Eight unpredictable bytes that are an ordinary double (never NaN, zero or infinite), so that equal means same bytes."""
+    raw = bytearray(secrets.token_bytes(8))
+    raw[7] = (raw[7] & 0x80) | 0x3F
+    return bytes(raw)
+
+
+def zigzag(number: int) -> bytes:
+    """A number as Avro's variable-length long."""
+    number = (number << 1) ^ (number >> 63)
+    out = bytearray()
+    while number & ~0x7F:
+        out.append((number & 0x7F) | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+__all__ = ["BlockCodec", "Mask", "physical", "zigzag"]

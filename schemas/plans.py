@@ -1,0 +1,186 @@
+"""How messages of one writer schema become the deployment's columns: by blocks, value by value, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from schemas.blocks import BlockCodec
+from schemas.columns import Wrong, build, series_of
+from schemas.errors import BlockFailed, SchemaRefused
+from schemas.nodes import Node, parse
+from schemas.resolve import Leaf, NeedsStrict, Source, leaves, sources
+from schemas.strict import StrictReader, Undecodable, plain_schema
+from schemas.values import Rejection
+from schemas.wire import fingerprint
+
+Rows = npt.NDArray[np.int64]
+Part = tuple[pl.DataFrame, Rows, list[Rejection]]  # frame, index in `values` of each row, rejections
+
+
+class Plan(Protocol):
+    """Decodes the messages of one writer schema, framing included."""
+
+    fingerprint: str
+
+    def decode(self, values: list[bytes]) -> Part: ...
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A writer schema that is not read: every message of it is rejected with the same words."""
+
+    reason: str
+    detail: str
+    exception: str
+    columns: Mapping[str, pl.DataType]
+    fingerprint: str = ""
+
+    def decode(self, values: list[bytes]) -> Part:
+        rejected = [Rejection(row, self.reason, self.detail, self.exception) for row in range(len(values))]
+        return pl.DataFrame(schema=self.columns), np.empty(0, dtype=np.int64), rejected
+
+
+def plan_for(reader: Node, schema: Any, header: int, columns: Mapping[str, pl.DataType]) -> Plan:
+    """The plan of a writer schema as it stands in JSON. Never raises for what the schema says."""
+    try:
+        writer = parse(schema)
+        StrictReader(plain_schema(writer))
+        name = fingerprint(schema)
+    except SchemaRefused as error:
+        return Refusal("refused_schema", str(error), "SchemaRefused", columns)
+    except Exception as error:  # fastavro raises many kinds for a schema it dislikes
+        return Refusal("refused_schema", f"{type(error).__name__}: {error}", "SchemaRefused", columns)
+    try:
+        return BlockPlan(reader, writer, header, name)
+    except NeedsStrict:
+        return StrictPlan(reader, writer, header, name)
+    except SchemaRefused as error:
+        return Refusal("unresolvable", str(error), "SchemaRefused", columns, name)
+
+
+class BlockPlan:
+    """Blocks first; strict fastavro judges what they leave."""
+
+    def __init__(self, reader: Node, writer: Node, header: int, name: str) -> None:
+        self.fingerprint = name
+        self._sources = sources(reader, writer)
+        self._codec = BlockCodec(writer, header)
+        self._strict = StrictReader(self._codec.physical.schema())
+        self._header = header
+
+    def decode(self, values: list[bytes]) -> Part:
+        try:
+            frame, bad = self._codec.decode(values)
+        except BlockFailed:
+            frame, bad = pl.DataFrame(schema=self._codec.physical.dtypes), np.arange(len(values))
+        rows = np.arange(len(values), dtype=np.int64)
+        rejected: list[Rejection] = []
+        if len(bad):
+            rows = np.delete(rows, bad)
+            frame, rows, rejected = self._judge(values, frame, rows, bad.tolist())
+        columns, wrong = build(len(rows), self._sources, lambda source: self._take(frame, source))
+        return _without(columns, rows, rejected, wrong)
+
+    def _judge(self, values: list[bytes], frame: pl.DataFrame, rows: Rows, bad: list[int]) -> Part:
+        kept, records, rejected = read_all(self._strict, values, bad, self._header)
+        if not kept:
+            return frame, rows, rejected
+        try:
+            late = self._codec.frame(records)
+        except (pl.exceptions.PolarsError, OverflowError, TypeError):
+            kept, records, wrong = _representable(self._codec.frame, kept, records)
+            rejected += wrong
+            late = self._codec.frame(records)
+        rows = np.concatenate([rows, np.array(kept, dtype=np.int64)])
+        order = np.argsort(rows)
+        return (pl.concat([frame, late]) if frame.width else late)[order] if late.width else late, rows[order], rejected
+
+    def _take(self, frame: pl.DataFrame, source: Source) -> pl.Series:
+        assert source.path is not None
+        name, *steps = self._codec.physical.paths[source.path]
+        series = frame.get_column(name)
+        for step in steps:
+            series = series.struct.field(step)
+        return series
+
+
+class StrictPlan:
+    """Value by value: fastavro resolves each message to the deployment's schema."""
+
+    def __init__(self, reader: Node, writer: Node, header: int, name: str) -> None:
+        self.fingerprint = name
+        self._reader = StrictReader(plain_schema(writer), plain_schema(reader))
+        self._sources = [Source(leaf, leaf.path, leaf.type) for leaf in leaves(reader)]
+        self._header = header
+
+    def decode(self, values: list[bytes]) -> Part:
+        kept, records, rejected = read_all(self._reader, values, range(len(values)), self._header)
+        try:
+            columns, wrong = self._build(records)
+        except (pl.exceptions.PolarsError, OverflowError, TypeError, KeyError):
+            kept, records, unfit = _representable(self._build, kept, records)
+            rejected += unfit
+            columns, wrong = self._build(records)
+        return _without(columns, np.array(kept, dtype=np.int64), rejected, wrong)
+
+    def _build(self, records: list[dict[str, Any]]) -> tuple[pl.DataFrame, list[Wrong]]:
+        return build(len(records), self._sources, lambda source: _gather(records, source.leaf))
+
+
+def _gather(records: list[dict[str, Any]], leaf: Leaf) -> pl.Series:
+    found: list[Any] = records
+    for step in leaf.path:
+        found = [None if value is None else value.get(step) for value in found]
+    if leaf.type.kind in ("bytes", "fixed"):
+        found = [value.encode("latin-1") if isinstance(value, str) else value for value in found]  # a default in JSON
+    return series_of(found, leaf)
+
+
+def read_all(
+    strict: StrictReader, values: Sequence[bytes], indices: Sequence[int] | range, header: int
+) -> tuple[list[int], list[dict[str, Any]], list[Rejection]]:
+    """(indices accepted, their values, rejections of the others)."""
+    kept: list[int] = []
+    records: list[dict[str, Any]] = []
+    rejected: list[Rejection] = []
+    for index in indices:
+        try:
+            records.append(strict.read(values[index][header:]))
+            kept.append(index)
+        except Undecodable as error:
+            rejected.append(Rejection(index, error.reason, error.detail, error.exception))
+    return kept, records, rejected
+
+
+def _representable(
+    make: Any, kept: list[int], records: list[dict[str, Any]]
+) -> tuple[list[int], list[dict[str, Any]], list[Rejection]]:
+    """Leave out records with values that no column holds, such as numbers above 64 bits."""
+    rows, fine, rejected = [], [], []
+    for index, record in zip(kept, records, strict=True):
+        try:
+            make([record])
+        except Exception as error:  # polars raises many kinds for values it cannot hold
+            rejected.append(Rejection(index, "malformed", f"a value fits no column: {error}", type(error).__name__))
+        else:
+            rows.append(index)
+            fine.append(record)
+    return rows, fine, rejected
+
+
+def _without(frame: pl.DataFrame, rows: Rows, rejected: list[Rejection], wrong: list[Wrong]) -> Part:
+    """Drop the rows that do not fit, each with the first reason found."""
+    if not wrong:
+        return frame, rows, rejected
+    out = np.zeros(len(rows), dtype=bool)
+    for mask, reason, detail in wrong:
+        for row in np.flatnonzero(mask & ~out).tolist():
+            rejected.append(Rejection(int(rows[row]), reason, detail))
+        out |= mask
+    return frame.filter(~out), rows[~out], rejected
