@@ -1,0 +1,1 @@
+"""Worked examples: whole deployments with real data."""
