@@ -62,7 +62,7 @@ class Bundle:
         manifest: other keys of the manifest, such as tags, author, framework, libraries, training, metrics, missing.
         Raises BundleInvalid or ModelRefused, which say what to change.
         """
-        from models.describe import describe_inputs, describe_outputs, validated
+        from models.describe import manifest_for
         from models.graph import examine
 
         examined = examine(model)
@@ -70,13 +70,10 @@ class Bundle:
             "name": name,
             "version": version or str(uuid.uuid4()),
             "created": created or now(),
-            "graph": examined.summary,
-            "inputs": describe_inputs(examined, features),
-            "outputs": describe_outputs(examined, outputs),
             "reference": reference is not None,
             **manifest,
         }
-        return cls.of_parts(parts_of(validated(content), model, reference))
+        return cls.of_parts(parts_of(manifest_for(examined, features, outputs, content), model, reference))
 
     @classmethod
     def of_parts(cls, parts: Mapping[str, bytes]) -> Bundle:

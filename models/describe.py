@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from models.errors import BundleInvalid
 from models.graph import Examined, Port
-from models.manifest import Input, Manifest, Output, TensorType
+from models.manifest import Input, Manifest, Output, TensorType, findings
 
 # element type of a graph output -> the Avro primitive that carries every one of its values
 AVRO_OF = {
@@ -30,13 +30,13 @@ AVRO_OF = {
 Features = Sequence[str] | Mapping[str, str | Sequence[str]] | None
 
 
-def validated(content: Mapping[str, Any]) -> Manifest:
-    """The manifest with this content; raises BundleInvalid naming every wrong key."""
+def manifest_for(examined: Examined, features: Features, outputs: Any, content: Mapping[str, Any]) -> Manifest:
+    """The manifest of an examined model; raises BundleInvalid naming every wrong key."""
     try:
-        return Manifest.model_validate(dict(content))
+        inputs, results = describe_inputs(examined, features), describe_outputs(examined, outputs)
+        return Manifest.model_validate({"graph": examined.summary, "inputs": inputs, "outputs": results, **content})
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
-        raise BundleInvalid(f"the bundle cannot be built: {found}") from error
+        raise BundleInvalid(f"the bundle cannot be built: {findings(error)}") from error
 
 
 def describe_inputs(examined: Examined, features: Features) -> list[Input]:

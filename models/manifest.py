@@ -162,8 +162,12 @@ class Manifest(Part):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            found = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
-            raise BundleInvalid(f"manifest.json is not a valid manifest: {found}") from error
+            raise BundleInvalid(f"manifest.json is not a valid manifest: {findings(error)}") from error
+
+
+def findings(error: ValidationError) -> str:
+    """What pydantic found, one place after the other."""
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors())
 
 
 def now() -> datetime:

@@ -77,6 +77,7 @@ class Repository:
         version = wanted if UUID_TEXT.match(wanted) else self._tagged(name, wanted)
         path = self._path(name, version or "-", "entry.json")
         if version is None or not self._guard(self._fs.exists, path):
+            self._refuse_absent_root()
             raise ModelNotFound(self._not_found(name, wanted))
         return self._entry(path)
 
@@ -170,6 +171,13 @@ class Repository:
         except (OSError, ImportError) as error:
             raise RepositoryUnavailable(f"the repository {self.url} does not answer: {error}") from error
 
+    def _refuse_absent_root(self) -> None:
+        if not self._guard(self._fs.exists, self._root):
+            raise RepositoryUnavailable(
+                f"there is no repository at {self.url}: give --repository or PENSTOCK_REPOSITORY, "
+                "or add a first model with `penstock model add`"
+            )
+
     def _read(self, path: str) -> bytes:
         content = self._guard(self._fs.cat_file, path)
         assert isinstance(content, bytes)
@@ -186,7 +194,9 @@ class Repository:
             folder = path.rpartition("/")[0]
             tags = sorted(Path(found).stem for found in self._guard(self._fs.glob, f"{folder}/tags/*.json"))
             return Entry(manifest, stated["digest"], stated["proof"], tuple(tags), stated["added"])
-        except (ValueError, KeyError, TypeError) as error:
+        except FileNotFoundError as error:
+            raise ModelNotFound(f"{path} was removed meanwhile") from error
+        except (BundleInvalid, ValueError, KeyError, TypeError) as error:
             raise BundleAltered(
                 f"{path} is not what `penstock model add` wrote: {error}; add the version again"
             ) from error
