@@ -1,0 +1,131 @@
+"""A model that asks for too much ends as a refusal, in a process of its own; one that mixes up rows is refused too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.bundle import Bundle
+from models.determinism import RowsInteract, examine_rows
+from models.errors import ModelRefused
+from models.sandbox import Bounds, prove, warm_up
+from tests.models import graphs
+
+
+def built(model: bytes, **manifest: Any) -> Bundle:
+    return Bundle.build(**{"name": "m", "model": model, "features": ["x"], **manifest})
+
+
+def test_a_good_model_is_proven_bitwise_with_the_onnxruntime_and_cpu_it_holds_for() -> None:
+    import onnxruntime
+
+    proof = prove(graphs.linear_bundle())
+    assert proof["determinism"] == {"bitwise": True, "tolerance": 0.0, "rows": 512, "rounds": 8}
+    assert proof["onnxruntime"] == onnxruntime.__version__
+    assert proof["cpu"]
+    assert proof["peak_bytes"] > 1 << 20
+
+
+def test_a_model_of_a_hundred_bytes_that_asks_for_gigabytes_is_refused() -> None:
+    model = graphs.hungry()
+    assert len(model) < 250
+    for call in (warm_up, prove):
+        with pytest.raises(ModelRefused, match="needs more than 2048 MiB of memory"):
+            call(built(model))
+
+
+def test_the_same_model_passes_where_there_is_memory_enough() -> None:
+    small = graphs.hungry().replace(np.int64(2**32).tobytes(), np.int64(2**20).tobytes())
+    assert warm_up(built(small))["failure"] == ""
+
+
+def test_a_model_that_loops_for_ever_is_ended_and_refused() -> None:
+    with pytest.raises(ModelRefused, match="did not finish its warm-up in 2 s and was ended"):
+        warm_up(built(graphs.looping(trips_from_input=False)), Bounds(seconds=2.0))
+
+
+def test_a_model_that_gives_errors_is_refused_by_add_with_the_way_out_and_passes_with_an_example() -> None:
+    table = graphs.model(
+        [graphs.helper.make_node("Gather", ["table", "i"], ["score"])],
+        [graphs.value("i", graphs.TensorProto.INT64, [None])],
+        [graphs.value("score", graphs.TensorProto.FLOAT, [None])],
+        [graphs.weights("table", np.zeros(1, "f4"))],
+    )
+    shifted = graphs.model(
+        [
+            graphs.helper.make_node("Sub", ["i", "by"], ["j"]),
+            graphs.helper.make_node("Gather", ["table", "j"], ["score"]),
+        ],
+        [graphs.value("i", graphs.TensorProto.INT64, [None])],
+        [graphs.value("score", graphs.TensorProto.FLOAT, [None])],
+        [graphs.weights("table", np.zeros(1, "f4")), graphs.weights("by", np.array(100))],
+    )
+    assert prove(built(table))["failure"] == ""  # zeros do
+    with pytest.raises(ModelRefused, match=r"error for every row .*indices.*example="):
+        prove(built(shifted))
+    assert "indices" in warm_up(built(shifted))["failure"]  # starting a worker is not stopped by rows we made up
+    assert prove(built(shifted, example=[{"x": 100}]))["failure"] == ""
+
+
+@pytest.mark.parametrize("model", [graphs.of_neighbours(), graphs.dice()])
+def test_a_model_whose_rows_depend_on_more_than_themselves_is_refused(model: bytes) -> None:
+    with pytest.raises(ModelRefused, match=r"other outputs in other batches .*must score each row by itself"):
+        prove(built(model))
+
+
+def test_the_sandbox_knows_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    from models.sandbox import _environment
+
+    monkeypatch.setenv("PENSTOCK_KAFKA_SASL_PASSWORD", "secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    assert "secret" not in str(_environment())
+    assert os.environ["PATH"] == _environment()["PATH"]
+
+
+# the comparison by itself
+
+
+def rows(count: int = 300) -> dict[str, np.ndarray[Any, Any]]:
+    return {"x": np.random.default_rng(5).normal(size=(count, 2))}
+
+
+def test_rounding_that_depends_on_the_batch_becomes_a_tolerance() -> None:
+    def run(inputs: Mapping[str, Any]) -> list[Any]:
+        return [inputs["x"][:, 0] * (1 + (len(inputs["x"]) % 2) * 1e-9)]
+
+    finding = examine_rows(run, rows())
+    assert not finding.bitwise
+    assert 1e-10 < finding.tolerance < 1e-7
+
+
+def test_one_label_that_depends_on_the_batch_is_refused() -> None:
+    def run(inputs: Mapping[str, Any]) -> list[Any]:
+        labels = (inputs["x"][:, 0] > 0).astype("i8")
+        labels[0] = len(labels)
+        return [labels]
+
+    with pytest.raises(RowsInteract, match="another label"):
+        examine_rows(run, rows())
+
+
+def test_nan_is_equal_to_nan_and_not_to_a_number() -> None:
+    def steady(inputs: Mapping[str, Any]) -> list[Any]:
+        return [np.where(inputs["x"][:, 0] > 0, np.nan, 1.0)]
+
+    def fickle(inputs: Mapping[str, Any]) -> list[Any]:
+        return [np.full(len(inputs["x"]), np.nan if len(inputs["x"]) % 2 else 1.0)]
+
+    assert examine_rows(steady, rows()).bitwise
+    with pytest.raises(RowsInteract):
+        examine_rows(fickle, rows())
+
+
+def test_strings_are_compared_too() -> None:
+    def run(inputs: Mapping[str, Any]) -> list[Any]:
+        return [np.array([f"{value:.3f}" for value in inputs["x"][:, 0]], object)]
+
+    assert examine_rows(run, rows()).bitwise
