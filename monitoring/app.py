@@ -116,6 +116,10 @@ def build(wiring: Wiring, topics: Topics, fold: Fold[Any], metrics: MonitorMetri
 class Worker(faust.Worker):
     """Stops at once on SIGTERM and SIGINT: there is nothing that a shutdown could save."""
 
+    def __init__(self, app: Any) -> None:
+        super().__init__(app, quiet=True)
+        self.spinner = None  # it writes to the terminal even when quiet
+
     def _setup_logging(self) -> None:
         """Leave logging as the command has set it up."""
 
@@ -130,7 +134,7 @@ def run(app: Any) -> None:
     """Run the app until a signal or a failure ends the process."""
     for library in ("faust", "mode", "aiokafka"):
         logging.getLogger(library).setLevel(logging.WARNING)
-    Worker(app, quiet=True).execute_from_commandline()
+    Worker(app).execute_from_commandline()
 
 
 def _credentials(kafka: Mapping[str, str]) -> Any:

@@ -44,6 +44,8 @@ class Restorer(Protocol):
 class Thread(driver.AIOKafkaConsumerThread):
     """Reads committed records only and stamps each with the position it follows."""
 
+    logger = logging.getLogger("faust.transport")
+
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         if getattr(consumer, "_isolation_level", None) not in ("read_uncommitted", "read_committed"):
@@ -83,6 +85,8 @@ class Thread(driver.AIOKafkaConsumerThread):
 
 class Consumer(driver.Consumer):
     """Starts from our snapshots: Faust awaits `seek_to_committed` after every assignment, before it fetches."""
+
+    logger = logging.getLogger("faust.transport")
 
     def _new_consumer_thread(self) -> Thread:
         return Thread(self, loop=self.loop, beacon=self.beacon)

@@ -1,0 +1,150 @@
+"""`penstock monitor DEPLOYMENT.yaml`: from a repository's reference to alerts in the topic."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from models.repository import Repository
+from penstock.cli import main
+from schemas import records
+from tests.conftest import TopicFactory
+from tests.models.graphs import linear_bundle
+from tests.monitoring.traffic import Batches, profiler, reference
+
+ROOT = Path(__file__).parents[2]
+EVENT = {"type": "record", "name": "Event", "fields": [{"name": name, "type": "double"} for name in "abc"]}
+
+
+def _declare(folder: Path, events: str, name: str) -> Path:
+    (folder / "event.avsc").write_text(json.dumps(EVENT))
+    path = folder / "deployment.yaml"
+    path.write_text(
+        f"""
+name: {name}
+input: {{topic: {events}, schema: event.avsc}}
+output: {{topic: {name}.inferences}}
+arms: [{{role: active, model: linear@production}}]
+monitor: {{window_rows: 1000}}
+"""
+    )
+    return path
+
+
+def _add(folder: Path, profile: bytes | None) -> str:
+    url = str(folder / "models")
+    Repository(url, folder / "cache").add(linear_bundle(reference=profile), ["production"])
+    return url
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "penstock.cli", "monitor", *arguments]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        with (tmp_path / "log").open("w") as log:
+            started.append(subprocess.Popen(command, cwd=tmp_path, stderr=log, stdout=log, text=True, env=env))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def _wait(condition: Callable[[], object], process: subprocess.Popen[str], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+
+
+def _alerts(servers: str, topic: str) -> list[dict[str, object]]:
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "none", "enable.partition.eof": True})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    found = []
+    while (message := consumer.poll(10)) is not None and message.error() is None:
+        found.append(records.decode("alert", message.value() or b""))
+    consumer.close()
+    return found
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("flags", [[], ["--oracle"]], ids=["faust", "oracle"])
+def test_the_command_waits_for_profiles_then_publishes_alerts_and_serves_metrics(
+    bootstrap_servers: str,
+    topic: TopicFactory,
+    tmp_path: Path,
+    start: Callable[..., subprocess.Popen[str]],
+    flags: list[str],
+) -> None:
+    # Given a deployment whose workers have not scored anything: there is no profiles topic yet
+    events = topic(4, "events")
+    name = f"monitored-{events[-8:]}"
+    deployment, repository = _declare(tmp_path, events, name), _add(tmp_path, reference().to_bytes())
+    topics = [f"{name}.profiles", f"{name}.alerts", f"{name}.snapshots"]
+    options = ["--alerts-topic", topics[1], "--snapshots-topic", topics[2], "--metrics-port", "0"]
+    options += ["--bootstrap-servers", bootstrap_servers, "--repository", repository, "--log-format", "json", *flags]
+    process, log = start(str(deployment), *options), tmp_path / "log"
+    _wait(lambda: "waiting for the topic" in log.read_text(), process, log)
+    # When profiles of traffic that moves arrive
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin.create_topics([NewTopic(topics[0], 1, 1)])[topics[0]].result()
+    try:
+        producer, source = Producer({"bootstrap.servers": bootstrap_servers}), Batches(profiler(name))
+        for value in [*source.batches(20), *source.batches(40, shift=2.0)]:
+            producer.produce(topics[0], value, name.encode())
+        producer.flush(30)
+        _wait(lambda: "restored" in log.read_text(), process, log)
+        _wait(lambda: len(_alerts(bootstrap_servers, topics[1])) >= 2, process, log)
+        # Then alerts and metrics tell of it, the log is JSON, and the command stops when told
+        found = _alerts(bootstrap_servers, topics[1])
+        assert {(alert["state"], alert["name"]) for alert in found} >= {("opened", "wind"), ("opened", "late")}
+        port = re.search(r"metrics at http://127.0.0.1:(\d+)/metrics", log.read_text())
+        assert port
+
+        def metrics() -> str:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/metrics", timeout=10) as answer:
+                return str(answer.read().decode())
+
+        _wait(lambda: re.search(r'what="open_alerts"} [23].0', metrics()), process, log)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert all(json.loads(line)["deployment"] == name for line in log.read_text().splitlines())
+    finally:
+        for deleted in admin.delete_topics(topics).values():
+            deleted.exception()
+
+
+def test_a_bundle_without_a_reference_is_refused_with_the_way_out(bootstrap_servers: str, tmp_path: Path) -> None:
+    deployment, repository = _declare(tmp_path, "events", "unwatched"), _add(tmp_path, None)
+    options = ["--bootstrap-servers", bootstrap_servers, "--repository", repository]
+    result = CliRunner().invoke(main, ["monitor", str(deployment), *options])
+    assert result.exit_code == 2
+    assert "linear@production has no reference profile" in result.output
+    assert "Reference.from_frame" in result.output
+
+
+def test_a_model_that_the_repository_lacks_is_refused(bootstrap_servers: str, tmp_path: Path) -> None:
+    deployment = _declare(tmp_path, "events", "unwatched")
+    options = ["--bootstrap-servers", bootstrap_servers, "--repository", str(tmp_path / "nothing")]
+    result = CliRunner().invoke(main, ["monitor", str(deployment), *options])
+    assert result.exit_code == 2
+    assert "linear" in result.output
