@@ -6,6 +6,7 @@ an aborted transaction never seen. It has one member a group and no rebalances b
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -100,6 +101,7 @@ class MemorySource:
         self._next = {p: self._kafka.offsets.get((self.topic, p), 0) for p in self._next}
 
     def hold(self, seconds: float) -> bool:
+        time.sleep(seconds)
         return True
 
     def take_away(self, partition: int) -> None:
@@ -110,8 +112,8 @@ class MemorySource:
     def assigned(self) -> Sequence[int]:
         return sorted(self._next)
 
-    def lag(self) -> int:
-        return sum(len(self._kafka.topics[self.topic][p]) - position for p, position in self._next.items())
+    def lags(self) -> Mapping[int, int]:
+        return {p: len(self._kafka.topics[self.topic][p]) - position for p, position in self._next.items()}
 
     def close(self, leave: bool) -> None:
         self._next = {}

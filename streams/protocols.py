@@ -35,8 +35,8 @@ class Source(Protocol):
     def assigned(self) -> Sequence[int]:
         """Return the partitions that this member reads now."""
 
-    def lag(self) -> int:
-        """Return how many messages of its partitions are not read yet, as far as known without asking the broker."""
+    def lags(self) -> Mapping[int, int]:
+        """Return how many messages of each partition are not read yet, as far as known without asking the broker."""
 
     def close(self, leave: bool) -> None:
         """Stop reading; `leave` gives the partitions to others at once, else they wait for this slot to return."""

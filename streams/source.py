@@ -179,12 +179,12 @@ class KafkaSource:
     def assigned(self) -> Sequence[int]:
         return sorted(self._next)
 
-    def lag(self) -> int:
-        total = 0
+    def lags(self) -> Mapping[int, int]:
+        lags = {}
         for partition, position in list(self._next.items()):
             _, high = self.consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
-            total += max(0, high - position)
-        return total
+            lags[partition] = max(0, high - position)
+        return lags
 
     def metadata(self) -> object:
         """Return the group membership that a transaction's offsets are fenced by."""

@@ -41,6 +41,7 @@ class Profiles(Protocol):
         timestamps: npt.NDArray[np.int64],
     ) -> list[bytes]: ...
     def progress(self, partitions: Sequence[int], now_ms: int) -> list[bytes]: ...
+    def forget(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ class Worker:
         self._most = batch_events
         self._stopping, self._resumed = threading.Event(), threading.Event()
         self._ticked = 0.0
+        self._seen: set[int] = set()  # partitions that had events since the last tick
         self._failures = 0
         self.ready = False  # it has partitions or has joined a group that has none for it, and holds nothing back
 
@@ -124,6 +126,7 @@ class Worker:
         def revoked() -> None:
             if publisher is not None:
                 publisher.join()
+            self._forget()
 
         source, sink = self._connect(revoked)
         try:
@@ -136,6 +139,7 @@ class Worker:
             raise
         finally:
             self.ready = False
+            self._forget()
             if publisher is not None:
                 publisher.close()
             source.close(leave=self._stopping.is_set())
@@ -159,6 +163,12 @@ class Worker:
         if self._failures > 1:
             self._stopping.wait(RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1])
         source.rewind()
+        self._forget()
+
+    def _forget(self) -> None:
+        """What the profiler counted may not have been committed."""
+        if self._profiler is not None:
+            self._profiler.forget()
 
     def _learn_whether_slot_was_taken(self, source: Source) -> None:
         """Ask the group, which raises Fenced when another worker joined under this slot's name."""
@@ -171,7 +181,7 @@ class Worker:
     def _step(self, source: Source, sink: Sink, publisher: Publisher[Work]) -> None:
         began = time.perf_counter()
         batch = source.poll(self._most, IDLE_SECONDS)
-        self._tick(source, sink, publisher, idle=batch is None)
+        self._tick(source, sink, publisher)
         if batch is None:
             publisher.join()
             return
@@ -220,6 +230,7 @@ class Worker:
             keys = batch.keys if scored.rows is None else [batch.keys[row] for row in scored.rows]
             partitions = self._partitions(batch, scored.rows, route.output_count)
             records.append(Records(route.output, scored.inferences, keys, partitions))
+            self._seen.update(batch.positions)
         reasons: dict[str, int] = {}
         if scored.rejected:
             for rejection in scored.rejected:
@@ -304,17 +315,18 @@ class Worker:
 
     # ---- beside the batches
 
-    def _tick(self, source: Source, sink: Sink, publisher: Publisher[Work], *, idle: bool) -> None:
+    def _tick(self, source: Source, sink: Sink, publisher: Publisher[Work]) -> None:
         now = time.monotonic()
         if now - self._ticked < TICK_SECONDS:
             return
         self._ticked = now
-        assigned = source.assigned()
+        lags = source.lags()
         self.ready = source.joined
-        self._metrics.partitions.set(len(assigned))
-        self._metrics.lag.set(source.lag())
-        if idle and self._profiler is not None and assigned:
+        self._metrics.partitions.set(len(lags))
+        self._metrics.lag.set(sum(lags.values()))
+        idle = [partition for partition, lag in lags.items() if not lag and partition not in self._seen]
+        self._seen.clear()
+        if idle and self._profiler is not None and self._route.profiles is not None:
             publisher.join()
-            values = self._profiler.progress(assigned, int(self._clock() * 1000))
-            assert self._route.profiles is not None
+            values = self._profiler.progress(idle, int(self._clock() * 1000))
             sink.publish([Records(self._route.profiles, values, [self._route.deployment.encode()] * len(values))], {})

@@ -1,0 +1,164 @@
+"""The floor that the worker is measured against: the whole hot path in one loop, with nothing around it.
+
+No errors handled, no lineage but source partition and offset, no metrics, one fixed schema. It runs until it is killed.
+usage: python -m benchmarks.bare_loop BOOTSTRAP JOB IN_TOPIC OUT_TOPIC GROUP MODEL.onnx
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import queue
+import random
+import secrets
+import struct
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+os.environ["POLARS_MAX_THREADS"] = "1"
+
+import fastavro
+import numpy as np
+import onnxruntime as ort
+import polars as pl
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from benchmarks.jobs import JOBS
+
+SYNC = b"S" * 16
+HEADER_BYTES = 10  # of an Avro single object
+BATCH = 2_000
+
+
+def zigzag(n: int) -> bytes:
+    n, out = n << 1, bytearray()
+    while n & ~0x7F:
+        out.append((n & 0x7F) | 0x80)
+        n >>= 7
+    return bytes([*out, n])
+
+
+def unzigzag(data: bytes, at: int) -> tuple[int, int]:
+    n = shift = 0
+    while True:
+        byte, at = data[at], at + 1
+        n |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return n >> 1, at
+
+
+def container_header(fields: list[dict[str, Any]]) -> bytes:
+    end = {"name": "__end", "type": "double"}
+    out = io.BytesIO()
+    fastavro.writer(out, {"type": "record", "name": "Block", "fields": [*fields, end]}, [], sync_marker=SYNC)
+    return out.getvalue()
+
+
+def decode(header: bytes, datums: list[bytes]) -> pl.DataFrame:
+    nonce = random.random()
+    end = struct.pack("<d", nonce)
+    body = end.join(datums) + end
+    frame = pl.read_avro(io.BytesIO(b"".join((header, zigzag(len(datums)), zigzag(len(body)), body, SYNC))))
+    if len(frame) != len(datums) or not (frame["__end"] == nonce).all():
+        raise ValueError("a datum does not end where its message ends")
+    return frame.drop("__end")
+
+
+def encode(frame: pl.DataFrame, prefix: bytes) -> list[bytes]:
+    nonce = secrets.token_bytes(8)
+    out = io.BytesIO()
+    frame.with_columns(pl.lit(nonce).alias("__end")).write_avro(out)
+    data = out.getvalue()
+    _, at = unzigzag(data, data.index(data[-16:]) + 16)
+    size, at = unzigzag(data, at)
+    return [prefix + datum for datum in data[at : at + size].split(b"\x02\x10" + nonce)[:-1]]
+
+
+def main(servers: str, job_name: str, source: str, target: str, group: str, model: str) -> None:
+    job = JOBS[job_name]
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = ort.InferenceSession(Path(model).read_bytes(), options, providers=["CPUExecutionProvider"])
+    header = container_header(job.fields)
+    plain = job.features == [field["name"] for field in job.fields]
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": group,
+            "auto.offset.reset": "earliest",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "fetch.message.max.bytes": 4 << 20,
+            "queued.min.messages": 100_000,
+            "fetch.wait.max.ms": 5,
+            "fetch.queue.backoff.ms": 2,
+        }
+    )
+    producers = [
+        Producer(
+            {
+                "bootstrap.servers": servers,
+                "transactional.id": f"{group}-{turn}",
+                "compression.type": "lz4",
+                "linger.ms": 0,
+                "batch.num.messages": 10_000,
+                "queue.buffering.max.messages": 1_000_000,
+            }
+        )
+        for turn in "ab"
+    ]
+    for producer in producers:
+        producer.init_transactions(30)
+
+    def publish(keys: list[Any], values: list[bytes], positions: dict[int, int], metadata: object) -> None:
+        producer = producers[0]
+        producers.reverse()
+        producer.begin_transaction()
+        produce = producer.produce
+        for key, value in zip(keys, values, strict=True):
+            produce(target, value, key)
+        offsets = [TopicPartition(source, p, o) for p, o in positions.items()]
+        producer.send_offsets_to_transaction(offsets, metadata, 10)
+        producer.commit_transaction(10)
+
+    pending: queue.Queue[Any] = queue.Queue(1)
+
+    def publish_beside() -> None:
+        while True:
+            publish(*pending.get())
+            pending.task_done()
+
+    threading.Thread(target=publish_beside, daemon=True).start()
+
+    def nothing(*_: object) -> None:
+        """Callbacks make rebalances run inside consume()."""
+
+    consumer.subscribe([source], on_assign=nothing, on_revoke=nothing, on_lost=nothing)
+    while True:
+        messages = consumer.consume(1, 0.1)
+        if messages:
+            messages += consumer.consume(BATCH - 1, 0)
+        if not messages:
+            continue
+        keys = [m.key() for m in messages]
+        partitions = np.array([m.partition() for m in messages], "i4")
+        offsets = np.array([m.offset() for m in messages])
+        positions = {int(p): int(offsets[partitions == p].max()) + 1 for p in np.unique(partitions)}
+        frame = decode(header, [m.value()[HEADER_BYTES:] for m in messages])
+        matrix = (frame if plain else frame.select(job.features).fill_null(0.0)).to_numpy().astype("f4")
+        scores = session.run(None, {"x": matrix})[0][:, 0].astype("f8")
+        version = pl.repeat("v1", len(scores), eager=True)
+        outputs = {"score": scores, "model_version": version, "source_partition": partitions, "source_offset": offsets}
+        work = (keys, encode(pl.DataFrame(outputs), b"\0" * 10), positions, consumer.consumer_group_metadata())
+        if len(messages) == BATCH:  # a backlog: commit this batch beside the decoding of the next
+            pending.put(work)
+        else:
+            pending.join()
+            publish(*work)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:7])

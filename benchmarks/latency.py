@@ -1,0 +1,115 @@
+"""From log-append of an event to the moment a read_committed reader has its inference."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+Place = tuple[int, int]  # source partition and offset
+
+
+class Reader(threading.Thread):
+    """Reads a topic from its present end and notes when each record came."""
+
+    def __init__(self, servers: str, topic: str) -> None:
+        super().__init__(daemon=True)
+        self._consumer = _consumer(servers)
+        partitions = self._consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        ends = [TopicPartition(topic, p, _end(self._consumer, topic, p)) for p in partitions]
+        self._consumer.assign(ends)
+        self.values: list[bytes] = []
+        self.arrivals: list[tuple[int, float]] = []  # how many records had come, and when
+        self._stop_it = threading.Event()
+
+    def run(self) -> None:
+        while not self._stop_it.is_set():
+            messages = self._consumer.consume(1, 0.05)
+            if messages:
+                messages += self._consumer.consume(5_000, 0)
+                now = time.time()
+                self.values += [m.value() for m in messages]
+                self.arrivals.append((len(self.values), now))
+        self._consumer.close()
+
+    def stop(self) -> None:
+        self._stop_it.set()
+        self.join()
+
+    def latencies(self, appended: dict[int, np.ndarray], place: Callable[[bytes], Place]) -> np.ndarray:
+        """Return milliseconds per inference; appended: log-append time in ms by partition and offset."""
+        times = np.empty(len(self.values))
+        last = 0
+        for count, now in self.arrivals:
+            times[last:count] = now * 1000
+            last = count
+        starts = np.array([appended[p][o] for p, o in map(place, self.values)])
+        return times - starts
+
+
+def _consumer(servers: str) -> Consumer:
+    return Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": f"penstock.bench.{time.time_ns()}",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 5,
+            "fetch.queue.backoff.ms": 2,
+        }
+    )
+
+
+def _end(consumer: Consumer, topic: str, partition: int) -> int:
+    """Return the end of a partition; a topic made just now may have no leader yet."""
+    for _ in range(100):
+        try:
+            end: int = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=5)[1]
+            return end
+        except KafkaException:
+            time.sleep(0.05)
+    raise RuntimeError(f"{topic}/{partition} has no leader")
+
+
+def append_times(servers: str, topic: str) -> dict[int, np.ndarray]:
+    """Return the log-append time in ms of every record of a topic, by partition and offset."""
+    consumer = _consumer(servers)
+    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    ends = {p: _end(consumer, topic, p) for p in partitions}
+    times = {p: np.zeros(end) for p, end in ends.items()}
+    consumer.assign([TopicPartition(topic, p, 0) for p in partitions])
+    left = sum(ends.values())
+    while left:
+        messages = consumer.consume(10_000, 5)
+        if not messages:
+            raise RuntimeError(f"{left} records of {topic} cannot be read")
+        for m in messages:
+            times[m.partition()][m.offset()] = m.timestamp()[1]
+        left -= len(messages)
+    consumer.close()
+    return times
+
+
+def long_at(data: bytes, at: int) -> tuple[int, int]:
+    """Return the Avro long at a place, and the place after it."""
+    n = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        n |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return (n >> 1) ^ -(n & 1), at
+
+
+def bare_place(value: bytes) -> Place:
+    """Return where a bare loop's record came from: ten bytes, nullable score, version, source partition, offset."""
+    at = 10
+    at += 1 + 8  # union branch, double
+    length, at = long_at(value, at + 1)
+    partition, at = long_at(value, at + length + 1)
+    offset, _ = long_at(value, at + 1)
+    return partition, offset

@@ -1,0 +1,60 @@
+"""Produces a job's events to a topic, at a rate or as fast as the broker takes them.
+
+usage: python -m benchmarks.load BOOTSTRAP JOB TOPIC COUNT RATE   (rate 0: as fast as possible)
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from confluent_kafka import Producer
+
+from benchmarks.jobs import JOBS
+from schemas.wire import fingerprint, single_object_header
+
+DISTINCT = 5_000
+TURN = 0.002  # seconds between bursts when a rate is set
+
+
+def producer(servers: str) -> Producer:
+    return Producer(
+        {
+            "bootstrap.servers": servers,
+            "compression.type": "lz4",
+            "linger.ms": 1,
+            "batch.num.messages": 10_000,
+            "queue.buffering.max.messages": 1_000_000,
+            "queue.buffering.max.kbytes": 1 << 20,
+        }
+    )
+
+
+def produce(servers: str, job_name: str, topic: str, count: int, rate: int) -> None:
+    """Produce `count` events in Avro single-object framing over all partitions of the topic."""
+    job = JOBS[job_name]
+    head = single_object_header(fingerprint(job.schema))
+    values = [head + datum for datum in job.events(DISTINCT)]
+    keys = [b"k%d" % i for i in range(DISTINCT)]
+    out = producer(servers)
+    partitions = len(out.list_topics(topic, timeout=10).topics[topic].partitions)
+    sent, began = 0, time.perf_counter()
+    while sent < count:
+        due = count if not rate else min(count, int((time.perf_counter() - began) * rate))
+        for i in range(sent, min(due, sent + 20_000)):
+            while True:
+                try:
+                    out.produce(topic, values[i % DISTINCT], keys[i % DISTINCT], i % partitions)
+                    break
+                except BufferError:
+                    out.poll(0.05)
+        sent = min(due, sent + 20_000)
+        out.poll(0)
+        if rate and sent < count:
+            time.sleep(TURN)
+    if out.flush(60):
+        raise SystemExit("events were not delivered")
+
+
+if __name__ == "__main__":
+    produce(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))

@@ -1,0 +1,264 @@
+"""The worker's loop on the in-memory twin: what becomes of batches when things go wrong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from streams.deadletters import LetterLimit
+from streams.errors import Fenced, ProducerFenced, Rewind, StartOver
+from streams.memory import MemoryKafka, MemorySink, MemorySource
+from streams.metrics import WorkerMetrics
+from streams.worker import Route, Worker
+from tests.streams.fakes import CODEC, NumberDecoder, scorer
+
+
+class Bench:
+    """A worker on a MemoryKafka, run in a thread until its input is decided."""
+
+    def __init__(self, **options: Any) -> None:
+        self.kafka = MemoryKafka({"in": 2, "out": options.pop("out", 2), "letters": 2, "profiles": 1})
+        self.fail: Callable[[], None] = lambda: None
+        self.connects = 0
+        self.sources: list[MemorySource] = []
+        registry = CollectorRegistry()
+        self.metrics = WorkerMetrics(registry, deployment="fake", arm="active", slot="0")
+        self.registry = registry
+        limit = options.pop("limit", 0)
+        profiles = "profiles" if options.get("profiler") else None
+        self.worker = Worker(
+            self._connect,
+            scorer(options.pop("decoder", None)),
+            Route("fake", "in", 2, "out", len(self.kafka.topics["out"]), "letters", 2, profiles),
+            self.metrics,
+            LetterLimit(limit, time.monotonic),
+            **options,
+        )
+        self.thread = threading.Thread(target=self._run)
+        self.error: BaseException | None = None
+
+    def _connect(self, revoked: Callable[[], None]) -> tuple[MemorySource, MemorySink]:
+        self.connects += 1
+        source = MemorySource(self.kafka, "in", revoked)
+        self.sources.append(source)
+        return source, MemorySink(self.kafka, source, lambda: self.fail())
+
+    def _run(self) -> None:
+        try:
+            self.worker.run()
+        except BaseException as error:
+            self.error = error
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def decided(self) -> int:
+        return sum(self.kafka.offsets.values())
+
+    def wait(self, true: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 20
+        while not true():
+            assert time.monotonic() < deadline
+            assert self.thread.is_alive(), self.error
+            time.sleep(0.005)
+
+    def stop(self) -> None:
+        self.worker.stop()
+        self.worker.resume()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+
+    def doubles(self) -> list[float]:
+        return [CODEC.decode(m.value() or b"")["double"] for m in self.kafka.read("out")]
+
+    def value(self, name: str, **labels: str) -> float:
+        return (
+            self.registry.get_sample_value(name, {"deployment": "fake", "arm": "active", "slot": "0"} | labels) or 0.0
+        )
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., Bench]]:
+    made: list[Bench] = []
+
+    def create(**options: Any) -> Bench:
+        made.append(Bench(**options))
+        return made[-1]
+
+    yield create
+    for bench in made:
+        if bench.thread.is_alive():
+            bench.stop()
+
+
+def test_every_event_becomes_an_inference_or_a_dead_letter(make: Callable[..., Bench]) -> None:
+    bench = make()
+    for i in range(100):
+        bench.kafka.append("in", b"%d" % i if i % 10 else b"junk", None, i % 2, ms=1)
+    bench.start()
+    bench.wait(lambda: bench.decided() == 100)
+    bench.stop()
+    assert sorted(bench.doubles()) == [2 * i for i in range(100) if i % 10 and i not in (13, 17)]
+    assert len(bench.kafka.read("letters")) == 12
+    assert bench.value("penstock_events_total") == 100
+    assert bench.value("penstock_dead_letters_total", reason="model_failed") == 1
+
+
+def test_inferences_stay_on_their_source_partition_in_order(make: Callable[..., Bench]) -> None:
+    bench = make(batch_events=7)
+    for i in range(0, 200, 2):
+        bench.kafka.append("in", b"%d" % (i * 100), None, 1)
+    bench.start()
+    bench.wait(lambda: bench.decided() == 100)
+    bench.stop()
+    assert [m.partition() for m in bench.kafka.read("out")] == [1] * 100
+    assert bench.doubles() == [i * 200 for i in range(0, 200, 2)]
+
+
+def test_a_keyless_event_keeps_its_order_on_a_topic_with_other_partitions(make: Callable[..., Bench]) -> None:
+    bench = make(out=1)
+    bench.kafka.append("in", b"1", None, 1)
+    bench.start()
+    bench.wait(lambda: bench.decided() == 1)
+    bench.stop()
+    assert [m.partition() for m in bench.kafka.read("out")] == [0]
+
+
+@pytest.mark.parametrize("size", [1, 3, 50])
+@pytest.mark.parametrize("kind", [Rewind, StartOver, ProducerFenced])
+def test_a_failed_commit_loses_and_repeats_nothing(
+    make: Callable[..., Bench], kind: type[Exception], size: int
+) -> None:
+    bench = make(batch_events=size)
+    for i in range(20):
+        bench.kafka.append("in", b"%d" % (i * 100))
+    failures = iter([None, kind("first"), None, kind("second")])
+
+    def fail() -> None:
+        failure = next(failures, None)
+        if failure is not None:
+            raise failure
+
+    bench.fail = fail
+    bench.start()
+    bench.wait(lambda: bench.decided() == 20)
+    bench.stop()
+    assert bench.doubles() == [i * 200 for i in range(20)]
+
+
+def test_a_start_over_makes_new_clients_and_counts(make: Callable[..., Bench]) -> None:
+    bench = make()
+    failures = iter([StartOver("unknown outcome")])
+
+    def fail() -> None:
+        for failure in failures:
+            raise failure
+
+    bench.fail = fail
+    bench.kafka.append("in", b"1")
+    bench.start()
+    bench.wait(lambda: bench.decided() == 1)
+    bench.stop()
+    assert bench.connects == 2
+    assert bench.value("penstock_restarts_total", cause="start_over") == 1
+
+
+def test_a_worker_whose_slot_was_taken_ends(make: Callable[..., Bench]) -> None:
+    bench = make()
+
+    def fail() -> None:
+        raise Fenced("another worker took the slot")
+
+    bench.fail = fail
+    bench.kafka.append("in", b"1")
+    bench.start()
+    bench.thread.join(20)
+    assert isinstance(bench.error, Fenced)
+    assert not bench.worker.ready
+
+
+def test_an_unavailable_schema_source_makes_the_batch_wait(make: Callable[..., Bench]) -> None:
+    bench = make(decoder=NumberDecoder(down=3))
+    bench.kafka.append("in", b"1")
+    bench.start()
+    bench.wait(lambda: bench.value("penstock_held", cause="schemas") == 1)
+    bench.wait(lambda: bench.decided() == 1)
+    assert bench.value("penstock_held", cause="schemas") == 0
+    bench.stop()
+    assert bench.doubles() == [2]
+
+
+def test_the_limit_on_dead_letters_pauses_until_told_to_go_on(make: Callable[..., Bench]) -> None:
+    bench = make(limit=5)
+    for _ in range(10):
+        bench.kafka.append("in", b"junk")
+    bench.start()
+    bench.wait(lambda: bench.value("penstock_held", cause="dead_letters") == 1)
+    assert bench.decided() == 0
+    assert not bench.worker.ready
+    bench.worker.resume()
+    bench.wait(lambda: bench.decided() == 10)
+    bench.stop()
+    assert len(bench.kafka.read("letters")) == 10
+
+
+def test_a_paused_worker_stops_and_commits_nothing(make: Callable[..., Bench]) -> None:
+    bench = make(limit=5)
+    for _ in range(10):
+        bench.kafka.append("in", b"junk")
+    bench.start()
+    bench.wait(lambda: bench.value("penstock_held", cause="dead_letters") == 1)
+    bench.worker.stop()
+    bench.thread.join(20)
+    assert bench.error is None
+    assert bench.decided() == 0
+
+
+def test_large_events_make_small_batches(make: Callable[..., Bench]) -> None:
+    bench = make(batch_events=4)
+    assert bench.worker._fitting(bench_batch(b"x" * (20 << 20))) == 1
+    assert bench.worker._fitting(bench_batch(b"x")) == 4
+
+
+def bench_batch(value: bytes) -> Any:
+    from streams.batch import batch_of
+    from streams.memory import StoredMessage
+
+    return batch_of([StoredMessage((value, None, 0, i, 0, None)) for i in range(4)])
+
+
+class CountingProfiler:
+    """Publishes one record a batch, and one a partition that is idle."""
+
+    def __init__(self) -> None:
+        self.forgotten = 0
+
+    def profiles(self, frame: Any, outputs: Any, partitions: Any, timestamps: Any) -> list[bytes]:
+        assert len(frame) == len(outputs) == len(partitions) == len(timestamps)
+        return [b"batch %d" % len(frame)]
+
+    def progress(self, partitions: Any, now_ms: int) -> list[bytes]:
+        return [b"idle %d" % partition for partition in partitions]
+
+    def forget(self) -> None:
+        self.forgotten += 1
+
+
+def test_profiles_ride_with_their_batch_and_idle_partitions_say_so(make: Callable[..., Bench]) -> None:
+    profiler = CountingProfiler()
+    bench = make(profiler=profiler)
+    bench.start()
+    bench.wait(lambda: len(bench.kafka.read("profiles")) >= 2)
+    for value in (b"1", b"junk", b"2"):
+        bench.kafka.append("in", value)
+    bench.wait(lambda: bench.decided() == 3)
+    bench.stop()
+    values = [m.value() or b"" for m in bench.kafka.read("profiles")]
+    assert {b"idle 0", b"idle 1"} <= set(values)
+    assert sum(int(v.split()[1]) for v in values if v.startswith(b"batch")) == 2
+    assert profiler.forgotten
