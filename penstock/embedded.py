@@ -225,4 +225,5 @@ def _train(option: str) -> None:
 
 
 def _tail(text: str, lines: int = 8) -> str:
-    return "\n".join(text.strip().splitlines()[-lines:])
+    """The last lines of a log without the stack traces' frames."""
+    return "\n".join([line for line in text.strip().splitlines() if not line.startswith("\tat ")][-lines:])

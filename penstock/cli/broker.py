@@ -80,7 +80,7 @@ def status() -> None:
     cluster = datafolder.read(DATA)
     try:
         assert cluster is not None
-        readiness.wait_until_ready(cluster.bootstrap_servers, lambda: datafolder.is_running(DATA), seconds=10)
+        readiness.wait_until_ready(cluster.bootstrap_servers, lambda: datafolder.is_running(DATA), seconds=5)
     except PenstockError as error:
         click.echo(f"A broker runs (process {pid}) but does not answer: {error}. Its log: {DATA / 'broker.log'}")
         sys.exit(NOT_ANSWERING)
