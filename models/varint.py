@@ -26,6 +26,8 @@ def unpack(data: bytes) -> npt.NDArray[np.int64]:
     digits = np.frombuffer(data, np.uint8)
     if not len(digits):
         return np.zeros(0, np.int64)
+    if int(digits.max()) < 128:
+        return digits.astype(np.int64)
     ends = np.flatnonzero(digits < 128)
     if not len(ends) or ends[-1] != len(digits) - 1:
         raise ValueError("the last number is cut off")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
@@ -28,6 +29,14 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation:
+    """What an alert tells a person."""
+
+    summary: str
+    evidence: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """What a detector says about one window."""
 
@@ -38,8 +47,7 @@ class Finding:
     rows: int
     start: int  # ms of record time, of the window
     end: int
-    summary: str = ""
-    evidence: list[dict[str, Any]] = field(default_factory=list)
+    explain: Callable[[], Explanation]  # asked only when an alert is due
 
 
 @dataclass(slots=True)
@@ -79,6 +87,7 @@ def episode_id(subject: Subject, onset: int) -> str:
 def alert(subject: Subject, change: Change, onset: int, finding: Finding) -> tuple[bytes, bytes]:
     """Return key and value of the alert record."""
     identity = episode_id(subject, onset)
+    explanation = finding.explain()
     severity = "critical" if finding.value >= 2 * finding.threshold else "warning"
     record = {
         "id": identity,
@@ -90,8 +99,8 @@ def alert(subject: Subject, change: Change, onset: int, finding: Finding) -> tup
         "value": round(finding.value, 6),
         "threshold": finding.threshold,
         "rows": finding.rows,
-        "summary": finding.summary,
-        "evidence": finding.evidence,
+        "summary": explanation.summary,
+        "evidence": explanation.evidence,
     }
     return identity.encode(), records.encode("alert", record)
 

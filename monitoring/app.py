@@ -92,6 +92,7 @@ def build(wiring: Wiring, topics: Topics, fold: Fold[Any], metrics: MonitorMetri
         broker=[f"kafka://{server.strip()}" for server in wiring.kafka["bootstrap.servers"].split(",")],
         **({"broker_credentials": security} if security else {}),
         consumer_group_instance_id=f"{wiring.group}.{wiring.slot}",
+        datadir=wiring.data,
         broker_session_timeout=10.0,
         broker_request_timeout=30.0,
         broker_heartbeat_interval=2.0,

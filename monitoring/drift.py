@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,13 +31,12 @@ def noise(expected: Counts, observed: Counts) -> float:
     return float(scale * (degrees + 4 * np.sqrt(2 * degrees)))
 
 
-def moved_bins(expected: Counts, observed: Counts, labels: Iterable[str]) -> list[dict[str, Any]]:
+def moved_bins(expected: Counts, observed: Counts, labels: Sequence[str]) -> list[dict[str, Any]]:
     """Return the bins that carry most of the difference, the largest first: label, share expected, share observed."""
     p, q = _shares(expected), _shares(observed)
     weight = np.abs((q - p) * np.log(q / p))
-    names = list(labels)
     return [
-        {"bin": names[at], "expected": round(float(p[at]), 6), "observed": round(float(q[at]), 6)}
+        {"bin": labels[at], "expected": round(float(p[at]), 6), "observed": round(float(q[at]), 6)}
         for at in np.argsort(-weight, kind="stable")[:EVIDENCE].tolist()
     ]
 

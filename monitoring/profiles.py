@@ -19,8 +19,8 @@ from models import varint
 from models.errors import ReferenceInvalid
 from models.reference import Reference, Slice, Tally, tally_of
 from monitoring import alerts
-from monitoring.alerts import Change, Episode, Finding, Subject
-from monitoring.drift import LevelShift, Shift, mean_rank, moved_bins, noise, psi
+from monitoring.alerts import Change, Episode, Explanation, Finding, Subject
+from monitoring.drift import Counts, LevelShift, Shift, mean_rank, moved_bins, noise, psi
 from monitoring.errors import SnapshotInvalid
 from monitoring.folds import Out, Record
 from schemas import records
@@ -190,28 +190,33 @@ class ProfileFold:
             if part.kind == "output" and (shifted := self._shifted(stream, part, expected, observed)):
                 yield from self._step(lineage, stream, part, "page_hinkley", shifted, 1, settings.shift_rest)
 
-    def _compared(self, stream: Stream, part: Slice, expected: Any, observed: Any) -> Finding:
+    def _compared(self, stream: Stream, part: Slice, expected: Counts, observed: Counts) -> Finding:
         beyond = max(0.0, psi(expected, observed) - noise(expected, observed))
         rows = int(observed.sum())
-        evidence = moved_bins(expected, observed, (part.bins.label(at) for at in range(part.bins.size)))
-        most = evidence[0]
-        summary = (
-            f"{part.name}: PSI {beyond:.3f} beyond chance over {rows:,} events; most: {most['bin']} "
-            f"from {most['expected']:.1%} to {most['observed']:.1%} of events"
-        )
+
+        def explain() -> Explanation:
+            evidence = moved_bins(expected, observed, [part.bins.label(at) for at in range(part.bins.size)])
+            most = evidence[0]
+            return Explanation(
+                f"{part.name}: PSI {beyond:.3f} beyond chance over {rows:,} events; most: {most['bin']} "
+                f"from {most['expected']:.1%} to {most['observed']:.1%} of events",
+                evidence,
+            )
+
         settings = self._settings
         deviates, calm = beyond >= settings.opens, beyond < settings.closes
-        return Finding(deviates, calm, beyond, settings.opens, rows, stream.start, stream.last, summary, evidence)
+        return Finding(deviates, calm, beyond, settings.opens, rows, stream.start, stream.last, explain)
 
-    def _shifted(self, stream: Stream, part: Slice, expected: Any, observed: Any) -> Finding | None:
+    def _shifted(self, stream: Stream, part: Slice, expected: Counts, observed: Counts) -> Finding | None:
         rank = mean_rank(expected[:-1], observed[:-1])  # missing has no rank
         if rank is None:
             return None
         level = stream.levels.setdefault(part.name, LevelShift(self._settings.shift))
         shift = level.update(rank)
-        summary = f"{part.name}: mean rank {rank:.3f} left its level of {level.mean:.3f}"
+        told = Explanation(f"{part.name}: mean rank {rank:.3f}, its level was {level.mean:.3f}")
         threshold, rows = self._settings.shift.threshold, int(observed.sum())
-        return Finding(shift, not shift, abs(rank - level.mean), threshold, rows, stream.start, stream.last, summary)
+        value = abs(rank - level.mean)
+        return Finding(shift, not shift, value, threshold, rows, stream.start, stream.last, lambda: told)
 
     def _step(
         self, lineage: Lineage, stream: Stream, part: Slice, detector: str, finding: Finding, patience: int, rest: int
@@ -225,13 +230,11 @@ class ProfileFold:
     def _forget(self, lineage: Lineage, stream: Stream) -> Iterator[Out]:
         """Close the episodes of a version that scores no more."""
         end = stream.last + self._settings.idle_ms
+        told = Explanation(f"version {lineage.version} has scored no event for {self._settings.idle_ms} ms")
+        finding = Finding(False, True, 0.0, self._settings.opens, 0, stream.last, end, lambda: told)
         for name, episode in sorted(stream.episodes.items()):
             if episode.open:
                 subject = self._subject(lineage, *name.split("/", 2))
-                summary = (
-                    f"{subject.name}: version {lineage.version} has scored no event for {self._settings.idle_ms} ms"
-                )
-                finding = Finding(False, True, 0.0, self._settings.opens, 0, stream.last, end, summary)
                 yield self._out(subject, "closed", episode.onset, finding)
 
     def _subject(self, lineage: Lineage, detector: str, kind: str, name: str) -> Subject:

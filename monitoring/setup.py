@@ -34,6 +34,7 @@ class Wiring:
     alerts: str = alerts.TOPIC
     snapshots: str = SNAPSHOTS
     snapshot_seconds: float = 1.0
+    data: str = ".penstock/monitor"  # folder that Faust insists on; nothing is kept there
     commit_seconds: float = 2.8  # group offsets, for the display of lag only
 
     @property

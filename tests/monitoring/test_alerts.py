@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from monitoring.alerts import Episode, Finding, Subject, alert, episode_id
+from monitoring.alerts import Episode, Explanation, Finding, Subject, alert, episode_id
 from schemas import records
 
 SUBJECT = Subject("flights", "active", "late", "v1", "psi", "feature", "wind")
 
 
 def _finding(value: float, at: int = 0) -> Finding:
-    return Finding(value >= 0.2, value < 0.1, value, 0.2, 100, at * 1000, (at + 1) * 1000, "moved", [])
+    return Finding(value >= 0.2, value < 0.1, value, 0.2, 100, at * 1000, (at + 1) * 1000, lambda: Explanation("moved"))
 
 
 def _steps(values: list[float], patience: int = 2, rest: int = 3) -> list[str]:
