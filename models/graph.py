@@ -79,7 +79,7 @@ def examine(model: bytes) -> Examined:
     _refuse_reaching_outside(proto)
     summary = _summary(proto, len(model))
     labels = _class_labels(proto)
-    zipped = _unzip_maps(proto.graph)
+    zipped = _unzip_maps(proto)
     weights = {tensor.name for tensor in proto.graph.initializer}
     inputs = tuple(_port(value, {}) for value in proto.graph.input if value.name not in weights)
     outputs = tuple(_port(value, zipped) for value in proto.graph.output)
@@ -172,11 +172,12 @@ def _strings(proto: onnx.ModelProto, most: int = 1000) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.decode("utf-8", "replace") for text in itertools.islice(texts, most)))
 
 
-def _unzip_maps(graph: onnx.GraphProto) -> dict[str, tuple[str, ...]]:
+def _unzip_maps(proto: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
     """Replace every ZipMap at an output by the tensor that it would turn into one dict per row; return the classes.
 
     The numbers are the same, and they arrive as one array instead of one Python dict per row.
     """
+    graph = proto.graph
     results = {value.name: value for value in graph.output}
     zipped: dict[str, tuple[str, ...]] = {}
     for node in graph.node:
@@ -185,6 +186,8 @@ def _unzip_maps(graph: onnx.GraphProto) -> dict[str, tuple[str, ...]]:
         name, labels = node.output[0], _labels_of(node)
         zipped[name] = labels
         node.CopyFrom(onnx.helper.make_node("Identity", list(node.input), [name], name=node.name))
+        if not any(entry.domain in ("", "ai.onnx") for entry in proto.opset_import):
+            proto.opset_import.append(onnx.helper.make_opsetid("", 13))  # converters of trees import `ai.onnx.ml` only
         results[name].CopyFrom(onnx.helper.make_tensor_value_info(name, TENSOR.FLOAT, [None, len(labels)]))
     return zipped
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -131,25 +131,16 @@ def _facts(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _print_table(entries: Any) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("model", "version", "tags", "created", "framework", "determinism", box=None, pad_edge=False)
+def _print_table(entries: Iterable[Entry]) -> None:
+    rows = [("MODEL", "VERSION", "TAGS", "CREATED", "FRAMEWORK", "DETERMINISM")]
     for entry in entries:
-        finding = entry.proof.get("determinism") or {}
+        manifest, finding = entry.manifest, entry.proof.get("determinism") or {}
         proven = "bitwise" if finding.get("bitwise") else f"{finding['tolerance']:.2g}" if finding else "not proven"
-        created = entry.manifest.created.strftime("%Y-%m-%d %H:%M")
-        table.add_row(
-            entry.manifest.name,
-            entry.manifest.version,
-            ", ".join(entry.tags),
-            created,
-            entry.manifest.framework,
-            proven,
-        )
-    console = Console(soft_wrap=True)
-    console.print(table, crop=False, no_wrap=True)
+        created = manifest.created.strftime("%Y-%m-%d %H:%M")
+        rows.append((manifest.name, manifest.version, ", ".join(entry.tags), created, manifest.framework, proven))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 @command.command()

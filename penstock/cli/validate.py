@@ -99,7 +99,8 @@ def _output_problems(loaded: Loaded, bundles: dict[int, Bundle]) -> Iterator[str
         except SchemaError as error:
             yield f"arms.{place} ({arm.role} {arm.model}): {error}"
         if arm.topic is None and active is not None and outputs != active:
+            names, others = [field.name for field in active], [field.name for field in outputs]
             yield (
-                f"arms.{place} ({arm.role} {arm.model}): writes to {deployment.output.topic} as the active arm does,"
-                f" but its outputs are {[f.name for f in outputs]} and not {[f.name for f in active]}; give the arm a topic"
+                f"arms.{place} ({arm.role} {arm.model}): writes to {deployment.output.topic} as the active arm does, "
+                f"but its outputs are {others} and not {names}, or of other types; give the arm a topic"
             )

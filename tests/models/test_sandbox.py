@@ -129,3 +129,17 @@ def test_strings_are_compared_too() -> None:
         return [np.array([f"{value:.3f}" for value in inputs["x"][:, 0]], object)]
 
     assert examine_rows(run, rows()).bitwise
+
+
+def test_padding_is_what_makes_a_kernel_that_rounds_by_batch_size_bitwise() -> None:
+    from models.runtimes.session import padded
+
+    def kernel(inputs: Mapping[str, Any]) -> list[Any]:
+        return [inputs["x"][:, 0] * (1 + (len(inputs["x"]) % 16 != 0) * 1e-9)]
+
+    def run(inputs: Mapping[str, Any]) -> list[Any]:
+        count = len(inputs["x"])
+        return [output[:count] for output in kernel(padded(inputs, count))]
+
+    assert examine_rows(run, rows()).bitwise
+    assert not examine_rows(kernel, rows()).bitwise
