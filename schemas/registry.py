@@ -52,6 +52,10 @@ class SchemaRegistry:
     def by_fingerprint(self, fingerprint: str) -> Mapping[str, Any]:
         raise UnknownSchema(f"schema {fingerprint}: the registry {self.url} knows ids, not fingerprints")
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def _fetch(self, schema_id: int) -> Mapping[str, Any]:
         where = f"schema id {schema_id} of {self.url}"
         if not 0 <= schema_id < 1 << 31:
@@ -86,8 +90,7 @@ class SchemaRegistry:
 
 def _connect(settings: dict[str, Any], url: str) -> tuple[Any, type[Exception]]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the client's own dependencies warn about each other
+        with warnings.catch_warnings(record=True):  # its dependencies warn about each other, whatever the filters say
             from confluent_kafka.schema_registry import SchemaRegistryClient
             from confluent_kafka.schema_registry.error import SchemaRegistryError
     except ImportError as error:

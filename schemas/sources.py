@@ -51,8 +51,8 @@ class SchemaFolder:
     def by_fingerprint(self, fingerprint: str) -> Mapping[str, Any]:
         if fingerprint not in self._schemas and not self._unknown.get(fingerprint):
             self._read()
-        if fingerprint not in self._schemas:
             self._unknown.put(fingerprint, True)
+        if fingerprint not in self._schemas:
             raise UnknownSchema(f"schema {fingerprint}: no file under {self.path} has this fingerprint")
         return self._schemas[fingerprint]
 

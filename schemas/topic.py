@@ -63,8 +63,8 @@ class SchemaTopic:
         with self._lock:
             if fingerprint not in self._texts and not self._unknown.get(fingerprint):
                 self._catch_up()
-            if fingerprint not in self._texts:
                 self._unknown.put(fingerprint, True)
+            if fingerprint not in self._texts:
                 raise UnknownSchema(f"schema {fingerprint}: not in {self.topic}; publish the schema before its events")
             schema: dict[str, Any] = json.loads(self._texts[fingerprint])
             return schema
