@@ -1,0 +1,171 @@
+"""The processes of the demo: the real command line, each with its log, and none left behind whatever happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from penstock import guard
+
+ROOT = Path(__file__).parents[2]
+READY_SECONDS = 90.0
+STOP_SECONDS = 25.0  # a worker drains within 20
+
+
+class StageFailed(Exception):
+    """A part of the demo did not start or did not stay; the text names its log and quotes its end."""
+
+
+class Service:
+    """A `penstock` command that runs beside the demo.
+
+    The guard between us ends it when we are gone, even by kill -9. A session of its own keeps Ctrl-C from it, so that
+    the demo stops its parts in order.
+    """
+
+    def __init__(self, name: str, arguments: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        self.port = free_port()
+        command = [*penstock(), *arguments, "--metrics-port", str(self.port)]
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", str(guard.__file__), str(os.getpid()), *command],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+                cwd=folder,
+                env=dict(environment),
+                start_new_session=True,
+            )
+
+    @property
+    def failure(self) -> str | None:
+        """Why it is not running, with the end of its log; None while it runs."""
+        code = self._process.poll()
+        return None if code is None else f"{self.name} ended with code {code}; {self.log} ends with:\n{tail(self.log)}"
+
+    def url(self, path: str) -> str:
+        """Where it serves /metrics and the like."""
+        return f"http://127.0.0.1:{self.port}/{path}"
+
+    def wait_until_ready(self, path: str = "ready", seconds: float = READY_SECONDS) -> None:
+        """Block until `path` answers with 200; raises StageFailed when it ends first or takes too long."""
+        give_up = time.monotonic() + seconds
+        while time.monotonic() < give_up:
+            if self.failure:
+                raise StageFailed(self.failure)
+            if _answers(self.url(path)):
+                return
+            time.sleep(0.1)
+        raise StageFailed(f"{self.name} was not ready after {seconds:.0f} s; {self.log} ends with:\n{tail(self.log)}")
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM and return at once."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def stop(self) -> int:
+        """Stop it, by force after STOP_SECONDS, and return its exit code."""
+        self.ask_to_stop()
+        try:
+            return self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            return self._process.wait()
+
+
+class Stage:
+    """The demo's folder and the services in it. Leaving the context stops them all, the first one last."""
+
+    def __init__(self, folder: Path, servers: str) -> None:
+        self.folder = folder
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        self._environment = {**os.environ, "PENSTOCK_BOOTSTRAP_SERVERS": servers, "PYTHONPATH": path}
+        self.services: list[Service] = []
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def run(self, *arguments: str) -> str:
+        """Run a `penstock` command to its end and return what it said; raises StageFailed with that when it fails."""
+        done = subprocess.run(
+            [*penstock(), *arguments], cwd=self.folder, env=self._environment, capture_output=True, text=True
+        )
+        if done.returncode:
+            raise StageFailed(f"penstock {' '.join(arguments)} failed: {(done.stderr + done.stdout).strip()}")
+        return done.stdout
+
+    def start(self, name: str, *arguments: str) -> Service:
+        """Start a `penstock` command that stays."""
+        service = Service(name, list(arguments), self.folder, self._environment)
+        self.services.append(service)
+        return service
+
+    def stop(self) -> dict[str, int]:
+        """Stop what still runs, all at the same time; return the exit codes by name. Again: nothing happens."""
+        services, self.services = self.services, []
+        return stop_all(services)
+
+
+def stop_all(services: list[Service]) -> dict[str, int]:
+    """Stop them all, and all of them even when one will not or Ctrl-C comes meanwhile."""
+    codes: dict[str, int] = {}
+    for service in services:
+        service.ask_to_stop()
+    interrupted: BaseException | None = None
+    for service in reversed(services):
+        try:
+            codes[service.name] = service.stop()
+        except KeyboardInterrupt as error:
+            interrupted = error
+            codes[service.name] = service.stop()
+    if interrupted is not None:
+        raise interrupted
+    return codes
+
+
+def penstock() -> list[str]:
+    """The command line's first words."""
+    return [sys.executable, "-m", "penstock.cli"]
+
+
+def tail(log: Path, lines: int = 8) -> str:
+    """The last lines of a log."""
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+
+
+def free_port() -> int:
+    """A port on loopback that was free just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(happened: Callable[[], bool], seconds: float) -> bool:
+    """Whether it happened within so many seconds."""
+    give_up = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
