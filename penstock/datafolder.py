@@ -117,8 +117,8 @@ def write(data: Path, kafka: str, known: Cluster | None, port: int | None) -> Cl
     """
     if port and not is_free(port):
         raise BrokerFailed(f"port {port} is taken by another program: choose another, or none to have a free one found")
-    broker = port or _free_port(known.port if known else 0)
-    controller = _free_port(known.controller_port if known else 0, other_than=broker)
+    broker = port or free_port(known.port if known else 0)
+    controller = free_port(known.controller_port if known else 0, other_than=broker)
     cluster_id = known.cluster_id if known else urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     cluster = Cluster(kafka, cluster_id, broker, controller)
     scratch = data / "penstock.json.new"
@@ -138,7 +138,8 @@ def is_free(port: int) -> bool:
     return True
 
 
-def _free_port(preferred: int, other_than: int = 0) -> int:
+def free_port(preferred: int = 0, other_than: int = 0) -> int:
+    """Return the preferred port of 127.0.0.1 when it is free, else one that the kernel chooses."""
     if preferred and preferred != other_than and is_free(preferred):
         return preferred
     while True:

@@ -1,4 +1,4 @@
-"""Events of one micro-batch to one frame of the deployment's columns, whatever framing and writer schemas they came with."""
+"""Events of one micro-batch to one frame of the deployment's columns, whatever framing and writer schemas they have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from schemas.deployment import Check, Framing
-from schemas.errors import UnknownSchema
+from schemas.errors import SchemaRefused, UnknownSchema
 from schemas.field_checks import FieldChecks
 from schemas.json_events import JsonEvents
 from schemas.nodes import parse
@@ -196,6 +196,8 @@ class EventDecoder:
                 schema = self._writers.by_id(int.from_bytes(header[1:], "big"))
         except UnknownSchema as error:
             return Refusal("unknown_schema", str(error), "UnknownSchema", self.columns)
+        except SchemaRefused as error:  # what the source has is no Avro record schema
+            return Refusal("refused_schema", str(error), "SchemaRefused", self.columns)
         plan = plan_for(self._reader, schema, len(header), self.columns)
         self._plans[header] = plan
         if len(self._plans) > KEPT_PLANS:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,7 @@ def test_a_record_survives_kill_9_and_the_address_stays(kafka: EmbeddedKafka) ->
     from confluent_kafka.admin import AdminClient
     from confluent_kafka.cimpl import NewTopic
 
-    settings = {"bootstrap.servers": kafka.bootstrap_servers}
+    settings: dict[str, Any] = {"bootstrap.servers": kafka.bootstrap_servers}
     admin = AdminClient(settings)
     admin.create_topics([NewTopic("kept", 1, 1)])["kept"].result()
     producer = Producer(settings)
@@ -127,8 +128,9 @@ def test_a_misspelt_topic_is_not_created(kafka: EmbeddedKafka) -> None:
     message = consumer.poll(5)
     consumer.close()
 
-    assert message is not None
-    assert message.error().name() == "UNKNOWN_TOPIC_OR_PART"
+    error = message.error() if message is not None else None
+    assert error is not None
+    assert error.name() == "UNKNOWN_TOPIC_OR_PART"
     assert "flihgts" not in AdminClient({"bootstrap.servers": kafka.bootstrap_servers}).list_topics(timeout=10).topics
 
 
@@ -249,8 +251,8 @@ def test_a_port_that_is_lost_during_the_start_is_replaced(monkeypatch: pytest.Mo
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = [other.getsockname()[1]]
-        choose = datafolder._free_port
-        monkeypatch.setattr(datafolder, "_free_port", lambda *a, **k: taken.pop() if taken else choose(0, **k))
+        choose = datafolder.free_port
+        monkeypatch.setattr(datafolder, "free_port", lambda *a, **k: taken.pop() if taken else choose(0, **k))
 
         with EmbeddedKafka() as kafka:
             assert kafka.bootstrap_servers != f"127.0.0.1:{other.getsockname()[1]}"
