@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry
-from schemas.decode import EventDecoder
-from schemas.inference import InferenceCodec, Lineage
-from schemas.sources import SchemaFolder, SchemaRegistry, SchemaTopic, Writers
 
 from models.bundle import Bundle
 from models.reference import Profiler, Reference
 from models.repository import Repository
 from models.runtimes.base import Model
 from models.runtimes.onnx import load
+from schemas.decode import EventDecoder
 from schemas.deployment import Arm, Deployment
+from schemas.inference import InferenceCodec, Lineage
+from schemas.sources import SchemaFolder, SchemaRegistry, SchemaTopic, Writers
 from streams.deadletters import LetterLimit
 from streams.errors import Refused
 from streams.health import HealthServer

@@ -16,27 +16,29 @@ EVENTS, KILLS = 200_000, 10
 
 
 def run(rig: Rig, seed: int) -> dict[str, int]:
-    """Let the events flow through workers that are killed at seeded moments; return the account."""
-    encode = encoder()
-    chunks = [
-        [encode({"id": i, "a": i * 0.5, "b": None}) for i in range(c, c + 4_000)] for c in range(0, EVENTS, 4_000)
-    ]
-    rig.produce(chunks[0])
-    flow = threading.Thread(target=lambda: [(rig.produce(chunk), time.sleep(0.3)) for chunk in chunks[1:]])
-    flow.start()
-    moments = random.Random(seed)
-    for kill in range(KILLS):
+    """Let the events flow through workers that are killed at seeded places; return the account."""
+    encode, places = encoder(), random.Random(seed)
+    share = EVENTS // (KILLS + 1) // 4 * 4
+    for kill in range(KILLS + 1):
+        first, last = kill * share, EVENTS if kill == KILLS else (kill + 1) * share
+        values = [encode({"id": i, "a": i * 0.5, "b": None}) for i in range(first, last)]
+        flow = threading.Thread(target=trickle, args=(rig, values))
         worker = rig.worker()
-        rig.wait_committed(min(EVENTS, rig.committed() + 1))  # it works again
-        time.sleep(moments.uniform(0.0, 0.4))
-        if kill % 3 == 0:  # a backlog: batches in full, one committed beside the next
-            rig.wait_committed(min(EVENTS, rig.committed() + 1))
-        worker.kill()
-    flow.join()
-    last = rig.worker()
+        flow.start()
+        if kill < KILLS:
+            rig.wait_committed(first + int(places.uniform(0.05, 0.9) * share))
+            worker.kill()
+        flow.join()
     rig.wait_committed(EVENTS, 90)
-    assert last.stop() == 0
-    return account(rig.places(EVENTS), dict.fromkeys(range(4), EVENTS // 4))
+    assert worker.stop() == 0
+    return account(rig.places(EVENTS), {p: EVENTS // 4 for p in range(4)})
+
+
+def trickle(rig: Rig, values: list[bytes | None]) -> None:
+    """Publish over a second or so, in chunks that fill batches and leave gaps between them."""
+    for at in range(0, len(values), 3_000):
+        rig.produce(values[at : at + 3_000])
+        time.sleep(0.15)
 
 
 @pytest.fixture
