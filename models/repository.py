@@ -65,8 +65,7 @@ class Repository:
 
     def list(self, name: str | None = None) -> Sequence[Entry]:
         """Every version, or those of one model, in the order of name and creation."""
-        pattern = f"{self._root}/{name or '*'}/*/entry.json"
-        entries = [self._entry(path) for path in self._guard(self._fs.glob, pattern)]
+        entries = [self._entry(path) for path in self._glob(self._path(name or "*", "*", "entry.json"))]
         return sorted(entries, key=lambda entry: (entry.manifest.name, entry.manifest.created, entry.manifest.version))
 
     def resolve(self, ref: str) -> Entry:
@@ -178,6 +177,10 @@ class Repository:
                 "or add a first model with `penstock model add`"
             )
 
+    def _glob(self, pattern: str) -> Sequence[str]:
+        self._fs.invalidate_cache()  # object stores keep listings, and others write too
+        return [str(path) for path in self._guard(self._fs.glob, pattern)]
+
     def _read(self, path: str) -> bytes:
         content = self._guard(self._fs.cat_file, path)
         assert isinstance(content, bytes)
@@ -185,14 +188,15 @@ class Repository:
 
     def _write(self, path: str, content: bytes) -> None:
         self._guard(self._fs.makedirs, path.rpartition("/")[0], exist_ok=True)
-        self._guard(self._fs.pipe_file, path, content)
+        with self._fs.transaction:  # a reader sees the file whole or not at all
+            self._guard(self._fs.pipe_file, path, content)
 
     def _entry(self, path: str) -> Entry:
         try:
             stated = json.loads(self._read(path))
             manifest = Manifest.from_json(json.dumps(stated["manifest"]).encode())
             folder = path.rpartition("/")[0]
-            tags = sorted(Path(found).stem for found in self._guard(self._fs.glob, f"{folder}/tags/*.json"))
+            tags = sorted(Path(found).stem for found in self._glob(f"{folder}/tags/*.json"))
             return Entry(manifest, stated["digest"], stated["proof"], tuple(tags), stated["added"])
         except FileNotFoundError as error:
             raise ModelNotFound(f"{path} was removed meanwhile") from error
@@ -203,7 +207,7 @@ class Repository:
 
     def _put(self, name: str, tag: str) -> Sequence[tuple[str, str]]:
         """(when, version) of every version with the tag."""
-        found = self._guard(self._fs.glob, self._path(name, "*", "tags", f"{tag}.json"))
+        found = self._glob(self._path(name, "*", "tags", f"{tag}.json"))
         return [(json.loads(self._read(path))["put"], path.split("/")[-3]) for path in found]
 
     def _tagged(self, name: str, tag: str) -> str | None:

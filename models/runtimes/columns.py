@@ -22,6 +22,8 @@ POLARS: dict[str, Any] = {
     "bool": pl.Boolean,
     "string": pl.String,
 }
+FLOATS = ("float", "double")
+Array = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
 
@@ -50,19 +52,17 @@ def _listed(found: Sequence[str], most: int = 5) -> str:
 class Columns:
     """Prepares frames for the inputs of one model.
 
-    A model with one matrix of numbers, fed by float columns, takes the short way: one copy of the frame and one look
-    at it. Null becomes NaN on that way, so that a matrix that is finite has no missing value either.
+    A tensor of floats that comes from columns of numbers is one copy of the frame and one look at it: null becomes NaN
+    on the way, so that a tensor that is finite has no missing value either. Only columns that are not are looked into.
     """
 
     def __init__(
         self, inputs: Sequence[Input], missing: Mapping[str, Value], not_finite: str, columns: Mapping[str, Any]
     ) -> None:
         self._inputs, self._missing, self._passes = list(inputs), dict(missing), not_finite == "pass"
-        only = self._inputs[0]
-        floats = all(columns[name] in (pl.Float32, pl.Float64) for name in only.features)
-        short = len(self._inputs) == 1 and only.rank == 2 and only.type in ("float", "double") and floats
-        self._matrix = only if short else None
-        self._features = only.features
+        self._whole = {
+            part.name for part in self._inputs if not any(columns[name] == pl.Boolean for name in part.features)
+        }
         self._advice = {
             "missing_value": "the model needs a value: send one, or declare under `missing` what stands in for null",
             "not_finite": "the model takes finite numbers: send one, or build the bundle with not_finite='pass'",
@@ -70,18 +70,6 @@ class Columns:
 
     def prepare(self, frame: pl.DataFrame) -> Prepared:
         """Arrays for the rows that the model takes, and a refusal for each of the others."""
-        if self._matrix is not None and len(frame):
-            matrix = self._short_way(self._matrix, frame)
-            if np.isfinite(matrix).all():
-                return Prepared({self._matrix.name: matrix}, None, [])
-        return self._long_way(frame)
-
-    def _short_way(self, matrix: Input, frame: pl.DataFrame) -> npt.NDArray[Any]:
-        features = frame if frame.columns == self._features else frame[self._features]
-        with np.errstate(over="ignore"):
-            return features.to_numpy().astype(DTYPES[matrix.type], order="C")
-
-    def _long_way(self, frame: pl.DataFrame) -> Prepared:
         refusals = Refusals()
         inputs: Arrays = {part.name: self._tensor(part, frame, refusals) for part in self._inputs}
         if not refusals.reasons:
@@ -91,27 +79,44 @@ class Columns:
         rows = np.flatnonzero(kept).astype(np.int64)
         return Prepared({name: a[rows] for name, a in inputs.items()}, rows, refusals.rejections(self._advice))
 
-    def _tensor(self, part: Input, frame: pl.DataFrame, refusals: Refusals) -> npt.NDArray[Any]:
-        tensor = np.empty((len(frame), len(part.features)), DTYPES[part.type])
-        for place, name in enumerate(part.features):
-            tensor[:, place] = self._column(part, name, frame.get_column(name), refusals)
+    def _tensor(self, part: Input, frame: pl.DataFrame, refusals: Refusals) -> Array:
+        tensor = self._floats(part, frame, refusals) if part.type in FLOATS else self._others(part, frame, refusals)
         return tensor if part.rank == 2 else tensor[:, 0]
 
-    def _column(self, part: Input, name: str, column: pl.Series, refusals: Refusals) -> npt.NDArray[Any]:
-        nulls = column.is_null().to_numpy() if column.null_count() else None
-        cast = column.cast(POLARS[part.type], strict=False)
-        if nulls is not None:
-            if name not in self._missing:
-                refusals.add(nulls, "missing_value", f"{name} is null")
-            cast = cast.fill_null(_stand_in(self._missing.get(name), part.type))
-        array = cast.to_numpy()
-        if part.type in ("float", "double") and not self._passes:
-            wild = ~np.isfinite(array)
-            if nulls is not None:
-                wild &= ~nulls  # NaN may stand in for null where the declaration says so
-            if wild.any():
-                refusals.add(wild, "not_finite", f"{name} is not a finite number")
-        return array
+    def _floats(self, part: Input, frame: pl.DataFrame, refusals: Refusals) -> Array:
+        features = frame if frame.columns == part.features else frame[part.features]
+        if part.name not in self._whole:  # polars makes objects of booleans beside null
+            features = features.cast(POLARS[part.type])
+        with np.errstate(over="ignore"):  # what is too large for a float is not finite, and found below
+            matrix: Array = features.to_numpy().astype(DTYPES[part.type], order="C")
+        finite = np.isfinite(matrix)
+        if not finite.all():
+            for place in np.flatnonzero(~finite.all(axis=0)).tolist():
+                name = part.features[place]
+                self._mend(part, name, frame.get_column(name), matrix[:, place], refusals)
+        return matrix
+
+    def _mend(self, part: Input, name: str, column: pl.Series, values: Array, refusals: Refusals) -> None:
+        """Put in what stands in for null, in place, and refuse what is missing or not finite."""
+        nulls = column.is_null().to_numpy()
+        if not self._passes:
+            wild = ~np.isfinite(values) & ~nulls  # NaN may stand in for null where the declaration says so
+            refusals.add(wild, "not_finite", f"{name} is not a finite number")
+        values[nulls] = self._stand_in(part, name, nulls, refusals)
+
+    def _others(self, part: Input, frame: pl.DataFrame, refusals: Refusals) -> Array:
+        tensor = np.empty((len(frame), len(part.features)), DTYPES[part.type])
+        for place, name in enumerate(part.features):
+            column = frame.get_column(name).cast(POLARS[part.type])
+            if column.null_count():
+                column = column.fill_null(self._stand_in(part, name, column.is_null().to_numpy(), refusals))
+            tensor[:, place] = column.to_numpy()
+        return tensor
+
+    def _stand_in(self, part: Input, name: str, nulls: Mask, refusals: Refusals) -> Any:
+        if name not in self._missing:
+            refusals.add(nulls, "missing_value", f"{name} is null")
+        return _stand_in(self._missing.get(name), part.type)
 
 
 def _stand_in(value: Value | None, tensor: str) -> Any:
