@@ -33,3 +33,7 @@ class DeploymentInvalid(SchemaError):
 
 class InferenceRefused(SchemaError):
     """Outputs, echoed fields or a frame that do not make an inference record."""
+
+
+class RecordInvalid(SchemaError):
+    """Bytes that are not a single-object record of the expected schema."""

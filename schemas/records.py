@@ -11,14 +11,10 @@ from typing import Any, cast
 
 import fastavro
 
-from schemas.errors import SchemaError
+from schemas.errors import RecordInvalid
+from schemas.wire import SINGLE_OBJECT_BYTES, fingerprint, single_object_header
 
-MAGIC = b"\xc3\x01"
-HEADER = 10  # magic and fingerprint
-
-
-class RecordInvalid(SchemaError):
-    """Bytes that are not a single-object record of the expected schema."""
+__all__ = ["RecordInvalid", "decode", "encode", "schema"]
 
 
 @cache
@@ -32,9 +28,7 @@ def schema(name: str) -> dict[str, Any]:
 @cache
 def _codec(name: str) -> tuple[bytes, Any]:
     document = schema(name)
-    canonical = fastavro.schema.to_parsing_canonical_form(document)
-    digits = fastavro.schema.fingerprint(canonical, "CRC-64-AVRO")
-    return MAGIC + bytes.fromhex(digits), fastavro.parse_schema(document)
+    return single_object_header(fingerprint(document)), fastavro.parse_schema(document)
 
 
 def encode(name: str, record: Mapping[str, Any]) -> bytes:
@@ -49,14 +43,15 @@ def encode(name: str, record: Mapping[str, Any]) -> bytes:
 def decode(name: str, data: bytes) -> dict[str, Any]:
     """Return the record. Raises RecordInvalid for other schemas, damaged or trailing bytes."""
     header, parsed = _codec(name)
-    if data[:HEADER] != header:
-        raise RecordInvalid(f"not a {name} record: it begins with {data[:HEADER].hex()}, not {header.hex()}")
+    if not data.startswith(header):
+        begin = data[:SINGLE_OBJECT_BYTES].hex()
+        raise RecordInvalid(f"not the record {name}: it begins with {begin}, not {header.hex()}")
     source = io.BytesIO(data)
-    source.seek(HEADER)
+    source.seek(SINGLE_OBJECT_BYTES)
     try:
         record = cast("dict[str, Any]", fastavro.schemaless_reader(source, parsed, None))
     except Exception as error:
-        raise RecordInvalid(f"a damaged {name} record: {type(error).__name__}: {error}") from error
+        raise RecordInvalid(f"the record {name} is damaged: {type(error).__name__}: {error}") from error
     if source.read(1):
-        raise RecordInvalid(f"a {name} record with trailing bytes")
+        raise RecordInvalid(f"the record {name} has trailing bytes")
     return record

@@ -30,7 +30,7 @@ class SchemaRegistry:
         self.url = _without_password(str(settings.get("url", "")))
         self._client, self._error = _connect(settings, self.url)
         self._known: Cache[Mapping[str, Any]] = Cache(256)
-        self._unknown: Cache[SchemaError] = Cache(10_000, forget)
+        self._unknown: Cache[tuple[type[SchemaError], str]] = Cache(10_000, forget)
         self._lock = threading.Lock()
 
     def by_id(self, schema_id: int) -> Mapping[str, Any]:
@@ -39,12 +39,12 @@ class SchemaRegistry:
             known = self._known.get(schema_id)
             if known is not None:
                 return known
-            if error := self._unknown.get(schema_id):
-                raise type(error)(str(error))
+            if refusal := self._unknown.get(schema_id):
+                raise refusal[0](refusal[1])
             try:
                 schema = self._fetch(schema_id)
             except (UnknownSchema, SchemaRefused) as error:
-                self._unknown.put(schema_id, error)
+                self._unknown.put(schema_id, (type(error), str(error)))
                 raise
             self._known.put(schema_id, schema)
             return schema
