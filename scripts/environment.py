@@ -1,4 +1,4 @@
-"""What `scripts/setup` runs: `.venv` follows requirements.lock, with plain pip, hashes required, and one process at a time.
+"""What `scripts/setup` runs: `.venv` follows requirements.lock, by plain pip with hashes, one process at a time.
 
 Standard library only: it runs before anything is installed.
 """
@@ -98,7 +98,7 @@ def remove_unlocked() -> None:
 
 
 def install(state: dict[str, str]) -> None:
-    """Install the lock, then the project itself: no dependency, no build environment and no index is consulted for it."""
+    """Install the lock, then the project itself, for which no dependency, build environment or index is consulted."""
     if current().get("root") != state["root"]:
         create()
     write_stamp({"root": state["root"]})  # until the end: begun, to be continued
