@@ -99,7 +99,17 @@ def _parse(model: bytes) -> onnx.ModelProto:
     if not proto.graph.output or not proto.opset_import:
         raise BundleInvalid("the model is not an ONNX file: it has no outputs or no operator set")
     proto.DiscardUnknownFields()
+    for message in _messages(proto):
+        if any(_is_no_text(field, value) for field, value in message.ListFields()):
+            raise BundleInvalid("the model is not an ONNX file: a name in it is not UTF-8")
     return proto
+
+
+def _is_no_text(field: Any, value: Any) -> bool:
+    """Whether a text field holds bytes, as protobuf hands out what is not UTF-8."""
+    if field.type != field.TYPE_STRING or isinstance(value, str):
+        return False
+    return isinstance(value, bytes) or any(isinstance(text, bytes) for text in value)
 
 
 def _messages(root: Any) -> Iterator[Any]:
@@ -141,7 +151,7 @@ def _summary(proto: onnx.ModelProto, size: int) -> Graph:
     for tensor in proto.graph.initializer:
         count = 1
         for dim in tensor.dims:
-            count *= dim
+            count *= max(dim, 0)
         numbers += count
     return Graph(
         ir_version=proto.ir_version,
@@ -181,9 +191,10 @@ def _unzip_maps(proto: onnx.ModelProto) -> dict[str, tuple[str, ...]]:
     results = {value.name: value for value in graph.output}
     zipped: dict[str, tuple[str, ...]] = {}
     for node in graph.node:
-        if node.op_type != "ZipMap" or node.domain != "ai.onnx.ml" or node.output[0] not in results:
+        name = node.output[0] if node.output else ""
+        if (node.op_type, node.domain) != ("ZipMap", "ai.onnx.ml") or name not in results:
             continue
-        name, labels = node.output[0], _labels_of(node)
+        labels = _labels_of(node)
         zipped[name] = labels
         node.CopyFrom(onnx.helper.make_node("Identity", list(node.input), [name], name=node.name))
         if not any(entry.domain in ("", "ai.onnx") for entry in proto.opset_import):

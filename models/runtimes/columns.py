@@ -98,11 +98,14 @@ class Columns:
 
     def _mend(self, part: Input, name: str, column: pl.Series, values: Array, refusals: Refusals) -> None:
         """Put in what stands in for null, in place, and refuse what is missing or not finite."""
-        nulls = column.is_null().to_numpy()
+        nulls: Mask = np.isnan(values)  # every null is NaN here; with equal counts there is no other NaN
+        if np.count_nonzero(nulls) != column.null_count():
+            nulls = column.is_null().to_numpy()
         if not self._passes:
             wild = ~np.isfinite(values) & ~nulls  # NaN may stand in for null where the declaration says so
             refusals.add(wild, "not_finite", f"{name} is not a finite number")
-        values[nulls] = self._stand_in(part, name, nulls, refusals)
+        if nulls.any():
+            values[nulls] = self._stand_in(part, name, nulls, refusals)
 
     def _others(self, part: Input, frame: pl.DataFrame, refusals: Refusals) -> Array:
         tensor = np.empty((len(frame), len(part.features)), DTYPES[part.type])
