@@ -23,7 +23,7 @@ CHECK_SECONDS = 0.5  # how often to look whether the parent lives
 GRACE_SECONDS = 5.0  # how long the command may take to stop after the parent's death
 
 
-def main(parent: int, command: list[str]) -> int:
+def main(parent: int, command: list[str]) -> int:  # pragma: no cover - runs without coverage; see test_broker
     wakes, woken = socket.socketpair()
     for end in (wakes, woken):
         end.setblocking(False)
@@ -47,7 +47,7 @@ def main(parent: int, command: list[str]) -> int:
     return _end(child)
 
 
-def _end(child: subprocess.Popen[bytes]) -> int:
+def _end(child: subprocess.Popen[bytes]) -> int:  # pragma: no cover
     if child.poll() is None:
         child.terminate()
         give_up = time.monotonic() + GRACE_SECONDS
@@ -58,6 +58,6 @@ def _end(child: subprocess.Popen[bytes]) -> int:
     return child.wait()
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # pragma: no cover
     code = main(int(sys.argv[1]), sys.argv[2:])
     sys.exit(code if code >= 0 else 128 - code)

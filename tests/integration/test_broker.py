@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from penstock import datafolder, embedded
@@ -108,8 +109,6 @@ def test_a_record_survives_kill_9_and_the_address_stays(kafka: EmbeddedKafka) ->
 
 
 def test_it_listens_on_loopback_only(kafka: EmbeddedKafka) -> None:
-    import psutil
-
     addresses = {
         connection.laddr.ip.removeprefix("::ffff:")
         for connection in psutil.Process(kafka.pid).net_connections("inet")
@@ -163,8 +162,6 @@ def test_no_process_is_left_when_the_parent_is_killed_with_9() -> None:
 
 
 def test_no_process_is_left_when_the_guard_is_killed_with_9() -> None:
-    import psutil
-
     with EmbeddedKafka() as kafka:
         guard = psutil.Process(kafka.pid).parent()
         assert guard is not None
