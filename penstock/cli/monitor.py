@@ -51,12 +51,14 @@ def command(
     from monitoring.errors import MonitorError
     from monitoring.setup import Wiring, prepare
     from penstock.config import kafka_settings, load_deployment, repository_url
-    from penstock.errors import PenstockError
+    from penstock.errors import ConfigError, PenstockError
     from penstock.logs import set_up
     from schemas.errors import SchemaError
 
     try:
         declared = load_deployment(deployment).deployment
+        if declared.monitor is None:
+            raise ConfigError(f"{deployment}: declares no monitor, so its workers profile nothing; add `monitor: {{}}`")
         set_up(log_format, {"deployment": declared.name, "monitor": slot})
         wiring = Wiring(
             deployment=declared.name,
@@ -93,7 +95,9 @@ def references(declared: Deployment, repository: str) -> Mapping[str, Reference]
             reference = Reference.from_bytes(bundle.reference)
             found[reference.digest] = reference
             continue
-        text = f"{arm.model} has no reference profile: build its bundle with one (models.reference.Reference.from_frame)"
+        text = (
+            f"{arm.model} has no reference profile: build its bundle with one (models.reference.Reference.from_frame)"
+        )
         if arm.role == "active":
             raise ReferenceInvalid(text)
         logging.getLogger(__name__).warning("%s; the arm %s is not watched", text, arm.role)

@@ -13,18 +13,25 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 from click.testing import CliRunner
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from models.reference import Reference
 from models.repository import Repository
+from monitoring.folds import Folding, Record
+from monitoring.profiles import ProfileFold
 from penstock.cli import main
 from schemas import records
 from tests.conftest import TopicFactory
 from tests.models.graphs import linear_bundle
-from tests.monitoring.traffic import Batches, profiler, reference
+from tests.monitoring import traffic
+from tests.monitoring.traffic import Batches, profiler
+from tests.rig import Rig, encoder, read_committed
 
 ROOT = Path(__file__).parents[2]
 EVENT = {"type": "record", "name": "Event", "fields": [{"name": name, "type": "double"} for name in "abc"]}
@@ -98,7 +105,7 @@ def test_the_command_waits_for_profiles_then_publishes_alerts_and_serves_metrics
     # Given a deployment whose workers have not scored anything: there is no profiles topic yet
     events = topic(4, "events")
     name = f"monitored-{events[-8:]}"
-    deployment, repository = _declare(tmp_path, events, name), _add(tmp_path, reference().to_bytes())
+    deployment, repository = _declare(tmp_path, events, name), _add(tmp_path, traffic.reference().to_bytes())
     topics = [f"{name}.profiles", f"{name}.alerts", f"{name}.snapshots"]
     options = ["--alerts-topic", topics[1], "--snapshots-topic", topics[2], "--metrics-port", "0"]
     options += ["--bootstrap-servers", bootstrap_servers, "--repository", repository, "--log-format", "json", *flags]
@@ -131,6 +138,64 @@ def test_the_command_waits_for_profiles_then_publishes_alerts_and_serves_metrics
     finally:
         for deleted in admin.delete_topics(topics).values():
             deleted.exception()
+
+
+@pytest.mark.timeout(200)
+def test_every_event_is_profiled_once_though_the_worker_is_killed_and_a_change_opens_and_closes_an_alert(
+    bootstrap_servers: str, topic: TopicFactory, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    # Given 32 seconds of traffic, of which nine are unlike the training data
+    rng = np.random.default_rng(7)
+    training = pl.DataFrame({"a": rng.normal(size=20_000), "b": rng.normal(size=20_000)})
+    scores = training.select(score=pl.col("a") + pl.col("b"))
+    reference = Reference.from_frame(training, scores)
+    bundle = {"reference": reference.to_bytes()}
+    rig = Rig(bootstrap_servers, tmp_path, topic, bundle=bundle, monitor={"window_rows": 500})
+    alerts, profiles, encode = topic(1, "alerts"), f"{rig.name}.profiles", encoder()
+    begin = time.time_ns() // 1_000_000 - 60_000
+    for second in range(32):
+        rows = rng.normal(size=(500, 2))
+        rows[:, 0] += 2.0 * (8 <= second <= 16)
+        values = [encode({"id": at, "a": a, "b": b}) for at, (a, b) in enumerate(rows.tolist())]
+        rig.produce(values, timestamp=begin + 1000 * second)
+    options = ["--alerts-topic", alerts, "--snapshots-topic", topic(1, "snapshots")]
+    options += ["--bootstrap-servers", bootstrap_servers, "--repository", str(tmp_path / "models")]
+    try:
+        # When a worker scores it that is killed once, and a monitor watches
+        process, log = start(str(rig.file), *options), tmp_path / "log"
+        worker = rig.worker("--batch-events", "200")
+        rig.wait_committed(1000)
+        worker.kill()
+        rig.worker()
+        told: set[tuple[object, object]] = set()
+
+        def closed() -> bool:
+            told.update((alert["state"], alert["name"]) for alert in _alerts(bootstrap_servers, alerts))
+            return {("closed", "a"), ("closed", "score")} <= told
+
+        _wait(closed, process, log)
+        # Then what did not change raised no alert, and every event is in exactly one profile
+        assert {name for _, name in told} == {"a", "score"}
+        rig.wait_committed(16_000)
+        found = [records.decode("profile", m.value() or b"") for m in read_committed(bootstrap_servers, profiles, 1)]
+        assert sum(profile["rows"] for profile in found) == 16_000
+        # and none came after its tick had been closed
+        fold = ProfileFold(rig.name, {found[0]["reference"]: reference}, 4)
+        folding = Folding(fold, 0, 0)
+        for at, profile in enumerate(found):
+            folding.apply(Record(0, at, None, records.encode("profile", profile)))
+        assert fold.facts(folding.state)["rows"] == 16_000
+    finally:
+        rig.close()
+        AdminClient({"bootstrap.servers": bootstrap_servers}).delete_topics([profiles, rig.dead_letters])
+
+
+def test_a_deployment_without_a_monitor_is_refused_with_the_way_out(bootstrap_servers: str, tmp_path: Path) -> None:
+    deployment = _declare(tmp_path, "events", "unwatched")
+    deployment.write_text(deployment.read_text().replace("monitor:", "#"))
+    result = CliRunner().invoke(main, ["monitor", str(deployment), "--bootstrap-servers", bootstrap_servers])
+    assert result.exit_code == 2
+    assert "add `monitor: {}`" in result.output
 
 
 def test_a_bundle_without_a_reference_is_refused_with_the_way_out(bootstrap_servers: str, tmp_path: Path) -> None:
