@@ -14,7 +14,7 @@ import fastavro
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaError, KafkaException, Message, TopicPartition
 
 from penstock.client import cluster
-from penstock.client.errors import RecordUnreadable
+from penstock.client.errors import NoSuchTopic, RecordUnreadable
 from penstock.client.inference import Position
 from schemas import wire
 from schemas.errors import SchemaError, SourceUnavailable
@@ -29,11 +29,19 @@ class RecordReader:
 
     Without a group it reads every partition from `start` and commits nothing. With a group, Kafka shares the
     partitions among its members, and what was handed out is committed when `done` says that it was dealt with.
+    begin: without a group, only these partitions, each from its offset.
     Raises NoSuchTopic or ConnectionFailed at construction.
     """
 
     def __init__(
-        self, bootstrap_servers: str, topic: str, group: str | None = None, *, start: Start = "latest", **kafka: Any
+        self,
+        bootstrap_servers: str,
+        topic: str,
+        group: str | None = None,
+        *,
+        start: Start = "latest",
+        begin: Mapping[int, int] | None = None,
+        **kafka: Any,
     ) -> None:
         if start not in ("earliest", "latest"):
             raise ValueError(f"start must be 'earliest' or 'latest', not {start!r}")
@@ -42,7 +50,7 @@ class RecordReader:
         self._start = OFFSET_BEGINNING if start == "earliest" else OFFSET_END
         self._ended: set[int] = set()
         self._assigned: set[int] = set()
-        self._looked = time.monotonic()
+        self._looked, self._look_again = time.monotonic(), group is None
         partitions = cluster.partitions_of(self.configuration, topic)
         self._consumer = confluent_kafka.Consumer(
             {
@@ -57,7 +65,13 @@ class RecordReader:
             },
             logger=cluster.logger,
         )
-        if group is None:
+        if begin is not None:
+            self._look_again = False
+            for partition, offset in begin.items():
+                if partition not in partitions:
+                    raise NoSuchTopic(f"topic {topic!r} has no partition {partition}, only {len(partitions)} from 0 on")
+                self._assign([partition], offset)
+        elif group is None:
             self._assign(partitions, self._start)
         else:
             self._consumer.subscribe(
@@ -74,7 +88,7 @@ class RecordReader:
 
         Raises NoSuchTopic or ConnectionFailed for errors that do not go away.
         """
-        if self.group is None and time.monotonic() - self._looked > NEW_PARTITIONS_SECONDS:
+        if self._look_again and time.monotonic() - self._looked > NEW_PARTITIONS_SECONDS:
             self._look_for_partitions()
         first = self._consumer.consume(1, seconds)
         rest = self._consumer.consume(count - 1, 0) if first and count > 1 else []

@@ -1,0 +1,173 @@
+"""`penstock watch`: inferences or alerts as they come."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from penstock.client.errors import RecordUnreadable
+    from penstock.client.inference import Position
+
+ALERTS = "penstock.alerts"
+_LINEAGE = ("deployment", "revision", "event_schema", "source_topic", "source_partition", "source_offset")
+_ALERT = ("at", "deployment", "state", "severity", "name", "detector", "value", "summary")
+
+
+@click.command("watch")
+@click.argument("topic", required=False, metavar="TOPIC|DEPLOYMENT.yaml")
+@click.option("--alerts", is_flag=True, help=f"Show alerts (the topic {ALERTS}) instead of inferences.")
+@click.option("--from", "start", type=click.Choice(["beginning", "end"]), default="end", show_default=True)
+@click.option("--count", type=click.IntRange(min=1), help="Stop after N records.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--bootstrap-servers", help="Where Kafka is: HOST:PORT[,HOST:PORT].")
+def command(
+    topic: str | None, alerts: bool, start: str, count: int | None, as_json: bool, bootstrap_servers: str | None
+) -> None:
+    """Show the inferences of a topic, or of a deployment's output topic, live. Nothing is committed."""
+    from penstock.client.errors import ClientError
+    from penstock.client.follow import follow
+    from penstock.config import kafka_settings
+    from penstock.errors import PenstockError
+    from schemas import records
+    from schemas.errors import SchemaError
+
+    try:
+        name, known = _topic(topic, alerts), [records.schema("alert")] if alerts else []
+        source = follow(
+            kafka_settings(bootstrap_servers), name, "earliest" if start == "beginning" else "latest", known
+        )
+        try:
+            if as_json:
+                _lines(source, count)
+            elif sys.stdout.isatty():
+                _live(source, name, count, alerts)
+            else:
+                _rows(source, count, alerts)
+        finally:
+            source.close()  # type: ignore[attr-defined]
+    except KeyboardInterrupt:
+        pass
+    except (ClientError, PenstockError, SchemaError) as error:
+        raise click.ClickException(str(error)) from None
+
+
+Records = Iterator["tuple[Position, dict[str, Any] | RecordUnreadable] | None"]
+
+
+def _topic(topic: str | None, alerts: bool) -> str:
+    if alerts:
+        return topic or ALERTS
+    if topic is None:
+        raise click.UsageError("say what to watch: a topic, a deployment's YAML file, or --alerts")
+    if topic.endswith((".yaml", ".yml")):
+        from penstock.config import load_deployment
+
+        return load_deployment(topic).deployment.output.topic
+    return topic
+
+
+def _numbered(source: Records, count: int | None) -> Iterator[tuple[Position, dict[str, Any]] | None]:
+    """The readable records up to `count`; an unreadable one is said on standard error."""
+    left = count
+    for item in source:
+        if item is None:
+            yield None
+            continue
+        position, record = item
+        if isinstance(record, dict):
+            yield position, record
+            left = None if left is None else left - 1
+        else:
+            click.echo(str(record), err=True)
+        if left == 0:
+            return
+
+
+def _lines(source: Records, count: int | None) -> None:
+    from penstock.client.follow import plain
+
+    for item in _numbered(source, count):
+        if item is None:
+            continue
+        position, record = item
+        message = {
+            "topic": position.topic,
+            "partition": position.partition,
+            "offset": position.offset,
+            "key": None if position.key is None else position.key.decode(errors="backslashreplace"),
+            "timestamp": position.timestamp.isoformat(),
+        }
+        click.echo(json.dumps({**plain(record), "_message": message}))
+        sys.stdout.flush()
+
+
+def _rows(source: Records, count: int | None, alerts: bool) -> None:
+    """One line a record, for a pipe or a file."""
+    for item in _numbered(source, count):
+        if item is not None:
+            shown = _shown(*item, alerts)
+            click.echo("  ".join(f"{name}={value}" for name, value in shown.items()))
+
+
+def _live(source: Records, topic: str, count: int | None, alerts: bool) -> None:
+    import time
+
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console()
+    recent: deque[dict[str, str]] = deque(maxlen=max(5, console.height - 6))
+    seen, rate, since = 0, 0.0, time.monotonic()
+    before = 0
+    with Live(console=console, auto_refresh=False) as live:
+        for item in _numbered(source, count):
+            if item is not None:
+                recent.append(_shown(*item, alerts))
+                seen += 1
+            if (elapsed := time.monotonic() - since) > 0.25:
+                rate, before, since = (seen - before) / elapsed, seen, time.monotonic()
+                live.update(_table(recent, f"{topic}: {seen:,} seen, {rate:,.0f}/s"), refresh=True)
+        live.update(_table(recent, f"{topic}: {seen:,} seen"), refresh=True)
+
+
+def _table(recent: deque[dict[str, str]], title: str) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    names = list(dict.fromkeys(name for row in recent for name in row))
+    table = Table(*map(escape, names), title=escape(title), title_justify="left", box=None, pad_edge=False)
+    for row in recent:
+        table.add_row(*(escape(row.get(name, "")) for name in names))
+    return table
+
+
+def _shown(position: Position, record: dict[str, Any], alerts: bool) -> dict[str, str]:
+    """The columns that a person wants to see, as text."""
+    if alerts:
+        return {name: _text(record[name]) for name in _ALERT if name in record}
+    row = {"time": f"{position.timestamp:%H:%M:%S}"}
+    if "model" in record and "version" in record:
+        row |= {"arm": _text(record.get("arm")), "model": f"{record['model']}@{str(record['version'])[:8]}"}
+        row["event"] = f"{record.get('source_partition')}:{record.get('source_offset')}"
+    hidden = {*_LINEAGE, "arm", "model", "version"} if "model" in row else set()
+    return row | {name: _text(value) for name, value in record.items() if name not in hidden}
+
+
+def _text(value: Any) -> str:
+    import datetime
+
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, datetime.datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S}"
+    if isinstance(value, list):
+        return ", ".join(_text(each) for each in value)
+    return "" if value is None else str(value)
