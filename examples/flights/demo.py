@@ -195,7 +195,7 @@ class Demo:
         most = 2 * len(self._year.events)  # a corrupt copy of each, all in one partition
         self._events = watch.Events(kafka, declared.input.topic, PARTITIONS, most)
         self._scored = watch.Inferences(kafka, declared.output.topic, self._events)
-        self._shadowed = watch.Inferences(kafka, self._shadow_topic, self._events)
+        self._shadowed = watch.Counted(kafka, self._shadow_topic)
         self._letters = watch.Letters(kafka, declared.dead_letter_topic)
         self._shadow_letters = watch.Letters(kafka, self._shadow_letter_topic)
         self._alerts = watch.Alerts(kafka, "penstock.alerts", declared.name)
@@ -219,11 +219,14 @@ class Demo:
         return f"{self._declared.dead_letter_topic}.shadow"
 
     def _replay_year(self) -> None:
-        rate = f"{self._plan.rate:,.0f} events/s" if self._plan.rate else "full speed"
-        self._screen.say(f"Replaying {len(self._year.events):,} flights in the order of their departure at {rate} ...")
+        speed = f"{self._plan.rate:,.0f} events/s" if self._plan.rate else "full speed"
+        self._screen.say(f"Replaying {len(self._year.events):,} flights in the order of their departure at {speed} ...")
         schema = self._path.with_name("event.avsc")
         events, topic = self._year.events, self._declared.input.topic
-        self._replay = Replay(self._kafka, topic, schema, events, self._plan.rate, self._plan.corrupt)
+        rate, percent = self._plan.rate, self._plan.corrupt
+        self._replay = Replay(
+            self._kafka, topic, schema, events, rate=rate, percent=percent, scored=lambda: self._results()[0]
+        )
         self._replay.start()
         try:
             while self._replay.is_alive() and not self._worker.failure:
@@ -259,7 +262,9 @@ class Demo:
             if reading.failure:
                 raise StageFailed(f"cannot read {reading.topic}: {reading.failure}") from reading.failure
         while self._alerts.new:
-            self._screen.say(alert_line(self._alerts.new.popleft()), "yellow")
+            alert = self._alerts.new.popleft()
+            if alert["arm"] == "active" or alert["kind"] == "output":  # the shadow's events are the same
+                self._screen.say(alert_line(alert), "yellow")
         recent = self._scored.recent_latencies()
         p50, p95 = np.percentile(recent, [50, 95]) if len(recent) else (0.0, 0.0)
         seconds = self._scored.seconds()
@@ -315,7 +320,7 @@ class Demo:
             problems.extend(outcome.arms[arm].problems)
         seconds = self._scored.seconds()
         rate = self._scored.count / seconds if seconds else 0.0
-        outcome.speed = report.Speed(rate, self._scored.all_latencies())
+        outcome.speed = report.Speed(rate, self._scored.all_latencies(), self._replay.held)
         self._account_for_alerts()
 
     def _account_for_alerts(self) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,24 +17,38 @@ from penstock.client import Producer
 
 ENCODED_AT_ONCE = 2000
 BURST_SECONDS = 0.005  # events that are due within it go out together
+MOST_UNSCORED, MOST_SECONDS = 500, 0.1  # events, or seconds at the given rate: a replay runs ahead no further
+RAMP_SECONDS = 5.0  # in which the rate rises: a Kafka that was just started is slow until its code is compiled
 
 
 class Replay(threading.Thread):
     """Publishes `events`, followed by corrupt copies of some of them; record timestamps are now.
 
-    rate: events per second, 0 for as fast as Kafka takes them; sent, corrupt: how many of each; at: the scheduled
-    departure that it has come to; failure: the error that ended it.
+    rate: events per second, 0 for as fast as Kafka takes them. scored: how many were scored so far; while these are too
+    few, a replay with a rate waits, so that a slow machine shows the latency of scoring and not that of a queue.
+    sent, corrupt: how many of each; at: the scheduled departure that it has come to; held: seconds that it waited;
+    failure: the error that ended it.
     """
 
     def __init__(
-        self, kafka: Mapping[str, str], topic: str, schema: Path, events: pl.DataFrame, rate: float, percent: float
+        self,
+        kafka: Mapping[str, str],
+        topic: str,
+        schema: Path,
+        events: pl.DataFrame,
+        *,
+        rate: float,
+        percent: float,
+        scored: Callable[[], int],
     ) -> None:
         super().__init__(name="replay", daemon=True)
         others: dict[str, Any] = {name: value for name, value in kafka.items() if name != "bootstrap.servers"}
-        self._producer = Producer(kafka["bootstrap.servers"], topic, schema, key="flight_id", linger_ms=1, **others)
+        self._producer = Producer(kafka["bootstrap.servers"], topic, schema, key="flight_id", linger_ms=5, **others)
         self._corrupter = Corrupter(self._producer.encoder, percent)
-        self._events, self._rate = events, rate
+        self._events, self._rate, self._scored = events, rate, scored
+        self._most_unscored = max(MOST_UNSCORED, rate * MOST_SECONDS)
         self.sent, self.at = 0, events["scheduled_departure"][0] if len(events) else datetime.min
+        self.held = 0.0
         self.failure: Exception | None = None
         self._stopping = threading.Event()
         self._began = 0.0
@@ -77,6 +92,18 @@ class Replay(threading.Thread):
         self._producer.poll()
         if not self._rate:
             return
-        ahead = self.sent / self._rate - (time.monotonic() - self._began)
+        began = time.monotonic()
+        while self.sent - self._scored() > self._most_unscored and not self._stopping.wait(BURST_SECONDS):
+            self._producer.poll()
+        self.held += time.monotonic() - began
+        ahead = due_after(self.sent, self._rate) - (time.monotonic() - self._began - self.held)
         if ahead > BURST_SECONDS:
             self._stopping.wait(ahead)
+
+
+def due_after(count: int, rate: float) -> float:
+    """Seconds after the start at which so many events are out: the rate rises evenly during RAMP_SECONDS."""
+    risen = rate * RAMP_SECONDS / 2
+    if count >= risen:
+        return RAMP_SECONDS + (count - risen) / rate
+    return math.sqrt(2 * count * RAMP_SECONDS / rate)

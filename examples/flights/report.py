@@ -20,10 +20,14 @@ OK, NOT_BALANCED, NOT_STARTED, SHADOW_FAILED, ALERTS_FAILED = 0, 1, 2, 3, 4  # e
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Of the active arm: predictions/s from the first to the last one visible, and ms from append to visibility."""
+    """Of the active arm: predictions/s from the first to the last one visible, and ms from append to visibility.
+
+    held: seconds that the replay waited because this machine did not score as fast as it was to send.
+    """
 
     per_second: float
     latencies: Numbers
+    held: float = 0.0
 
     @property
     def sentence(self) -> str:
@@ -31,9 +35,10 @@ class Speed:
         if not len(self.latencies):
             return "no inference was seen"
         p50, p95 = np.percentile(self.latencies, [50, 95])
+        waited = f"; the replay waited {self.held:.0f} s for this machine" if self.held >= 1 else ""
         return (
             f"{self.per_second:,.0f} predictions/s; from the event's append to the committed inference in a reader's"
-            f" hands p50 {p50:.0f} ms, p95 {p95:.0f} ms"
+            f" hands p50 {p50:.0f} ms, p95 {p95:.0f} ms{waited}"
         )
 
 

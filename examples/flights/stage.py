@@ -35,6 +35,7 @@ class Service:
         self.name = name
         self.log = folder / f"{name}.log"
         self.port = free_port()
+        self._asked = False
         command = [*penstock(), *arguments, "--metrics-port", str(self.port)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -69,8 +70,9 @@ class Service:
         raise StageFailed(f"{self.name} was not ready after {seconds:.0f} s; {self.log} ends with:\n{tail(self.log)}")
 
     def ask_to_stop(self) -> None:
-        """Send SIGTERM and return at once."""
-        if self._process.poll() is None:
+        """Send SIGTERM, once, and return at once: a second one could meet an interpreter that is already closing."""
+        if not self._asked and self._process.poll() is None:
+            self._asked = True
             self._process.send_signal(signal.SIGTERM)
 
     def stop(self) -> int:

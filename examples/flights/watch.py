@@ -17,10 +17,15 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Messag
 
 from examples.flights.account import LETTER_SCHEMA, SCORED_SCHEMA
 from penstock.client import Subscriber
+from penstock.client.batches import FrameDecoder
+from penstock.client.records import RecordDecoder
 from schemas import records
 
 WAIT_SECONDS = 0.2
+DECODE_EVERY_MS = 200
+UNHURRIED = {"fetch.min.bytes": "100000", "fetch.wait.max.ms": "100"}  # fewer requests where a moment does not matter
 Numbers = npt.NDArray[np.int64]
+Arrivals = tuple[Numbers, Numbers, Numbers]  # source partitions, source offsets, ms of arrival
 
 
 class Reading(threading.Thread):
@@ -47,12 +52,17 @@ class Reading(threading.Thread):
                 messages = _records([*first, *consumer.consume(2000, 0)]) if first else []
                 if messages:
                     self.take(messages)
+                else:
+                    self.idle()
         finally:
             consumer.close()
 
     def take(self, messages: Sequence[Message]) -> None:
         """Deal with some messages, in order."""
         raise NotImplementedError
+
+    def idle(self) -> None:
+        """Nothing came for a moment."""
 
     def stop(self) -> None:
         """Ask it to end and wait for that."""
@@ -67,7 +77,7 @@ class Events(Reading):
     """
 
     def __init__(self, kafka: Mapping[str, str], topic: str, partitions: int, most: int) -> None:
-        super().__init__(kafka, topic)
+        super().__init__({**kafka, **UNHURRIED}, topic)
         self.appended: list[Numbers] = [np.zeros(most, np.int64) for _ in range(partitions)]  # ms; 0: not read yet
         self._sums: list[Numbers] = [np.full(most, -1, np.int64) for _ in range(partitions)]
         self.count = 0
@@ -84,39 +94,59 @@ class Events(Reading):
         return bool(self._sums[partition][offset] == checksum(value))
 
 
+class Counted(Reading):
+    """The number of records in a topic, for where nothing else is asked: `count`."""
+
+    def __init__(self, kafka: Mapping[str, str], topic: str) -> None:
+        super().__init__({**kafka, **UNHURRIED}, topic)
+        self.count = 0
+
+    def take(self, messages: Sequence[Message]) -> None:
+        self.count += len(messages)
+
+
 class Inferences(Reading):
-    """The inferences of one arm as they become visible. count: how many; latest: the last few, for a person."""
+    """The inferences of an arm as they become visible. count: how many; latest: the last few, for a person.
+
+    A record's time of arrival is noted at once, its content is decoded later, many at a time: a reader that worked on
+    each as it comes would slow down what it measures.
+    """
 
     def __init__(self, kafka: Mapping[str, str], topic: str, events: Events) -> None:
         super().__init__(kafka, topic)
         self._events = events
-        self._arrived: list[tuple[Numbers, Numbers, Numbers]] = []  # partitions, offsets, ms of arrival
-        self._recent: deque[tuple[Numbers, Numbers, Numbers]] = deque(maxlen=50)
+        self._decoder = FrameDecoder(RecordDecoder(kafka))
+        self._waiting: list[tuple[Sequence[Message], int]] = []  # messages and ms of arrival
+        self._arrived: list[Arrivals] = []
+        self.first = self.last = 0  # ms of arrival
         self.count = 0
         self.latest: deque[dict[str, Any]] = deque(maxlen=5)
 
-    def read(self) -> None:
-        with subscriber(self.kafka, self.topic, until_end=False) as subscribed:
-            for frame in subscribed.batches(2000, WAIT_SECONDS):
-                self._take_frame(frame, time.time_ns() // 1_000_000)
-                if self._stopping.is_set():
-                    return
+    def take(self, messages: Sequence[Message]) -> None:
+        self.last = time.time_ns() // 1_000_000
+        self.first = self.first or self.last
+        self._waiting.append((messages, self.last))
+        self.count += len(messages)
+        if self.last - self._waiting[0][1] > DECODE_EVERY_MS:
+            self._decode()
 
-    def stop(self) -> None:
-        """Ask it to end; without more inferences it ends with the process."""
-        self._stopping.set()
+    def idle(self) -> None:
+        if self._waiting:
+            self._decode()
 
-    def _take_frame(self, frame: pl.DataFrame, now: int) -> None:
+    def _decode(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        frame, wrong = self._decoder.decode([message for messages, _ in waiting for message in messages])
+        if wrong:
+            raise wrong[0]
+        times = np.repeat([at for _, at in waiting], [len(messages) for messages, _ in waiting])
         partitions, offsets = (frame[f"source_{name}"].to_numpy().astype(np.int64) for name in ("partition", "offset"))
-        arrived = (partitions, offsets, np.full(len(frame), now))
-        self._arrived.append(arrived)
-        self._recent.append(arrived)
+        self._arrived.append((partitions, offsets, times))
         self.latest.append(frame.row(-1, named=True))
-        self.count += len(frame)
 
     def recent_latencies(self) -> Numbers:
         """Milliseconds from an event's append to its inference's visibility, of the last batches."""
-        return latencies(self._events.appended, list(self._recent))
+        return latencies(self._events.appended, self._arrived[-10:])
 
     def all_latencies(self) -> Numbers:
         """The same of all inferences, in order of arrival."""
@@ -124,7 +154,7 @@ class Inferences(Reading):
 
     def seconds(self) -> float:
         """From the first arrival to the last one."""
-        return float(self._arrived[-1][2][-1] - self._arrived[0][2][0]) / 1000 if self._arrived else 0.0
+        return (self.last - self.first) / 1000
 
 
 class Letters(Reading):
@@ -165,7 +195,7 @@ class Alerts(Reading):
             self.new.append(alert)
 
 
-def latencies(appended: Sequence[Numbers], arrived: Sequence[tuple[Numbers, Numbers, Numbers]]) -> Numbers:
+def latencies(appended: Sequence[Numbers], arrived: Sequence[Arrivals]) -> Numbers:
     """Milliseconds between append and arrival; events whose append was not read yet are left out.
 
     appended: per partition, ms by offset, 0 for unknown; arrived: partitions, offsets and ms of batches.
@@ -183,7 +213,7 @@ def latencies(appended: Sequence[Numbers], arrived: Sequence[tuple[Numbers, Numb
 def read_scored(kafka: Mapping[str, str], topic: str) -> pl.DataFrame:
     """All inferences of a topic up to its end, in the form of SCORED_SCHEMA."""
     columns = [pl.col(name).cast(dtype) for name, dtype in SCORED_SCHEMA.items()]
-    with subscriber(kafka, topic, until_end=True) as subscribed:
+    with subscriber(kafka, topic) as subscribed:
         frames = [frame.select(columns) for frame in subscribed.batches(20_000, 1.0)]
     return pl.concat([pl.DataFrame(schema=SCORED_SCHEMA), *frames])
 
@@ -225,22 +255,22 @@ def ends(kafka: Mapping[str, str], topic: str) -> dict[int, int]:
         consumer.close()
 
 
-def subscriber(kafka: Mapping[str, str], topic: str, *, until_end: bool) -> Subscriber:
-    """A subscriber to all inferences of a topic; `kafka` are librdkafka settings."""
+def subscriber(kafka: Mapping[str, str], topic: str) -> Subscriber:
+    """A subscriber to all inferences of a topic up to its end; `kafka` are librdkafka settings."""
     others = {name: value for name, value in kafka.items() if name != "bootstrap.servers"}
-    return Subscriber(kafka["bootstrap.servers"], topic, start="earliest", until_end=until_end, **others)
+    return Subscriber(kafka["bootstrap.servers"], topic, start="earliest", until_end=True, **others)
 
 
 def consumer_from_beginning(kafka: Mapping[str, str], topic: str) -> confluent_kafka.Consumer:
     """A read_committed consumer at the beginning of all partitions; it commits nothing."""
     consumer = confluent_kafka.Consumer(
         {
+            "fetch.wait.max.ms": 20,
             **kafka,
             "group.id": "penstock.demo.unused",
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
-            "fetch.wait.max.ms": 50,
         }
     )
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
