@@ -2,8 +2,8 @@
 
 Behind every datum stands a nonce that no producer can know. It comes back intact on every row only if each datum ended
 exactly where its message ended: neighbours cannot mix. Before that, `schemas.screen` takes out the messages that
-are not well formed, so that one bad message does not cost the batch. Records of doubles, floats and booleans alone need no
-reader at all: every message has the same width and the batch is a matrix.
+are not well formed, so that one bad message does not cost the batch. Records of doubles, floats and booleans alone
+need no reader at all: every message has the same width and the batch is a matrix.
 
 The frame holds physical columns `c0`, `c1`, ...: int, enum and long are Int64, dates and timestamps too; nullable
 records stay structs. `schemas.columns` turns them into the deployment's columns.
@@ -193,7 +193,7 @@ class BlockCodec:
         ends = frame.get_column(END)
         if len(frame) != len(datums) or not (ends == struct.unpack("<d", nonce)[0]).all():
             raise BlockFailed("a datum does not end where its message ends")
-        return frame.drop(END)
+        return pl.DataFrame(frame.get_columns()[:-1])
 
     def frame(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
         """Physical frame of records that the strict path read with the physical schema."""
@@ -212,7 +212,7 @@ def _guarded(read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
 
 
 def _nonce() -> bytes:
-    """Eight unpredictable bytes that are an ordinary double (never NaN, zero or infinite), so that equal means same bytes."""
+    """Eight unpredictable bytes that are an ordinary double (not NaN, zero, infinite): equal means same bytes."""
     raw = bytearray(secrets.token_bytes(8))
     raw[7] = (raw[7] & 0x80) | 0x3F
     return bytes(raw)

@@ -1,12 +1,13 @@
 """Raw values to the deployment's columns: promotions, enums, logical types, and the rows that do not fit.
 
-Raw means as Avro encodes it: numbers, text, bytes, enum indices. Both Avro paths and JSON end here, so that a value becomes the
-same cell whichever way it came.
+Raw means as Avro encodes it: numbers, text, bytes, enum indices. Both Avro paths and JSON end here, so that a value
+becomes the same cell whichever way it came.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -118,34 +119,44 @@ def _rescale(series: pl.Series, leaf: Leaf, ours: int, theirs: int, wrong: list[
 
 
 def _text(series: pl.Series, leaf: Leaf, wrong: list[Wrong]) -> pl.Series:
-    text = series.cast(pl.String(), strict=False)
+    try:
+        text = series.cast(pl.String(), strict=False)
+    except pl.exceptions.ComputeError:
+        text = pl.Series([None if raw is None else _utf8(raw) for raw in series], dtype=pl.String())
     if text.null_count() != series.null_count():
         mask = (text.is_null() & series.is_not_null()).to_numpy()
         wrong.append((mask, "malformed", f"{leaf.name} is not UTF-8"))
     return text
 
 
+def _utf8(raw: bytes) -> str | None:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def _enum(series: pl.Series, leaf: Leaf, writer: Node, wrong: list[Wrong]) -> pl.Series:
-    """Indices of the writer's symbols as the reader's enum; a symbol it does not know becomes its default, or is wrong."""
-    known = {symbol: i for i, symbol in enumerate(leaf.type.symbols)}
-    default = known.get(leaf.type.default or "", -1)
-    codes = np.array([known.get(symbol, default) for symbol in writer.symbols], dtype=np.int64)
-    index = series.fill_null(0).to_numpy()
-    inside = (index >= 0) & (index < len(codes))
-    code = codes[np.where(inside, index, 0)]
-    for mask, reason, detail in (
-        (~inside, "malformed", "has no symbol of this index"),
-        (inside & (code < 0), "unresolvable", "is a symbol that the deployment's enum does not have"),
-    ):
-        if mask.any():
-            mask = mask & series.is_not_null().to_numpy()
-            wrong.append((mask, reason, f"{leaf.name} {detail}"))
-    column = pl.Series(np.where(code < 0, 0, code).astype(np.uint32)).cat.to(leaf.dtype)
-    return (
-        column
-        if not series.null_count()
-        else column.zip_with(series.is_not_null(), pl.Series([None], dtype=leaf.dtype))
-    )
+    """Indices of the writer's symbols as the reader's enum; an unknown symbol becomes its default, or is wrong."""
+    symbols = lookup(leaf.type, writer, leaf.dtype)
+    index = series.to_numpy() if not series.null_count() else series.fill_null(0).to_numpy()
+    if index.min(initial=0) < 0 or index.max(initial=0) >= len(symbols):
+        inside = (index >= 0) & (index < len(symbols))
+        wrong.append((~inside, "malformed", f"{leaf.name} has no symbol of this index"))
+        series = pl.Series(np.where(inside, index, 0)).set(series.is_null(), None)
+    column = symbols.gather(series)
+    if symbols.null_count() and column.null_count() != series.null_count():
+        mask = (column.is_null() & series.is_not_null()).to_numpy()
+        wrong.append((mask, "unresolvable", f"{leaf.name} is a symbol that the deployment's enum does not have"))
+    return column
+
+
+@lru_cache(maxsize=1024)
+def lookup(reader: Node, writer: Node, dtype: pl.DataType) -> pl.Series:
+    """The reader's symbol for each of the writer's, null where it has none."""
+    default = reader.default if reader.default in reader.symbols else None
+    known = set(reader.symbols)
+    return pl.Series([symbol if symbol in known else default for symbol in writer.symbols], dtype=dtype)
 
 
 def _array(series: pl.Series, leaf: Leaf, writer: Node, wrong: list[Wrong]) -> pl.Series:

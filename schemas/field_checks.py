@@ -53,6 +53,8 @@ def _problems(name: str, check: Check, columns: Mapping[str, pl.DataType], nulla
         found.append(f"{place}: min and max need a number, this column is {dtype}")
     if check.pattern is not None and not isinstance(dtype, pl.String | pl.Enum):
         found.append(f"{place}: pattern needs text, this column is {dtype}")
+    elif check.pattern is not None:
+        found += _pattern_problem(check.pattern, place)
     if check.one_of is not None and not all(_fits(value, dtype) for value in check.one_of):
         found.append(f"{place}: one_of {check.one_of} does not fit a column of {dtype}")
     if check.otherwise == "null" and not nullable.get(name, False):
@@ -60,6 +62,19 @@ def _problems(name: str, check: Check, columns: Mapping[str, pl.DataType], nulla
             f'{place}: otherwise "null" needs a nullable field; make its type ["null", ...] in the event schema'
         )
     return found
+
+
+def _pattern_problem(pattern: str, place: str) -> list[str]:
+    """Columns are matched in linear time, by an engine without look-around and back references."""
+    try:
+        pl.Series([""]).str.contains(_whole(pattern))
+    except pl.exceptions.PolarsError as error:
+        return [f"{place}: pattern {pattern!r} cannot be used: {' '.join(str(error).split())}"]
+    return []
+
+
+def _whole(pattern: str) -> str:
+    return f"^(?:{pattern})$"
 
 
 def _fits(value: str | int | bool, dtype: pl.DataType) -> bool:
@@ -81,9 +96,10 @@ def _broken(check: Check, dtype: pl.DataType) -> Broken:
             bad = bad | series.is_nan()
         text = series.cast(pl.String()) if isinstance(dtype, pl.Enum) else series
         if check.one_of is not None:
-            bad = bad | ~text.is_in(check.one_of)
+            wide = text.cast(pl.Int64()) if dtype.is_integer() else text
+            bad = bad | ~wide.is_in(pl.Series(check.one_of, dtype=wide.dtype, strict=False))
         if check.pattern is not None:
-            bad = bad | ~text.str.contains(f"^(?:{check.pattern})$")
+            bad = bad | ~text.str.contains(_whole(check.pattern))
         return bad
 
     return broken

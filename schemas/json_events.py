@@ -1,8 +1,8 @@
 """Events as JSON, validated against the deployment's schema: same columns, same rules, one value a field.
 
-Plain JSON, not Avro's JSON encoding with its type names around union values. Numbers stay numbers (no text as a number, no 3.0 as
-an int), bytes are Latin-1 text as in Avro's defaults, enums are their symbols, times are the integers of their unit or ISO 8601
-text, decimals are numbers or text. A missing field takes its default; fields that the schema does not have are ignored.
+Plain JSON, not Avro's JSON encoding with its type names around union values. Numbers stay numbers: no text as a number,
+no 3.0 as an int. Bytes are Latin-1 text as in Avro's defaults, enums their symbols, times the integers of their unit or
+ISO 8601 text, decimals numbers or text. A missing field takes its default; unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -174,12 +174,12 @@ def _time(text: str, node: Node, place: str) -> int:
 def _bytes(node: Node) -> Read:
     def read(value: Any, place: str) -> bytes:
         try:
-            raw = value.encode("latin-1") if type(value) is str else None
+            raw: bytes | None = value.encode("latin-1") if type(value) is str else None
         except UnicodeEncodeError:
             raw = None
         if raw is None or (node.kind == "fixed" and len(raw) != node.size):
             raise _wrong(place, value, f"{node.kind} as Latin-1 text")
-        return raw
+        return bytes(raw)
 
     return read
 

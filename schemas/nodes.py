@@ -1,8 +1,8 @@
 """An Avro schema as a small tree, so that everything else can walk it without fearing it.
 
-Schemas come from strangers. `parse` resolves names and refuses, by name, what makes a decoder crash, hang or use unbounded memory:
-recursive types, arrays and maps whose items take no bytes (ten bytes could claim a billion of them), trees that are too
-deep or too large once names are expanded.
+Schemas come from strangers. `parse` resolves names and refuses, by name, what makes a decoder crash, hang or use
+unbounded memory: recursive types, arrays and maps whose items take no bytes (ten bytes could claim a billion of them),
+trees that are too deep or too large once names are expanded.
 """
 
 from __future__ import annotations

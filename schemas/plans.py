@@ -26,7 +26,8 @@ Part = tuple[pl.DataFrame, Rows, list[Rejection]]  # frame, index in `values` of
 class Plan(Protocol):
     """Decodes the messages of one writer schema, framing included."""
 
-    fingerprint: str
+    @property
+    def fingerprint(self) -> str: ...
 
     def decode(self, values: list[bytes]) -> Part: ...
 

@@ -3,8 +3,8 @@
 The reader schema is flattened: a field of a nested record becomes a column with a dotted name. Columns by type: double
 Float64, float Float32, int Int32, long Int64, boolean Boolean, string and uuid String, bytes and fixed Binary, enum
 pl.Enum(symbols), date Date, timestamps Datetime("ms" | "us" | "ns", "UTC"), local timestamps the same without a zone,
-times of day plain integers in their unit, arrays List(item). A decimal is Float64, the double nearest to its exact value: it
-is there to be scored and compared; who needs the exact digits of money sends them as a string beside it.
+times of day plain integers in their unit, arrays List(item). A decimal is Float64, the double nearest to its exact
+value: it is there to be scored and compared; who needs the exact digits of money sends them as a string beside it.
 Maps and unions of several types have no column: a reader schema with them is refused, a writer may have them in fields
 that the reader leaves out (or narrows to one type).
 """
@@ -78,7 +78,7 @@ class Source:
 
 
 def check_schema(schema: Any) -> None:
-    """Raise SchemaRefused, naming type and place, for what must not be decoded: recursive, amplifying, malformed, huge."""
+    """Raise SchemaRefused, naming type and place, for what is not decoded: recursive, amplifying, malformed, huge."""
     parse(schema)
 
 
@@ -131,7 +131,7 @@ def sources(reader: Node, writer: Node) -> list[Source]:
     """Where each column comes from. Raises SchemaRefused (does not resolve) or NeedsStrict (only value by value)."""
     if writer.kind != "record" or not same_name(reader, writer):
         raise SchemaRefused(f"the writer's {writer.kind} {writer.name!r} is not the record {reader.name!r} or an alias")
-    return list(_sources(reader, writer, (), (), False))
+    return list(_sources(reader, writer, (), (), False, False))
 
 
 def same_name(reader: Node, writer: Node) -> bool:
@@ -141,21 +141,24 @@ def same_name(reader: Node, writer: Node) -> bool:
 
 
 def _sources(
-    reader: Node, writer: Node, path: tuple[str, ...], at: tuple[str, ...], nullable: bool
+    reader: Node, writer: Node, path: tuple[str, ...], at: tuple[str, ...], nullable: bool, absent: bool
 ) -> Iterator[Source]:
+    """`nullable`: a record above may be null for the reader; `absent`: the writer may send null for one."""
     written = {part.name: part for part in writer.fields}
     taken = set()
     for part in reader.fields:
         match = next((name for name in (part.name, *part.aliases) if name in written and name not in taken), None)
         if match is None:
+            if absent:
+                raise NeedsStrict  # null where the record is null, else the default
             yield from _defaults(part, path, nullable)
         else:
             taken.add(match)
-            yield from _matched(part, written[match].type, path, (*at, match), nullable)
+            yield from _matched(part, written[match].type, path, (*at, match), nullable, absent)
 
 
 def _matched(
-    part: Field, written: Node, path: tuple[str, ...], at: tuple[str, ...], nullable: bool
+    part: Field, written: Node, path: tuple[str, ...], at: tuple[str, ...], nullable: bool, absent: bool
 ) -> Iterator[Source]:
     here = (*path, part.name)
     inner, null = part.type.nullable()
@@ -173,7 +176,7 @@ def _matched(
             )
         if other_null and not null:
             raise NeedsStrict
-        yield from _sources(inner, other, here, at, nullable or null)
+        yield from _sources(inner, other, here, at, nullable or null, absent or other_null)
     else:
         name = ".".join(here)
         _promotable(inner, other, name)

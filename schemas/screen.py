@@ -1,9 +1,9 @@
 """Which messages of a batch are well formed: a walk over all of them at once, before a columnar reader sees any.
 
 The walk steps through the writer's schema once and moves a vector of positions, one per message. A message is good
-when its position ends exactly at its own end. What it calls bad is only *not plainly good* (out of spec, or legal but unusual, like
-arrays in several blocks): the strict path gives the verdict. What it calls good holds no union index, boolean or enum out of
-range, so that a lax reader cannot make anything of it that a strict one would not.
+when its position ends exactly at its own end. What it calls bad is only *not plainly good* (out of spec, or legal but
+unusual, like arrays in several blocks): the strict path gives the verdict. What it calls good holds no union index,
+boolean or enum out of range, so that a lax reader cannot make anything of it that a strict one would not.
 """
 
 from __future__ import annotations
@@ -179,8 +179,9 @@ def _nullable(node: Node) -> Step:
         at = body.clamp(at)
         index = body.bytes[at]
         present = index == value_byte
+        end: Positions = at + 1
         if width is not None:
-            end = at + 1 + width * present
+            end = end + width * present
         else:
             end = np.where(present, step(body, at + 1, present if on is None else present & on), at + 1)
         if index.max(initial=0) > 2 or (index == 1).any():

@@ -1,8 +1,8 @@
 """One message at a time through fastavro, the whole message consumed: the judge of what the block path would not take.
 
-It serves the messages that are not plainly good, the batches that the block reader fails on, and the writers whose schemas
-resolve only value by value (maps, unions of several types, arrays of records). Schemas were checked before: a message
-cannot claim more values than it has bytes, so a refusal takes no longer than reading the message.
+It serves the messages that are not plainly good, the batches that the block reader fails on, and the writers whose
+schemas resolve only value by value (maps, unions of several types, arrays of records). Schemas were checked before: a
+message cannot claim more values than it has bytes, so a refusal takes no longer than reading the message.
 """
 
 from __future__ import annotations
@@ -39,9 +39,15 @@ class StrictReader:
 
     def read(self, datum: bytes) -> Any:
         """The value of a datum. Raises Undecodable."""
+        if self._reader is None:
+            return self._read(datum, None)
+        self._read(datum, None)  # fastavro does not look into fields that it skips, not even whether they are there
+        return self._read(datum, self._reader)
+
+    def _read(self, datum: bytes, reader: Any) -> Any:
         stream = io.BytesIO(datum)
         try:
-            value = fastavro.schemaless_reader(stream, self._writer, self._reader)
+            value = fastavro.schemaless_reader(stream, self._writer, reader)
         except EOFError:
             raise Undecodable("truncated", "the message ends before its last field", "EOFError") from None
         except fastavro.read.SchemaResolutionError as error:

@@ -13,12 +13,12 @@ SINGLE_OBJECT_BYTES = 10
 CONFLUENT_BYTES = 5
 
 
-def fingerprint(schema: Mapping[str, Any] | list[Any] | str) -> str:
+def fingerprint(schema: Mapping[str, Any]) -> str:
     """CRC-64-AVRO of the parsing canonical form as 16 hex digits, in the byte order in which it stands after C3 01.
 
     The schema must have passed `schemas.resolve.check_schema` where it comes from outside.
     """
-    canonical = fastavro.schema.to_parsing_canonical_form(fastavro.schema.parse_schema(schema, _write_hint=False))
+    canonical = fastavro.schema.to_parsing_canonical_form(fastavro.schema.parse_schema(dict(schema), _write_hint=False))
     return str(fastavro.schema.fingerprint(canonical, "CRC-64-AVRO"))
 
 
