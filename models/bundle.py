@@ -11,6 +11,7 @@ import hashlib
 import io
 import uuid
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -176,8 +177,9 @@ def _unzip(archive: bytes) -> dict[str, bytes]:
                 if info.file_size > PART_BYTES[info.filename]:
                     raise _too_large(info.filename)
                 parts[info.filename] = opened.read(info)
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise BundleAltered(
-            f"the bundle was altered or is no zip: {error}; get it again from where it was built"
+            f"the bundle was altered or is no zip: {error}; get it again from where it was built "
+            "(an .onnx file becomes a bundle by penstock.Bundle.build)"
         ) from error
     return parts

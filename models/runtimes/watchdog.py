@@ -1,13 +1,15 @@
 """Ends a run that takes too long, at no cost worth naming to those that do not.
 
-A run writes down its deadline and takes it away again; a sleeping thread looks a few times a second whether one has
-passed. Without runs the thread sleeps until the next one wakes it.
+A run writes down how long it may take and takes the note away again; a sleeping thread looks a few times a second how
+long it has seen the same note. Time in which nothing ran, because the process or the machine was suspended, is not
+held against the run. Without runs the thread sleeps until the next one wakes it.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 PERIOD = 0.1  # seconds between two looks while there are runs
@@ -17,9 +19,12 @@ IDLE_LOOKS = 20  # looks without a run after which the thread sleeps until it is
 class Watchdog:
     """Terminates one run at a time through its `RunOptions`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._current: tuple[Any, float] | None = None
+        self._seen: tuple[Any, float] | None = None
+        self._spent = self._looked = 0.0
         self._fired = self._asleep = self._closed = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="penstock-watchdog", daemon=True)
@@ -27,7 +32,7 @@ class Watchdog:
 
     def begin(self, options: Any, seconds: float) -> None:
         """A run with these options starts and may take that long."""
-        self._current = (options, time.monotonic() + seconds)
+        self._current = (options, seconds)
         if self._asleep:
             self._wake.set()
 
@@ -63,7 +68,12 @@ class Watchdog:
         self._wake.clear()
 
     def _look(self) -> None:
+        now = self._clock()
+        passed, self._looked = now - self._looked, now
         with self._lock:
-            if self._current is not None and time.monotonic() > self._current[1]:
-                self._current[0].terminate = True
+            run = self._current
+            self._spent = self._spent + min(passed, 2 * PERIOD) if run is self._seen else 0.0
+            self._seen = run
+            if run is not None and self._spent > run[1]:
+                run[0].terminate = True
                 self._fired = True

@@ -13,7 +13,8 @@ import pytest
 from models.bundle import Bundle
 from models.errors import BundleInvalid, ContractBroken, ModelFailed, ModelRefused, ModelTimedOut
 from models.runtimes.onnx import OnnxModel, load
-from models.runtimes.session import ROWS, open_session
+from models.runtimes.session import ROWS, open_session, run_options
+from models.runtimes.watchdog import Watchdog
 from tests.models import graphs
 
 FLOATS = {"a": pl.Float64, "b": pl.Float64, "c": pl.Float64}
@@ -272,3 +273,36 @@ def test_loading_warms_the_model_up_in_the_sandbox_first() -> None:
     bundle = Bundle.build(name="hungry", model=graphs.hungry(), features=["a"])
     with pytest.raises(ModelRefused, match="needs more than 2048 MiB of memory"):
         load(bundle, FLOATS, {})
+
+
+def test_a_vector_of_another_width_than_declared_is_a_model_failure() -> None:
+    node = graphs.helper.make_node("Identity", ["x"], ["y"])
+    model = graphs.model([node], [graphs.floats("x", None)], [graphs.floats("y", None)])
+    for output, said in (
+        ({"kind": "vector", "classes": ["left", "right"]}, "2 columns are declared"),
+        ({"kind": "scalar", "type": "float"}, "has 3 columns; the manifest reads one"),
+    ):
+        declared = [{"name": "y", "tensor": "y", **output}]
+        bundle = Bundle.build(name="wide", model=model, features=["a", "b", "c"], outputs=declared)
+        with pytest.raises(ModelFailed, match=said):
+            scored(opened(bundle), a_frame(3))
+
+
+def test_time_in_which_the_process_was_suspended_is_not_held_against_a_run() -> None:
+    now = [0.0]
+    watchdog = Watchdog(clock=lambda: now[0])
+    watchdog.close()  # the looks are taken by hand
+    options = run_options()
+    watchdog.begin(options, 1.0)
+    watchdog._look()
+    now[0] += 100.0
+    watchdog._look()
+    assert not options.terminate
+    for _ in range(10):
+        now[0] += 0.1
+        watchdog._look()
+    assert options.terminate
+    assert watchdog.end()
+    watchdog.begin(run_options(), 1.0)
+    watchdog._look()
+    assert not watchdog.end()

@@ -214,3 +214,9 @@ def test_a_half_written_version_is_invisible(kept: Repository, folder: Path) -> 
 def test_the_entry_is_plain_json(kept: Repository, folder: Path) -> None:
     entry = json.loads(stored(folder, "entry.json").read_text())
     assert set(entry) == {"digest", "added", "proof", "manifest"}
+
+
+def test_nan_as_a_stand_in_survives_the_repository(kept: Repository) -> None:
+    entry = kept.add(graphs.linear_bundle(name="trees", missing={"a": float("nan")}))
+    assert str(kept.resolve(entry.ref).manifest.missing["a"]) == "nan"
+    assert str(kept.load(entry.ref).manifest.missing["a"]) == "nan"

@@ -143,3 +143,37 @@ def test_padding_is_what_makes_a_kernel_that_rounds_by_batch_size_bitwise() -> N
 
     assert examine_rows(run, rows()).bitwise
     assert not examine_rows(kernel, rows()).bitwise
+
+
+@pytest.mark.parametrize(
+    ("returncode", "stderr", "said"),
+    [
+        (-11, b"", r"crashed \(SIGSEGV\), perhaps for more than 2048 MiB"),
+        (-24, b"", "more than 60 s of processor time"),
+        (-9, b"", "or the system ended it"),
+        (1, b"Traceback\nImportError: no onnxruntime\n", "ImportError: no onnxruntime"),
+        (3, b"", "exit code 3"),
+    ],
+)
+def test_a_sandbox_that_dies_says_of_what(
+    monkeypatch: pytest.MonkeyPatch, returncode: int, stderr: bytes, said: str
+) -> None:
+    import subprocess
+
+    died = subprocess.CompletedProcess([], returncode, b"", stderr)
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: died)
+    with pytest.raises(ModelRefused, match=f"did not survive its warm-up: .*{said}"):
+        warm_up(graphs.linear_bundle())
+
+
+def test_a_model_that_onnxruntime_does_not_load_is_refused_with_its_reason() -> None:
+    node = graphs.helper.make_node("Gemm", ["x", "absent"], ["score"])
+    broken = built(graphs.model([node], [graphs.floats("x")], [graphs.floats("score")]))
+    with pytest.raises(ModelRefused, match=r"cannot be loaded: .*absent"):
+        warm_up(broken)
+
+
+def test_an_output_that_is_not_one_row_per_row_is_no_success() -> None:
+    node = graphs.helper.make_node("ReduceSum", ["x"], ["score"], keepdims=1)
+    summed = built(graphs.model([node], [graphs.floats("x")], [graphs.floats("score")]))
+    assert "output score has the shape (1, 1) for 256 rows" in warm_up(summed)["failure"]
