@@ -178,6 +178,7 @@ class EmbeddedKafka:
             "-XX:+UseSerialGC",
             f"-Dlog4j2.configurationFile={(JARS / 'log4j2.properties').as_uri()}",
             f"-Dpenstock.log={self.log}",
+            f"-XX:ErrorFile={self.data / 'crash-%p.log'}",
             *(self._jvm_options or ()),
         ]
 
@@ -219,8 +220,8 @@ class _PortLost(BrokerFailed):
     """A port was free when we looked and taken when the broker started."""
 
 
-def _train(option: str) -> None:
-    with EmbeddedKafka(jvm_options=[option]) as kafka:
+def _train(options: list[str]) -> None:
+    with EmbeddedKafka(jvm_options=options) as kafka:
         kafka.stop(TRAINING_SECONDS)  # the archive is written at the end
 
 

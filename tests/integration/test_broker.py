@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -152,13 +153,15 @@ def test_no_process_is_left_when_the_parent_is_killed_with_9() -> None:
         [sys.executable, "-c", PARENT], env=environment(), stdout=subprocess.PIPE, text=True
     ) as parent:
         assert parent.stdout is not None
-        pid = int(parent.stdout.readline().split()[0])
+        told, data = parent.stdout.readline().split()
+        pid = int(told)
         assert lives(pid)
 
         parent.kill()
         parent.wait()
 
         assert comes_true(lambda: not lives(pid))
+        shutil.rmtree(data)
 
 
 def test_no_process_is_left_when_the_guard_is_killed_with_9() -> None:
