@@ -119,12 +119,20 @@ def write(data: Path, kafka: str, known: Cluster | None, port: int | None) -> Cl
         raise BrokerFailed(f"port {port} is taken by another program: choose another, or none to have a free one found")
     broker = port or free_port(known.port if known else 0)
     controller = free_port(known.controller_port if known else 0, other_than=broker)
-    cluster_id = known.cluster_id if known else urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    cluster_id = known.cluster_id if known else new_cluster_id()
     cluster = Cluster(kafka, cluster_id, broker, controller)
     scratch = data / "penstock.json.new"
     scratch.write_text(json.dumps(asdict(cluster), indent=1) + "\n")
     scratch.replace(data / "penstock.json")
     return cluster
+
+
+def new_cluster_id() -> str:
+    """Return a random id in Kafka's form; none begins with "-", which its tools would take for an option."""
+    while True:
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not cluster_id.startswith("-"):
+            return cluster_id
 
 
 def is_free(port: int) -> bool:
