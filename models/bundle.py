@@ -99,7 +99,7 @@ class Bundle:
             return cls.of_parts(_unzip(source))
         path = Path(source)
         try:
-            return cls.of_parts(_read_folder(path) if path.is_dir() else _unzip(path.read_bytes()))
+            return cls.of_parts(_read_folder(path) if path.is_dir() else _read_zip(path))
         except OSError as error:
             raise BundleInvalid(f"{path} cannot be read: {error.strerror or error}") from error
 
@@ -165,6 +165,12 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
             raise _too_large(entry.name)
         parts[entry.name] = entry.read_bytes()
     return parts
+
+
+def _read_zip(path: Path) -> dict[str, bytes]:
+    if path.stat().st_size > 2 * sum(PART_BYTES.values()):
+        raise BundleInvalid(f"{path} is too large for a bundle")
+    return _unzip(path.read_bytes())
 
 
 def _unzip(archive: bytes) -> dict[str, bytes]:

@@ -57,7 +57,10 @@ def command() -> None:
 @click.option("--memory", default="2GiB", show_default=True, help="Memory that the model may take in the sandbox.")
 @repository_option
 def add(bundle: str, tags: tuple[str, ...], seconds: float, memory: str, repository: str | None) -> None:
-    """Verify BUNDLE (a folder or a .zip), try it in a sandbox, prove it deterministic, and store it."""
+    """Verify, try and store BUNDLE (a folder or a .zip).
+
+    It runs in a sandbox first, which also proves that a row scores the same whatever its batch.
+    """
     with said_plainly():
         from models.bundle import Bundle
         from models.sandbox import Bounds, prove
@@ -148,7 +151,7 @@ def _print_table(entries: Iterable[Entry]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="The whole entry as JSON.")
 @repository_option
 def show(ref: str, as_json: bool, repository: str | None) -> None:
-    """One version: where it comes from, what it needs, what it gives, what was proven."""
+    """Everything about one version."""
     with said_plainly():
         entry = open_repository(repository).resolve(ref)
         if as_json:
@@ -185,7 +188,10 @@ def _page(entry: Entry) -> Iterator[tuple[str, str]]:
 @click.option("--remove", "take_off", is_flag=True, help="Take the tag off this version instead.")
 @repository_option
 def tag(ref: str, tag: str, take_off: bool, repository: str | None) -> None:
-    """Point TAG at a version; workers that follow it use that version when they start next."""
+    """Point TAG at a version.
+
+    Workers that follow the tag use that version when they start next.
+    """
     with said_plainly():
         opened = open_repository(repository)
         manifest = opened.resolve(ref).manifest

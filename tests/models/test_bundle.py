@@ -157,3 +157,10 @@ def test_penstock_offers_the_bundle_and_nothing_else() -> None:
     assert penstock.Bundle is Bundle
     with pytest.raises(AttributeError, match="Bunde"):
         penstock.Bunde  # noqa: B018
+
+
+def test_a_file_too_large_for_a_bundle_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "huge.zip").open("wb") as file:
+        file.truncate(4 << 30)  # sparse
+    with pytest.raises(BundleInvalid, match="too large for a bundle"):
+        Bundle.read(tmp_path / "huge.zip")

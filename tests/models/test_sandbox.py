@@ -177,3 +177,12 @@ def test_an_output_that_is_not_one_row_per_row_is_no_success() -> None:
     node = graphs.helper.make_node("ReduceSum", ["x"], ["score"], keepdims=1)
     summed = built(graphs.model([node], [graphs.floats("x")], [graphs.floats("score")]))
     assert "output score has the shape (1, 1) for 256 rows" in warm_up(summed)["failure"]
+
+
+def test_the_sandboxs_process_imports_neither_polars_nor_onnx_nor_pydantic() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, models.sandboxed; print([m for m in ('polars', 'onnx', 'pydantic') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "[]"
