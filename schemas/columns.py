@@ -16,8 +16,10 @@ import polars as pl
 
 from schemas.nodes import Node
 from schemas.resolve import Leaf, Source
+from schemas.values import Rejection
 
 Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
 Wrong = tuple[Mask, str, str]  # rows that do not fit, reason, detail
 INT_LEAST, INT_MOST = -(1 << 31), (1 << 31) - 1
 _UNIT = {"millis": 1_000, "micros": 1_000_000, "nanos": 1_000_000_000}
@@ -221,3 +223,17 @@ def raw_dtype(node: Node) -> pl.DataType:
     if node.kind == "enum":
         return pl.String()
     return pl.Int32() if node.logical == "date" else RAW[node.kind]
+
+
+def without(
+    frame: pl.DataFrame, rows: Rows, rejected: list[Rejection], wrong: list[Wrong]
+) -> tuple[pl.DataFrame, Rows, list[Rejection]]:
+    """Drop the rows that do not fit, each with the first reason found."""
+    if not wrong:
+        return frame, rows, rejected
+    out = np.zeros(len(rows), dtype=bool)
+    for mask, reason, detail in wrong:
+        for row in np.flatnonzero(mask & ~out).tolist():
+            rejected.append(Rejection(int(rows[row]), reason, detail))
+        out |= mask
+    return frame.filter(~out), rows[~out], rejected

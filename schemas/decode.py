@@ -19,6 +19,7 @@ from schemas.json_events import JsonEvents
 from schemas.nodes import parse
 from schemas.plans import Plan, Refusal, Rows, plan_for
 from schemas.resolve import leaves
+from schemas.strict import StrictReader
 from schemas.values import Rejection
 from schemas.wire import CONFLUENT, CONFLUENT_BYTES, SINGLE_OBJECT, SINGLE_OBJECT_BYTES, fingerprint
 
@@ -77,6 +78,7 @@ class EventDecoder:
         self._event_bytes = event_bytes
         self._plans: OrderedDict[bytes, Plan] = OrderedDict()
         self._json = JsonEvents(self._reader)
+        StrictReader(reader)  # says what fastavro dislikes about the schema
         self._fingerprint = fingerprint(reader)
 
     @property

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from schemas.blocks import BlockCodec
-from schemas.columns import Wrong, build, series_of
+from schemas.columns import Wrong, build, series_of, without
 from schemas.errors import BlockFailed, SchemaRefused
 from schemas.nodes import Node, parse
 from schemas.resolve import Leaf, NeedsStrict, Source, leaves, sources
@@ -58,11 +58,16 @@ def plan_for(reader: Node, schema: Any, header: int, columns: Mapping[str, pl.Da
     except Exception as error:  # fastavro raises many kinds for a schema it dislikes
         return Refusal("refused_schema", f"{type(error).__name__}: {error}", "SchemaRefused", columns)
     try:
+        return _resolved(reader, writer, header, name)
+    except SchemaRefused as error:
+        return Refusal("unresolvable", str(error), "SchemaRefused", columns, name)
+
+
+def _resolved(reader: Node, writer: Node, header: int, name: str) -> Plan:
+    try:
         return BlockPlan(reader, writer, header, name)
     except NeedsStrict:
         return StrictPlan(reader, writer, header, name)
-    except SchemaRefused as error:
-        return Refusal("unresolvable", str(error), "SchemaRefused", columns, name)
 
 
 class BlockPlan:
@@ -86,7 +91,7 @@ class BlockPlan:
             rows = np.delete(rows, bad)
             frame, rows, rejected = self._judge(values, frame, rows, bad.tolist())
         columns, wrong = build(len(rows), self._sources, lambda source: self._take(frame, source))
-        return _without(columns, rows, rejected, wrong)
+        return without(columns, rows, rejected, wrong)
 
     def _judge(self, values: list[bytes], frame: pl.DataFrame, rows: Rows, bad: list[int]) -> Part:
         kept, records, rejected = read_all(self._strict, values, bad, self._header)
@@ -128,7 +133,7 @@ class StrictPlan:
             kept, records, unfit = _representable(self._build, kept, records)
             rejected += unfit
             columns, wrong = self._build(records)
-        return _without(columns, np.array(kept, dtype=np.int64), rejected, wrong)
+        return without(columns, np.array(kept, dtype=np.int64), rejected, wrong)
 
     def _build(self, records: list[dict[str, Any]]) -> tuple[pl.DataFrame, list[Wrong]]:
         return build(len(records), self._sources, lambda source: _gather(records, source.leaf))
@@ -173,15 +178,3 @@ def _representable(
             rows.append(index)
             fine.append(record)
     return rows, fine, rejected
-
-
-def _without(frame: pl.DataFrame, rows: Rows, rejected: list[Rejection], wrong: list[Wrong]) -> Part:
-    """Drop the rows that do not fit, each with the first reason found."""
-    if not wrong:
-        return frame, rows, rejected
-    out = np.zeros(len(rows), dtype=bool)
-    for mask, reason, detail in wrong:
-        for row in np.flatnonzero(mask & ~out).tolist():
-            rejected.append(Rejection(int(rows[row]), reason, detail))
-        out |= mask
-    return frame.filter(~out), rows[~out], rejected

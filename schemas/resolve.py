@@ -120,11 +120,21 @@ def dtype_of(node: Node, place: str) -> pl.DataType:
     if node.kind == "enum":
         return pl.Enum(node.symbols)
     if node.kind == "array" and node.items is not None:
+        _no_decimals(node.items, place)
         return pl.List(dtype_of(node.items, f"{place}[]"))
     if node.kind == "record":
         return pl.Struct({part.name: dtype_of(part.type, f"{place}.{part.name}") for part in node.fields})
     what = "a union of several types" if node.kind == "union" else node.kind
     raise SchemaRefused(f"{place}: {what} has no column; leave the field out of the deployment's schema or narrow it")
+
+
+def _no_decimals(node: Node, place: str) -> None:
+    """Raise SchemaRefused for decimals inside an array, which are not converted."""
+    inner, _ = node.nullable()
+    if inner.logical == "decimal":
+        raise SchemaRefused(f"{place}: an array of decimals has no column; send doubles or leave the field out")
+    for part in inner.fields:
+        _no_decimals(part.type, f"{place}.{part.name}")
 
 
 def sources(reader: Node, writer: Node) -> list[Source]:

@@ -65,7 +65,10 @@ def test_a_sound_batch_is_one_frame_in_message_order() -> None:
 )
 def test_one_bad_message_costs_that_message(schema: Any, spoil: Any, reason: str) -> None:
     record = {"x": 1.0, "tag": "a", "f0": 1.0, "f1": 2.0, "f2": 3.0}
-    values: list[bytes | None] = [message(schema, {**record, "x": float(i), "f0": float(i)}) for i in range(2000)]
+    header = single_object_header(fingerprint(schema))
+    values: list[bytes | None] = [
+        header + encode(schema, {**record, "x": float(i), "f0": float(i)}) for i in range(2000)
+    ]
     values[7] = spoil(values[7])
     decoded = decoder(schema).decode(values)
     assert [(item.row, item.reason) for item in decoded.rejected] == [(7, reason)]
@@ -325,3 +328,48 @@ def test_rows_index_the_batch_as_integers() -> None:
     decoded = decoder().decode([None, *points(2)])
     assert decoded.rows is not None
     assert decoded.rows.dtype == np.int64
+
+
+def test_json_and_avro_agree_on_logical_types_enums_and_arrays() -> None:
+    schema = {
+        "type": "record",
+        "name": "L",
+        "fields": [
+            {"name": "day", "type": {"type": "int", "logicalType": "date"}},
+            {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+            {"name": "days", "type": {"type": "array", "items": {"type": "int", "logicalType": "date"}}},
+            {"name": "ats", "type": {"type": "array", "items": {"type": "long", "logicalType": "timestamp-millis"}}},
+            {"name": "kinds", "type": {"type": "array", "items": {"type": "enum", "name": "K", "symbols": ["A", "B"]}}},
+            {
+                "name": "price",
+                "type": ["null", {"type": "bytes", "logicalType": "decimal", "precision": 6, "scale": 2}],
+            },
+            {"name": "raw", "type": "bytes"},
+        ],
+    }
+    event = (
+        b'{"day": "1970-01-03", "at": "1970-01-01T00:00:01Z", "days": [3], "ats": [4, 5], "kinds": ["B"],'
+        b' "price": "-1.25", "raw": "\\u00ff"}'
+    )
+    wrong = event.replace(b"-1.25", b"1e900")
+    avro = varint(2) + varint(1000) + varint(1) + varint(3) + b"\0" + varint(2) + varint(4) + varint(5) + b"\0"
+    avro += varint(1) + varint(1) + b"\0" + varint(1) + varint(1) + (-125).to_bytes(1, "big", signed=True)
+    avro += varint(1) + b"\xff"
+    events = decoder(schema)
+    decoded = events.decode([event, single_object_header(fingerprint(schema)) + avro, wrong])
+    assert [(item.row, item.reason) for item in decoded.rejected] == [(2, "wrong_type")]
+    assert dict(decoded.frame.schema) == dict(events.columns)
+    assert decoded.frame.row(0) == decoded.frame.row(1)
+    assert decoded.frame["price"].to_list() == [-1.25, -1.25]
+
+
+def test_a_schema_that_fastavro_dislikes_is_refused_and_raises_nothing_else() -> None:
+    odd = {
+        "type": "record",
+        "name": "R",
+        "fields": [{"name": "e", "type": {"type": "enum", "name": "E", "symbols": ["a b"]}}],
+    }
+    with pytest.raises(SchemaRefused):
+        decoder(odd)
+    decoded = decoder(POINT, odd).decode([confluent_header(0) + b"\0"])
+    assert [item.reason for item in decoded.rejected] == ["refused_schema"]
