@@ -13,7 +13,7 @@ from penstock import datafolder
 
 def test_no_cluster_id_looks_like_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
     ids: Iterator[uuid.UUID] = iter([uuid.UUID(int=0xF8 << 120), uuid.UUID(int=1)])  # the first one begins with "-"
-    monkeypatch.setattr(datafolder.uuid, "uuid4", lambda: next(ids))
+    monkeypatch.setattr("penstock.datafolder.uuid.uuid4", lambda: next(ids))
 
     assert datafolder.new_cluster_id() == "AAAAAAAAAAAAAAAAAAAAAQ"
 
