@@ -128,7 +128,7 @@ def _topic(name: str) -> str:
         from penstock.config import load_deployment
 
         return load_deployment(name).deployment.dead_letter_topic
-    return name if name.endswith("dead-letters") else f"{name}.dead-letters"
+    return name if "dead-letters" in name else f"{name}.dead-letters"
 
 
 def _as_json(letter: DeadLetter) -> dict[str, Any]:
