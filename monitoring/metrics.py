@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from monitoring.ledger import Cut, Ledger
 
+log = logging.getLogger(__name__)
+_WORTH_A_WARNING = {
+    "poison": "profiles that cannot be read are passed over: who else writes to the profiles topic?",
+    "foreign": "profiles of another deployment are passed over: two deployments share a profiles topic",
+    "unknown_reference": "events are counted in the bins of a reference that this monitor does not know: "
+    "start it again after a model version was swapped",
+    "late": "events were profiled after their tick had been closed, and are not tested: is a producer's clock wrong?",
+    "forced": "ticks are closed although a source partition has not passed them: is a worker missing or far behind?",
+}
+
 
 class MonitorMetrics:
-    """Metrics with the deployment bound at the start."""
+    """Metrics with the deployment bound at the start; what they say for the first time and should not is logged."""
 
     def __init__(self, registry: CollectorRegistry, deployment: str) -> None:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
@@ -21,6 +32,7 @@ class MonitorMetrics:
             return Counter(f"penstock_monitor_{name}", text, labels, registry=registry).labels(deployment)
 
         self._deployment = deployment
+        self._said: set[tuple[int, str]] = set()
         self._position = gauge("position", "Next offset of the profiles partition", "partition")
         self._state = gauge(
             "state", "Numbers of the fold: records, rows, late, unknown_reference, open_alerts ...", "partition", "what"
@@ -36,6 +48,9 @@ class MonitorMetrics:
             self._position.labels(self._deployment, partition).set(position)
         for partition, facts in ledger.facts().items():
             for what, number in facts.items():
+                if number and what in _WORTH_A_WARNING and (partition, what) not in self._said:
+                    self._said.add((partition, what))
+                    log.warning("%s: %s (first seen; the metrics count them)", what, _WORTH_A_WARNING[what])
                 self._state.labels(self._deployment, partition, what).set(number)
         self._lost.labels(self._deployment).set(ledger.lost)
         self._repeated.labels(self._deployment).set(ledger.repeated)

@@ -194,6 +194,8 @@ def test_a_monitor_that_is_killed_publishes_the_alerts_of_one_that_is_not(
     processes.append(scene.start())
     scene.feed(40, shift=0.0)
     scene.wait("the end", lambda: scene.saved() >= scene.end, processes[-1])
+    processes[-1].terminate()
+    assert processes[-1].wait(PATIENCE) == 0
     # Then its alerts are those of the oracle, byte for byte
     assert scene.published() == scene.expected()
 
@@ -289,3 +291,16 @@ def test_a_monitor_waits_for_the_profiles_topic_says_so_and_creates_its_own(
     finally:
         for deleted in admin.delete_topics(list(names.values())).values():
             deleted.result()
+
+
+def test_a_monitor_says_that_no_broker_answers_and_waits(wiring: Wiring, caplog: pytest.LogCaptureFixture) -> None:
+    class Enough(Exception):
+        pass
+
+    def sleep(_: float) -> None:
+        raise Enough
+
+    nowhere = Wiring(wiring.deployment, wiring.profiles, wiring.input, {"bootstrap.servers": "127.0.0.1:1"})
+    with caplog.at_level(logging.WARNING, logger="monitoring"), pytest.raises(Enough):
+        prepare(nowhere, sleep)
+    assert "no broker answers at 127.0.0.1:1" in caplog.text

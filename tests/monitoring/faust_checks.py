@@ -1,0 +1,105 @@
+"""Checks of what needs Faust, each run as a process of its own: `python -m tests.monitoring.faust_checks NAME`.
+
+Faust warns about its own past at import, and what is checked ends the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from monitoring import app, exact
+from monitoring.errors import MonitorError
+from monitoring.metrics import MonitorMetrics
+from monitoring.setup import Topics, Wiring
+from tests.monitoring.test_ledger import Sum
+
+WIRING = Wiring("flights", "profiles", "events", {"bootstrap.servers": "127.0.0.1:1"}, snapshot_seconds=0.0)
+
+
+class Stream:
+    """A stream of the records given."""
+
+    def __init__(self, *events: tuple[int, bytes, int | None]) -> None:
+        self._events = events
+
+    async def events(self) -> AsyncIterator[Any]:
+        for offset, value, follows in self._events:
+            headers = [(exact.FOLLOWS, follows)]
+            message = SimpleNamespace(partition=0, offset=offset, key=None, value=value, headers=headers)
+            yield SimpleNamespace(message=message)
+
+
+def monitor(send: Any = None) -> app.Monitor:
+    made = SimpleNamespace(producer=SimpleNamespace(send=send))
+    topics, metrics = Topics(1, 1, 1), MonitorMetrics(CollectorRegistry(), "flights")
+    watched = app.Monitor(made, WIRING, topics, Sum(), metrics)
+    watched._ledger.own([0])
+    watched._ledger.restore(0, None, 0)
+    return watched
+
+
+def records_in_order_are_folded() -> None:
+    watched = monitor()
+    asyncio.run(watched.read(Stream((0, b"1", 0), (5, b"2", 1))))
+    assert watched._ledger.positions() == {0: 6}
+
+
+def a_hole_exits_71() -> None:
+    asyncio.run(monitor().read(Stream((0, b"1", 0), (5, b"2", 4))))
+
+
+def a_record_without_its_stamp_exits_71() -> None:
+    asyncio.run(monitor().read(Stream((0, b"1", None))))
+
+
+def a_fold_that_raises_exits_70() -> None:
+    asyncio.run(monitor().read(Stream((0, b"not a number", 0))))
+
+
+def a_failing_producer_exits_70() -> None:
+    async def send(*_: object) -> None:
+        raise ConnectionError("the broker has gone")
+
+    watched = monitor(send)
+
+    async def run() -> None:
+        await watched.read(Stream((0, b"1", 0)))
+        await watched.publish_often()
+
+    asyncio.run(run())
+
+
+def an_unreachable_snapshot_topic_exits_70() -> None:
+    asyncio.run(monitor().restore({0}))
+
+
+def a_missing_hook_exits_78() -> None:
+    del exact.driver.AIOKafkaConsumerThread._fetch_records
+    exact.check_hooks()
+
+
+def the_hooks_are_all_there() -> None:
+    exact.check_hooks()
+
+
+def security_settings_are_those_of_the_other_clients() -> None:
+    assert app._credentials({"bootstrap.servers": "x"}) is None
+    login = {"sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "me", "sasl.password": "secret"}
+    plain = app._credentials({"security.protocol": "SASL_PLAINTEXT", **login})
+    assert (plain.username, plain.password, plain.mechanism.value) == ("me", "secret", "SCRAM-SHA-512")
+    assert plain.ssl_context is None
+    assert app._credentials({"security.protocol": "sasl_ssl", **login}).ssl_context is not None
+    assert app._credentials({"security.protocol": "SSL"}).context is not None
+    with pytest.raises(MonitorError, match="--oracle"):
+        app._credentials({"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER"})
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]]()
