@@ -32,6 +32,7 @@ from schemas.deployment import Deployment
 FOLDER = Path(__file__).parent
 PARTITIONS = 4
 STUCK_SECONDS = 30.0  # without progress for so long, the demo stops waiting and says what is missing
+QUIET = {"log_level": "2"}  # librdkafka's own words; what matters comes as an error
 ALERT_SECONDS = 15.0  # that the monitor has after the last event
 
 
@@ -82,17 +83,22 @@ def play(plan: Plan, screen: Screen) -> int:
     screen.say("Reading the flights and the weather of 2013 ...")
     year = data.load().every(plan.sample)
     with broker(plan, screen) as kafka:
-        own = BOOTSTRAP not in os.environ
-        deployment = write_deployment(plan, "" if own else f"-{datetime.now():%H%M%S}-{os.getpid()}")
+        suffix = f"-{datetime.now():%H%M%S}-{os.getpid()}" if is_shared() else ""
+        deployment = write_deployment(plan, suffix)
         with Stage(plan.folder, kafka["bootstrap.servers"]) as stage, fresh_topics(kafka, deployment):
             return Demo(plan, screen, year, kafka, deployment, stage).run()
+
+
+def is_shared() -> bool:
+    """Whether the environment names a Kafka, which others may use too."""
+    return bool(os.environ.get(BOOTSTRAP))
 
 
 @contextlib.contextmanager
 def broker(plan: Plan, screen: Screen) -> Iterator[dict[str, str]]:
     """The librdkafka settings of the broker that the environment names, else of one that runs as long as we do."""
-    if os.environ.get(BOOTSTRAP):
-        settings = kafka_settings()
+    if is_shared():
+        settings = {**kafka_settings(), **QUIET}
         screen.say(f"Using the Kafka at {settings['bootstrap.servers']}")
         yield settings
         return
@@ -102,7 +108,7 @@ def broker(plan: Plan, screen: Screen) -> Iterator[dict[str, str]]:
     embedded = EmbeddedKafka(plan.folder / "kafka")
     try:
         with embedded:
-            yield kafka_settings(embedded.bootstrap_servers)
+            yield {**kafka_settings(embedded.bootstrap_servers), **QUIET}
     finally:
         shutil.rmtree(embedded.data / "log", ignore_errors=True)  # the events; its log file stays
 
@@ -119,7 +125,7 @@ def write_deployment(plan: Plan, suffix: str) -> Path:
         place["topic"] = declared["name"] + place["topic"].removeprefix("flights")
     if plan.corrupt:
         declared["limits"]["dead_letters_per_minute"] = 0
-    declared["monitor"]["window_rows"] = max(200, declared["monitor"]["window_rows"] // plan.sample)
+    declared["monitor"]["window_rows"] = max(100, declared["monitor"]["window_rows"] // plan.sample)
     path = plan.folder / "deployment.yaml"
     path.write_text(yaml.safe_dump(declared, sort_keys=False))
     shutil.copy(FOLDER / "event.avsc", plan.folder)
@@ -134,12 +140,12 @@ def fresh_topics(kafka: Mapping[str, str], path: Path) -> Iterator[None]:
     shadow = next(arm.topic for arm in declared.arms if arm.role == "shadow")
     new = [NewTopic(declared.input.topic, PARTITIONS, config={"message.timestamp.type": "LogAppendTime"})]
     new += [NewTopic(topic, PARTITIONS) for topic in (declared.output.topic, shadow) if topic]
-    for created in admin.create_topics(new).values():
+    for created in admin.create_topics(new, request_timeout=10).values():
         created.result()
     try:
         yield
     finally:
-        if os.environ.get(BOOTSTRAP):
+        if is_shared():
             names = [name for name in admin.list_topics(timeout=10).topics if name.startswith(f"{declared.name}.")]
             for deleted in admin.delete_topics(names).values():
                 deleted.result()
@@ -250,7 +256,8 @@ class Demo:
             if active + shadow > best:
                 best, since = active + shadow, time.monotonic()
             time.sleep(0.1)
-        wait_until(lambda: bool(self._alerts.opened) or bool(self._monitor.failure), ALERT_SECONDS)
+        ended = self._worker.failure or self._monitor.failure
+        wait_until(lambda: bool(self._alerts.opened or ended), ALERT_SECONDS)
         self._show()
 
     def _results(self) -> tuple[int, int]:
