@@ -207,7 +207,7 @@ def _guarded(read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
     """Errors and panics of the block reader as BlockFailed; a PanicException is not even an Exception."""
     try:
         return read()
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OverflowError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, OverflowError) as error:
         raise BlockFailed(f"{type(error).__name__}: {error}") from None
 
 

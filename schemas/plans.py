@@ -83,8 +83,25 @@ class BlockPlan:
     def decode(self, values: list[bytes]) -> Part:
         try:
             frame, bad = self._codec.decode(values)
+        except BlockFailed:  # text that is not UTF-8, as far as known
+            return self._decode_refused_block(values)
+        return self._decode_rest(values, frame, bad)
+
+    def _decode_refused_block(self, values: list[bytes]) -> Part:
+        """Let the judge take out what no block holds, then read the others as a block; failing that, keep its values."""
+        kept, _, rejected = read_all(self._strict, values, range(len(values)), self._header)
+        rows = np.array(kept, dtype=np.int64)
+        fine = [values[index] for index in kept]
+        try:
+            frame, bad = self._codec.decode(fine)
         except BlockFailed:
-            frame, bad = pl.DataFrame(schema=self._codec.physical.dtypes), np.arange(len(values))
+            frame, bad = pl.DataFrame(schema=self._codec.physical.dtypes), np.arange(len(fine))
+        columns, kept_rows, more = self._decode_rest(fine, frame, bad)
+        moved = [Rejection(int(rows[one.row]), one.reason, one.detail, one.exception) for one in more]
+        return columns, rows[kept_rows], rejected + moved
+
+    def _decode_rest(self, values: list[bytes], frame: pl.DataFrame, bad: Rows) -> Part:
+        """Judge what the block left out, and turn raw columns into the deployment's."""
         rows = np.arange(len(values), dtype=np.int64)
         rejected: list[Rejection] = []
         if len(bad):

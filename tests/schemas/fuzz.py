@@ -19,7 +19,6 @@ from typing import Any
 
 import fastavro
 import numpy as np
-from fastavro.read import SchemaResolutionError
 
 from schemas.decode import EventDecoder
 from schemas.errors import SchemaError
@@ -31,12 +30,8 @@ Json = Any
 NARROWER = ("outside 32 bits", "fits no column", "unit of time", "more than", "symbol of this index", "is null")
 
 
-class Skipped(Exception):
-    """fastavro reads the message whole, but not when it skips blocks by the size in bytes that the message claims."""
-
-
 # What fastavro cannot make a Python value of although the bytes are sound.
-OUT_OF_RANGE = (Skipped, OverflowError, ValueError, decimal.InvalidOperation)
+OUT_OF_RANGE = (OverflowError, ValueError, decimal.InvalidOperation)
 
 
 class Known:
@@ -259,21 +254,41 @@ def damage(rng: random.Random, datum: bytes, other: bytes) -> bytes:
 
 
 def strict(writer: Json, reader: Json, datum: bytes) -> Any:
-    """What strict fastavro says: the resolved record, or the exception; the whole message must be consumed.
+    """What strict fastavro says: the resolved record, or the exception; the whole message must be consumed."""
+    stream = io.BytesIO(datum)
+    try:
+        value = fastavro.schemaless_reader(stream, writer, reader)
+    except Exception as error:
+        return error
+    return value if stream.tell() == len(datum) else EOFError("trailing bytes")
 
-    It reads twice, because fastavro does not look into fields that it skips: neither at the end of the message, nor at
-    the items of a block whose size in bytes the message gives (and may give wrongly).
+
+def skipping_nothing(reader: Json, writer: Json) -> Json:
+    """The reader with the writer's other fields, too: fastavro does not look into fields that it skips.
+
+    It jumps over blocks by the size in bytes that the message claims, and over text without a look at the end.
     """
-    value: Any = None
-    for wanted in (None, reader):
-        stream = io.BytesIO(datum)
-        try:
-            value = fastavro.schemaless_reader(stream, writer, wanted)
-        except Exception as error:
-            return Skipped() if wanted and not isinstance(error, SchemaResolutionError) else error
-        if stream.tell() != len(datum):
-            return Skipped() if wanted else EOFError("trailing bytes")
-    return value
+    if isinstance(reader, list) or isinstance(writer, list):
+        ours, theirs = _record_in(reader), _record_in(writer)
+        if ours is None or theirs is None:
+            return reader
+        full = skipping_nothing(ours, theirs)
+        return [full if part is ours else part for part in reader] if isinstance(reader, list) else full
+    if not isinstance(reader, dict) or reader["type"] != "record" or not isinstance(writer, dict):
+        return reader
+    fields, read = [], set()
+    written = {field["name"]: field["type"] for field in writer["fields"]}
+    for field in reader["fields"]:
+        name = next((name for name in (field["name"], *field.get("aliases", [])) if name in written), None)
+        read.add(name)
+        kind = field["type"] if name is None else skipping_nothing(field["type"], written[name])
+        fields.append({**field, "type": kind})
+    return {**reader, "fields": fields + [field for field in writer["fields"] if field["name"] not in read]}
+
+
+def _record_in(schema: Json) -> Json:
+    parts = schema if isinstance(schema, list) else [schema]
+    return next((part for part in parts if isinstance(part, dict) and part["type"] == "record"), None)
 
 
 def flat(record: Json, reader: Json, prefix: str = "") -> dict[str, Any]:
@@ -332,7 +347,10 @@ def compare(reader: Json, writer: Json, datums: list[bytes], decoded: Any, count
     refused = {item.row: item for item in decoded.rejected}
     if sorted([*rows, *refused]) != list(range(len(datums))):
         raise Difference(f"{place}\nmessages are not each a row or a rejection")
-    parsed = fastavro.parse_schema(writer, _write_hint=False), fastavro.parse_schema(reader, _write_hint=False)
+    parsed = (
+        fastavro.parse_schema(writer, _write_hint=False),
+        fastavro.parse_schema(skipping_nothing(reader, writer), _write_hint=False),
+    )
     frame_row = {row: i for i, row in enumerate(rows)}
     verdicts: dict[bytes, Any] = {}
     for row, datum in enumerate(datums):

@@ -311,8 +311,22 @@ def test_a_few_bytes_that_claim_much_are_refused_without_using_it(size: bytes) -
         assert len(decoded.rejected) == 2
 
 
-def test_nothing_reaches_standard_error_while_bad_messages_are_decoded() -> None:
-    script = "from tests.schemas.fuzz import run\nfrom schemas.decode import EventDecoder\nrun(20_000, 5)\n"
+SOUND = "from tests.schemas.fuzz import run; run(20_000, 5)"
+UNSCREENED = """
+import numpy as np
+import schemas.blocks
+schemas.blocks.compile_screen = lambda writer: lambda data, starts, ends: np.ones(len(starts), bool)
+from tests.schemas.fuzz import Difference, run
+try:
+    run(40_000, 5)
+except Difference:
+    pass
+"""
+
+
+@pytest.mark.parametrize(("script", "silent"), [(SOUND, True), (UNSCREENED, False)])
+def test_the_screen_keeps_panics_off_standard_error(script: str, silent: bool) -> None:
+    """The second case is the negative control: without the screen the block reader panics and says so."""
     ran = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,
@@ -321,7 +335,7 @@ def test_nothing_reaches_standard_error_while_bad_messages_are_decoded() -> None
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    assert ran.stderr == ""
+    assert ("panicked" not in ran.stderr and ran.stderr == "") is silent
 
 
 def test_rows_index_the_batch_as_integers() -> None:
