@@ -15,7 +15,7 @@ from schemas.columns import Wrong, build, series_of, without
 from schemas.errors import BlockFailed, SchemaRefused
 from schemas.nodes import Node, parse
 from schemas.resolve import Leaf, NeedsStrict, Source, leaves, sources
-from schemas.strict import StrictReader, Undecodable, plain_schema
+from schemas.strict import StrictReader, Undecodable, plain_schema, whole
 from schemas.values import Rejection
 from schemas.wire import fingerprint
 
@@ -88,7 +88,7 @@ class BlockPlan:
         return self._decode_rest(values, frame, bad)
 
     def _decode_refused_block(self, values: list[bytes]) -> Part:
-        """Let the judge take out what no block holds, then read the others as a block; failing that, keep its values."""
+        """Let the judge take out what no block holds, then read the others as a block; failing that, keep its word."""
         kept, _, rejected = read_all(self._strict, values, range(len(values)), self._header)
         rows = np.array(kept, dtype=np.int64)
         fine = [values[index] for index in kept]
@@ -138,7 +138,8 @@ class StrictPlan:
 
     def __init__(self, reader: Node, writer: Node, header: int, name: str) -> None:
         self.fingerprint = name
-        self._reader = StrictReader(plain_schema(writer), plain_schema(reader))
+        full = whole(reader, writer)
+        self._reader = StrictReader(plain_schema(writer), plain_schema(full or reader), skips=full is None)
         self._sources = [Source(leaf, leaf.path, leaf.type) for leaf in leaves(reader)]
         self._header = header
 

@@ -8,6 +8,8 @@ message cannot claim more values than it has bytes, so a refusal takes no longer
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import fastavro
@@ -30,7 +32,9 @@ class Undecodable(SchemaError):
 class StrictReader:
     """Reads single datums; with a reader's schema fastavro resolves the writer's to it."""
 
-    def __init__(self, writer: Any, reader: Any = None) -> None:
+    def __init__(self, writer: Any, reader: Any = None, *, skips: bool = True) -> None:
+        """`skips`: the reader leaves out fields of the writer, so that messages have to be read whole first."""
+        self._skips = skips
         try:
             self._writer = fastavro.parse_schema(writer, _write_hint=False)
             self._reader = None if reader is None else fastavro.parse_schema(reader, _write_hint=False)
@@ -39,9 +43,9 @@ class StrictReader:
 
     def read(self, datum: bytes) -> Any:
         """The value of a datum. Raises Undecodable."""
-        if self._reader is None:
-            return self._read(datum, None)
-        self._read(datum, None)  # fastavro does not look into fields that it skips, not even whether they are there
+        if self._reader is not None and self._skips:
+            # fastavro does not look into fields that it skips, not even whether they are there
+            self._read(datum, None)
         return self._read(datum, self._reader)
 
     def _read(self, datum: bytes, reader: Any) -> Any:
@@ -90,3 +94,39 @@ def plain_schema(node: Node, seen: set[str] | None = None) -> Any:
         field = {"name": part.name, "type": plain_schema(part.type, seen), "aliases": list(part.aliases)}
         fields.append(field if part.default is NO_DEFAULT else {**field, "default": part.default})
     return {**made, "fields": fields}
+
+
+def whole(reader: Node, writer: Node) -> Node | None:
+    """The reader with the writer's other fields too, so that nothing is skipped; None where names of types clash."""
+    full = _whole(reader, writer)
+    before, after = list(_names(reader)), list(_names(full))
+    added = after[:]
+    for name in before:
+        added.remove(name)
+    return None if set(added) & set(before) else full
+
+
+def _whole(reader: Node, writer: Node) -> Node:
+    ours, theirs = _record(reader), _record(writer)
+    if ours is None or theirs is None:
+        return reader
+    written = {part.name: part for part in theirs.fields}
+    fields = []
+    for part in ours.fields:
+        match = next((written.pop(name) for name in (part.name, *part.aliases) if name in written), None)
+        fields.append(part if match is None else replace(part, type=_whole(part.type, match.type)))
+    full = replace(ours, fields=(*fields, *written.values()))
+    if reader.kind != "union":
+        return full
+    return replace(reader, branches=tuple(full if branch is ours else branch for branch in reader.branches))
+
+
+def _record(node: Node) -> Node | None:
+    return next((part for part in (node.branches or (node,)) if part.kind == "record"), None)
+
+
+def _names(node: Node) -> Iterator[str]:
+    if node.name:
+        yield node.name
+    for inner in (*node.branches, *(part.type for part in node.fields), *([node.items] if node.items else [])):
+        yield from _names(inner)
