@@ -13,6 +13,7 @@ COMMANDS = {
     "model": "model",
     "monitor": "monitor",
     "produce": "produce",
+    "topic": "topic",
     "validate": "validate",
     "watch": "watch",
     "worker": "worker",
