@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -162,6 +163,7 @@ class Demo:
         self._declared = Deployment.model_validate(yaml.safe_load(deployment.read_text()))
         self._models = f"--repository={plan.folder / 'models'}"
         self._outcome = report.Outcome()
+        self._seen: deque[tuple[float, int]] = deque(maxlen=13)  # seconds and inferences, of the last three seconds
 
     def run(self) -> int:
         """Score the year, account for it, and return the exit code."""
@@ -274,12 +276,13 @@ class Demo:
                 self._screen.say(alert_line(alert), "yellow")
         recent = self._scored.recent_latencies()
         p50, p95 = np.percentile(recent, [50, 95]) if len(recent) else (0.0, 0.0)
-        seconds = self._scored.seconds()
+        self._seen.append((time.monotonic(), self._scored.count))
+        (began, before), (now, count) = self._seen[0], self._seen[-1]
         status = Status(
             sent=self._replay.sent,
             total=len(self._year.events) + self._replay.corrupt,
             at=self._replay.at,
-            rate=self._scored.count / seconds if seconds else 0.0,
+            rate=(count - before) / (now - began) if now > began else 0.0,
             inferences=self._scored.count,
             shadow=self._shadowed.count,
             letters=self._letters.count,
@@ -310,6 +313,7 @@ class Demo:
 
     def _account(self) -> None:
         """Read the topics again from the beginning and hold them against the events."""
+        self._screen.done()
         self._screen.say("Reading everything again for the account ...")
         declared, outcome = self._declared, self._outcome
         in_topic = watch.ends(self._kafka, declared.input.topic)

@@ -128,7 +128,7 @@ def next_steps(folder: Path, deployment: Path, servers: str, metrics: str, kept:
         "  . .venv/bin/activate",
         f"  export PENSTOCK_BOOTSTRAP_SERVERS={servers} PENSTOCK_REPOSITORY={folder}/models",
         f"  penstock watch {deployment} --from beginning --count 20",
-        "  penstock watch --alerts",
+        "  penstock watch --alerts --from beginning",
         f"  penstock deadletters list {deployment}",
         "  penstock model list",
         f"  curl {metrics}",

@@ -44,7 +44,10 @@ class Screen:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to put back."""
+        self.done()
+
+    def done(self) -> None:
+        """The replay is over: what comes now are lines that stay."""
 
     def say(self, text: str, style: str = "") -> None:
         """A line that stays."""
@@ -79,7 +82,7 @@ class LiveScreen(Screen):
         self._task = self._progress.add_task("", total=None)
         self._live = Live(console=console, refresh_per_second=8, transient=True)
 
-    def __exit__(self, *_: object) -> None:
+    def done(self) -> None:
         self._live.stop()
 
     def show(self, status: Status, inferences: Sequence[Mapping[str, Any]]) -> None:

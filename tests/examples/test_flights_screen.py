@@ -57,6 +57,9 @@ def test_a_terminal_gets_a_picture() -> None:
     with screen:
         screen.show(STATUS, [INFERENCE])
         screen.show(STATUS, [INFERENCE])
+        screen.done()
+        screen.say("The account")
+    assert text(screen).rstrip().endswith("The account")  # no picture is drawn below it
     assert isinstance(screen, LiveScreen)
     assert "UA1545" in text(screen)
     assert "1000/2000" in text(screen)
