@@ -15,7 +15,7 @@ import io
 import secrets
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import fastavro
@@ -124,6 +124,8 @@ class BlockCodec:
     def __init__(self, writer: Node, header: int) -> None:
         self.physical = physical(writer)
         self.header = header
+        self._writer = writer
+        self._texts: BlockCodec | None = None  # built when it is first needed
         self._screen = compile_screen(writer)
         self._width = header + writer.least
         self._matrix = self._structure() if self.physical.kinds else None
@@ -173,17 +175,25 @@ class BlockCodec:
 
     def _decode_block(self, values: list[bytes]) -> tuple[pl.DataFrame, npt.NDArray[np.int64]]:
         nonce = _nonce()
-        header = self.header
-        datums = [value[header:] for value in values]
+        datums = [value[self.header :] for value in values]
         body = nonce.join(datums) + nonce
-        sizes = np.fromiter(map(len, datums), dtype=np.int64, count=len(datums))
-        ends = np.cumsum(sizes + len(nonce)) - len(nonce)
-        good = self._screen(body, ends - sizes, ends)
+        good = self._plain(datums, body)
         bad = np.flatnonzero(~good)
         if len(bad):
             datums = [datum for datum, fits in zip(datums, good.tolist(), strict=True) if fits]
             body = nonce.join(datums) + nonce
         return self._read(datums, body, nonce), bad
+
+    def _plain(self, datums: list[bytes], body: bytes) -> Mask:
+        """Mask of the well-formed datums of a body with eight bytes behind each."""
+        sizes = np.fromiter(map(len, datums), dtype=np.int64, count=len(datums))
+        ends = np.cumsum(sizes + 8) - 8
+        return self._screen(body, ends - sizes, ends)
+
+    def well_formed(self, values: list[bytes]) -> Mask:
+        """Mask of the messages that are plainly good but for the encoding of their text."""
+        datums = [value[self.header :] for value in values]
+        return self._plain(datums, bytes(8).join(datums) + bytes(8))
 
     def _read(self, datums: list[bytes], body: bytes, nonce: bytes) -> pl.DataFrame:
         if not datums or not self.physical.fields:
@@ -195,12 +205,41 @@ class BlockCodec:
             raise BlockFailed("a datum does not end where its message ends")
         return pl.DataFrame(frame.get_columns()[:-1])
 
+    def not_text(self, values: list[bytes]) -> npt.NDArray[np.int64]:
+        """Messages whose text is not UTF-8, found by reading top-level text as bytes. Raises BlockFailed."""
+        if self._texts is None:
+            self._texts = BlockCodec(_texts_as_bytes(self._writer), self.header)
+        frame, _ = self._texts.decode(values)
+        if len(frame) != len(values):
+            raise BlockFailed("some messages are not well formed")
+        wrong: set[int] = set()
+        for series in frame.get_columns():
+            if series.dtype == pl.Binary() and self.physical.dtypes[series.name] == pl.String():
+                wrong.update(row for row, raw in enumerate(series.to_list()) if raw is not None and not _is_text(raw))
+        return np.array(sorted(wrong), dtype=np.int64)
+
     def frame(self, rows: list[dict[str, Any]]) -> pl.DataFrame:
         """Physical frame of records that the strict path read with the physical schema."""
         if not self.physical.fields:
             return pl.DataFrame(height=len(rows))
         series = [pl.Series(n, [row[n] for row in rows], dtype=t) for n, t in self.physical.dtypes.items()]
         return pl.DataFrame(series)
+
+
+def _texts_as_bytes(node: Node) -> Node:
+    """The same bytes with bytes instead of strings, outside arrays."""
+    if node.kind == "string":
+        return replace(node, kind="bytes", logical="")
+    fields = tuple(replace(part, type=_texts_as_bytes(part.type)) for part in node.fields)
+    return replace(node, fields=fields, branches=tuple(map(_texts_as_bytes, node.branches)))
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _guarded(read: Callable[[], pl.DataFrame]) -> pl.DataFrame:

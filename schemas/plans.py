@@ -88,17 +88,21 @@ class BlockPlan:
         return self._decode_rest(values, frame, bad)
 
     def _decode_refused_block(self, values: list[bytes]) -> Part:
-        """Let the judge take out what no block holds, then read the others as a block; failing that, keep its word."""
-        kept, _, rejected = read_all(self._strict, values, range(len(values)), self._header)
-        rows = np.array(kept, dtype=np.int64)
-        fine = [values[index] for index in kept]
+        """Take out the messages whose text is not UTF-8 and try again; failing that, judge every message."""
         try:
-            frame, bad = self._codec.decode(fine)
+            good, bad = self._texts_apart(values)
+            frame, left = self._codec.decode([values[row] for row in good.tolist()])
+            return self._decode_rest(values, frame, np.sort(np.concatenate([bad, good[left]])))
         except BlockFailed:
-            frame, bad = pl.DataFrame(schema=self._codec.physical.dtypes), np.arange(len(fine))
-        columns, kept_rows, more = self._decode_rest(fine, frame, bad)
-        moved = [Rejection(int(rows[one.row]), one.reason, one.detail, one.exception) for one in more]
-        return columns, rows[kept_rows], rejected + moved
+            everything = np.arange(len(values))
+            return self._decode_rest(values, pl.DataFrame(schema=self._codec.physical.dtypes), everything)
+
+    def _texts_apart(self, values: list[bytes]) -> tuple[Rows, Rows]:
+        """Indices of messages that a block may hold, and of those that it does not."""
+        plain = self._codec.well_formed(values)
+        fine = np.flatnonzero(plain)
+        wrong = self._codec.not_text([values[row] for row in fine.tolist()])
+        return np.delete(fine, wrong), np.sort(np.concatenate([np.flatnonzero(~plain), fine[wrong]]))
 
     def _decode_rest(self, values: list[bytes], frame: pl.DataFrame, bad: Rows) -> Part:
         """Judge what the block left out, and turn raw columns into the deployment's."""
