@@ -20,8 +20,7 @@ from schemas.sources import Writers
 from schemas.wire import confluent_header
 from tests.integration.apicurio import Apicurio
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # the client's own dependencies warn about each other
+with warnings.catch_warnings(record=True):  # the client's own dependencies warn about each other, whatever the filters
     from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
     from confluent_kafka.schema_registry.avro import AvroSerializer
 
