@@ -192,7 +192,8 @@ class _Ranks:
         codes = ranks.fill_null(self._new).to_numpy()
         if series.null_count():
             codes = np.where(series.is_null().to_numpy(), self._new + 1, codes)
-        return self._table[codes]
+        found: Cells = self._table[codes]
+        return found
 
 
 class _Table:
@@ -230,7 +231,7 @@ class _Table:
         np.fmin(places, self._missing, out=places)  # NaN becomes the place for missing
         at = places.astype(np.int64)
         at += self._offset
-        cells = self._cell.take(at)
+        cells: Cells = self._cell.take(at)
         cells += values >= self._edge.take(at)
         for row, edges, start in self._searched:
             cells[row] = start + np.where(
