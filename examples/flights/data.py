@@ -3,11 +3,14 @@
 A feature may use nothing that was learned at or after the scheduled departure. So there is no departure delay, no air
 time, and no tail number either (it is missing only where a flight was cancelled). The weather is that of the last full
 clock hour before the departure. The delays of other flights count only as far as they had shown by that minute.
+
+`python -m examples.flights.data FILE.parquet` writes the events, for `penstock produce`.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,3 +156,9 @@ def _trailing_mean(minutes: npt.NDArray[np.int64], delays: npt.NDArray[np.float6
     means = np.full(len(minutes), np.nan)
     np.divide(total, count, out=means, where=count > 0)
     return means
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m examples.flights.data FILE.parquet")
+    load().events.write_parquet(sys.argv[1])

