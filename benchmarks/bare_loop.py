@@ -77,14 +77,8 @@ def encode(frame: pl.DataFrame, prefix: bytes) -> list[bytes]:
     return [prefix + datum for datum in data[at : at + size].split(b"\x02\x10" + nonce)[:-1]]
 
 
-def main(servers: str, job_name: str, source: str, target: str, group: str, model: str) -> None:
-    job = JOBS[job_name]
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = ort.InferenceSession(Path(model).read_bytes(), options, providers=["CPUExecutionProvider"])
-    header = container_header(job.fields)
-    plain = job.features == [field["name"] for field in job.fields]
-    consumer = Consumer(
+def consumer_of(servers: str, group: str) -> Consumer:
+    return Consumer(
         {
             "bootstrap.servers": servers,
             "group.id": group,
@@ -97,45 +91,65 @@ def main(servers: str, job_name: str, source: str, target: str, group: str, mode
             "fetch.queue.backoff.ms": 2,
         }
     )
-    producers = [
-        Producer(
-            {
-                "bootstrap.servers": servers,
-                "transactional.id": f"{group}-{turn}",
-                "compression.type": "lz4",
-                "linger.ms": 0,
-                "batch.num.messages": 10_000,
-                "queue.buffering.max.messages": 1_000_000,
-            }
-        )
-        for turn in "ab"
-    ]
-    for producer in producers:
-        producer.init_transactions(30)
 
-    def publish(keys: list[Any], values: list[bytes], positions: dict[int, int], metadata: object) -> None:
-        producer = producers[0]
-        producers.reverse()
+
+def producer_of(servers: str, transactional_id: str) -> Producer:
+    producer = Producer(
+        {
+            "bootstrap.servers": servers,
+            "transactional.id": transactional_id,
+            "compression.type": "lz4",
+            "linger.ms": 0,
+            "batch.num.messages": 10_000,
+            "queue.buffering.max.messages": 1_000_000,
+        }
+    )
+    producer.init_transactions(30)
+    return producer
+
+
+class Publisher:
+    """Two producers that take turns, and a thread that commits one batch beside the decoding of the next."""
+
+    def __init__(self, servers: str, source: str, target: str, group: str) -> None:
+        self.source, self.target = source, target
+        self._producers = [producer_of(servers, f"{group}-{turn}") for turn in "ab"]
+        self.pending: queue.Queue[Any] = queue.Queue(1)
+        threading.Thread(target=self._publish_beside, daemon=True).start()
+
+    def publish(self, keys: list[Any], values: list[bytes], positions: dict[int, int], metadata: Any) -> None:
+        producer = self._producers[0]
+        self._producers.reverse()
         producer.begin_transaction()
-        produce = producer.produce
+        produce, target = producer.produce, self.target
         for key, value in zip(keys, values, strict=True):
             produce(target, value, key)
-        offsets = [TopicPartition(source, p, o) for p, o in positions.items()]
+        offsets = [TopicPartition(self.source, p, o) for p, o in positions.items()]
         producer.send_offsets_to_transaction(offsets, metadata, 10)
         producer.commit_transaction(10)
 
-    pending: queue.Queue[Any] = queue.Queue(1)
-
-    def publish_beside() -> None:
+    def _publish_beside(self) -> None:
         while True:
-            publish(*pending.get())
-            pending.task_done()
+            self.publish(*self.pending.get())
+            self.pending.task_done()
 
-    threading.Thread(target=publish_beside, daemon=True).start()
+
+def session_of(model: str) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return ort.InferenceSession(Path(model).read_bytes(), options, providers=["CPUExecutionProvider"])
+
+
+def main(servers: str, job_name: str, source: str, target: str, group: str, model: str) -> None:
+    job, session = JOBS[job_name], session_of(model)
+    header = container_header(job.fields)
+    plain = job.features == [field["name"] for field in job.fields]
+    publisher = Publisher(servers, source, target, group)
 
     def nothing(*_: object) -> None:
         """Callbacks make rebalances run inside consume()."""
 
+    consumer = consumer_of(servers, group)
     consumer.subscribe([source], on_assign=nothing, on_revoke=nothing, on_lost=nothing)
     while True:
         messages = consumer.consume(1, 0.1)
@@ -147,17 +161,17 @@ def main(servers: str, job_name: str, source: str, target: str, group: str, mode
         partitions = np.array([m.partition() for m in messages], "i4")
         offsets = np.array([m.offset() for m in messages])
         positions = {int(p): int(offsets[partitions == p].max()) + 1 for p in np.unique(partitions)}
-        frame = decode(header, [m.value()[HEADER_BYTES:] for m in messages])
+        frame = decode(header, [(m.value() or b"")[HEADER_BYTES:] for m in messages])
         matrix = (frame if plain else frame.select(job.features).fill_null(0.0)).to_numpy().astype("f4")
         scores = session.run(None, {"x": matrix})[0][:, 0].astype("f8")
         version = pl.repeat("v1", len(scores), eager=True)
         outputs = {"score": scores, "model_version": version, "source_partition": partitions, "source_offset": offsets}
         work = (keys, encode(pl.DataFrame(outputs), b"\0" * 10), positions, consumer.consumer_group_metadata())
-        if len(messages) == BATCH:  # a backlog: commit this batch beside the decoding of the next
-            pending.put(work)
+        if len(messages) == BATCH:
+            publisher.pending.put(work)
         else:
-            pending.join()
-            publish(*work)
+            publisher.pending.join()
+            publisher.publish(*work)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def _stages(process: Process) -> dict[str, float]:
 
 def latency(
     rig: Rig, start: Callable[[str, str], Process], rate: int, seconds: float, place: Callable[[bytes], Place]
-) -> np.ndarray:
+) -> tuple[float, float, float]:
     """Return p50, p95 and p99 in ms at an offered rate, without the first second."""
     source, target = rig.topic(f"{time.time_ns()}.events"), rig.topic(f"{time.time_ns()}.inferences")
     with start(source, target) as process:
@@ -144,7 +144,8 @@ def latency(
         reader.stop()
     times = reader.latencies(append_times(rig.servers, source), place)[2_000 + rate :]
     rig.forget(source, target)
-    return np.percentile(times, [50, 95, 99])
+    p50, p95, p99 = np.percentile(times, [50, 95, 99]).tolist()
+    return p50, p95, p99
 
 
 def worker_place(value: bytes) -> Place:
@@ -199,7 +200,7 @@ def _measure(rig: Rig, options: argparse.Namespace) -> dict[str, float]:
 
 def _ratios(job: Job, results: dict[str, list[Backlog]], p95: dict[str, dict[int, list[float]]]) -> dict[str, float]:
     def median(name: str, what: str) -> float:
-        return statistics.median(getattr(result, what) for result in results[name])
+        return float(statistics.median(getattr(result, what) for result in results[name]))
 
     stages = results["worker"][-1].stages
     total = sum(stages.values()) or 1.0

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+Times = npt.NDArray[np.float64]
 Place = tuple[int, int]  # source partition and offset
 
 
@@ -31,7 +33,7 @@ class Reader(threading.Thread):
             if messages:
                 messages += self._consumer.consume(5_000, 0)
                 now = time.time()
-                self.values += [m.value() for m in messages]
+                self.values += [m.value() or b"" for m in messages]
                 self.arrivals.append((len(self.values), now))
         self._consumer.close()
 
@@ -39,7 +41,7 @@ class Reader(threading.Thread):
         self._stop_it.set()
         self.join()
 
-    def latencies(self, appended: dict[int, np.ndarray], place: Callable[[bytes], Place]) -> np.ndarray:
+    def latencies(self, appended: dict[int, Times], place: Callable[[bytes], Place]) -> Times:
         """Return milliseconds per inference; appended: log-append time in ms by partition and offset."""
         times = np.empty(len(self.values))
         last = 0
@@ -47,7 +49,7 @@ class Reader(threading.Thread):
             times[last:count] = now * 1000
             last = count
         starts = np.array([appended[p][o] for p, o in map(place, self.values)])
-        return times - starts
+        return np.asarray(times - starts, np.float64)
 
 
 def _consumer(servers: str) -> Consumer:
@@ -74,7 +76,7 @@ def _end(consumer: Consumer, topic: str, partition: int) -> int:
     raise RuntimeError(f"{topic}/{partition} has no leader")
 
 
-def append_times(servers: str, topic: str) -> dict[int, np.ndarray]:
+def append_times(servers: str, topic: str) -> dict[int, Times]:
     """Return the log-append time in ms of every record of a topic, by partition and offset."""
     consumer = _consumer(servers)
     partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
@@ -87,7 +89,9 @@ def append_times(servers: str, topic: str) -> dict[int, np.ndarray]:
         if not messages:
             raise RuntimeError(f"{left} records of {topic} cannot be read")
         for m in messages:
-            times[m.partition()][m.offset()] = m.timestamp()[1]
+            partition, offset = m.partition(), m.offset()
+            assert partition is not None
+            times[partition][offset] = m.timestamp()[1]
         left -= len(messages)
     consumer.close()
     return times

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 STAGES = ("poll", "decode", "score", "encode", "profile", "publish")
@@ -27,7 +29,8 @@ class WorkerMetrics:
         self.events = counter("events", "Events read from the input topic and decided").labels(**bound)
         self.inferences = counter("inferences", "Inferences committed").labels(**bound)
         self._dead_letters = counter("dead_letters", "Dead letters committed, by reason", "reason")
-        self.flagged = counter("flagged_events", "Events that broke a field check that only counts").labels(**bound)
+        self._broken_checks = counter("broken_checks", "Events read that broke a declared check, by field", "field")
+        self._broken_so_far: dict[str, int] = {}
         self._lost = counter("events_lost", "Events that retention removed before they were scored", "partition")
         self.batches = counter("batches", "Batches committed").labels(**bound)
         self._stages = counter("stage_seconds", "Seconds spent in each stage of the hot path", "stage")
@@ -52,6 +55,12 @@ class WorkerMetrics:
 
     def lost(self, partition: int, count: int) -> None:
         self._lost.labels(**self._bound, partition=str(partition)).inc(count)
+
+    def broken_checks(self, totals: Mapping[str, int]) -> None:
+        """Raise the counters to these totals of this process."""
+        for name, total in totals.items():
+            self._broken_checks.labels(**self._bound, field=name).inc(total - self._broken_so_far.get(name, 0))
+            self._broken_so_far[name] = total
 
     def stage(self, stage: str, seconds: float) -> None:
         self._stages.labels(**self._bound, stage=stage).inc(seconds)

@@ -36,7 +36,10 @@ class Source(Protocol):
         """Return the partitions that this member reads now."""
 
     def lags(self) -> Mapping[int, int]:
-        """Return how many messages of each partition are not read yet, as far as known without asking the broker."""
+        """Return how many messages of each partition are not read yet, where that is known without asking the broker.
+
+        Markers of transactions count as messages: behind the last one a lag of 1 may stay.
+        """
 
     def close(self, leave: bool) -> None:
         """Stop reading; `leave` gives the partitions to others at once, else they wait for this slot to return."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from schemas.decode import Decoded, EventDecoder
-from schemas.inference import InferenceCodec, Lineage
 
 from models.errors import ModelFailed, ModelTimedOut
 from models.runtimes.base import Model
+from schemas.decode import Decoded, EventDecoder
+from schemas.inference import InferenceCodec, Lineage
 from schemas.values import Rejection
 from streams.batch import Batch
 
@@ -80,6 +80,11 @@ class Scorer:
             "encode": done - done_scoring,
         }
         return Scored(inferences, messages, rejected, frame, outputs, seconds)
+
+    @property
+    def broken_checks(self) -> Mapping[str, int]:
+        """How many events broke a declared check so far, by field, whatever the check does with them."""
+        return self._decoder.broken_checks
 
     # ---- the model
 

@@ -17,13 +17,14 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streams.batch import Records
+from streams.clients import quiet
 from streams.errors import Fenced, ProducerFenced, Refused, Rewind, StartOver
 from streams.source import DENIED, FENCED, KafkaSource
 
 log = logging.getLogger(__name__)
 
 TRANSACTION_TIMEOUT_MS = 10_000  # what a killed slot that never returns can hold back readers
-PATIENCE = 60.0  # seconds that a retriable step of a transaction is tried again
+PATIENCE = 15.0  # seconds that a retriable step of a transaction is tried again
 DENIED_TRANSACTION = DENIED | {KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED}
 PRODUCER_FENCED = {
     KafkaError._FENCED,
@@ -37,6 +38,7 @@ def producer_settings(kafka: Mapping[str, str], message_bytes: int) -> dict[str,
     """Return what both kinds of sink share: nothing waits, order is kept, librdkafka retries what may be retried."""
     return {
         **kafka,
+        **quiet(),
         "enable.idempotence": True,
         "acks": "all",
         "compression.type": "lz4",
@@ -56,9 +58,7 @@ class TransactionalSink:
         self._source = source
         settings = producer_settings(kafka, message_bytes) | {"transaction.timeout.ms": TRANSACTION_TIMEOUT_MS}
         self._producers = [
-            Producer(
-                {**settings, "transactional.id": f"{slot_id}-{turn}", "client.id": f"{slot_id}-{turn}"}, logger=log
-            )
+            Producer({**settings, "transactional.id": f"{slot_id}-{turn}", "client.id": f"{slot_id}-{turn}"})
             for turn in "ab"
         ]
 
@@ -126,7 +126,7 @@ class AcknowledgedSink:
             "delivery.report.only.error": True,
             "on_delivery": lambda error, _: self._failed.append(str(error)) if error else None,
         }
-        self._producer = Producer(settings, logger=log)
+        self._producer = Producer(settings)
 
     def begin(self) -> None:
         """There is nothing to abort."""

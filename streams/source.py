@@ -19,11 +19,13 @@ from confluent_kafka import (
 
 from streams.batch import Batch, batch_of
 from streams.batch import Message as BatchMessage
+from streams.clients import talkative
 from streams.errors import Fenced, Refused, StartOver
 
 log = logging.getLogger(__name__)
 
 FENCED = {KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED}
+INSTANCE_FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()  # a fatal error names its cause in words only
 DENIED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -46,6 +48,7 @@ def consumer_settings(kafka: Mapping[str, str], group: str, slot: str) -> dict[s
     """Return the settings that the promises rest on, over those that reach the cluster."""
     return {
         **kafka,
+        **talkative(),
         "group.id": group,
         "client.id": f"{group}.{slot}",
         "group.instance.id": f"{group}.{slot}",
@@ -60,7 +63,7 @@ def consumer_settings(kafka: Mapping[str, str], group: str, slot: str) -> dict[s
         "queued.max.messages.kbytes": 65_536,
         "fetch.wait.max.ms": 500,  # data is sent when there is some; at 5 ms an idle consumer costs 8 % of a core
         "fetch.queue.backoff.ms": 2,
-        "topic.metadata.refresh.interval.ms": 30_000,  # how soon partitions added later are found
+        "topic.metadata.refresh.interval.ms": 10_000,  # how soon partitions added later are found
     }
 
 
@@ -141,8 +144,8 @@ class KafkaSource:
 
     def _judge(self, error: KafkaError) -> Exception:
         code = error.code()
-        if code in FENCED:
-            return Fenced(f"another worker took over this slot of group members ({error.str()})")
+        if code in FENCED or (code == KafkaError._FATAL and INSTANCE_FENCED in error.str()):
+            return Fenced(f"another worker took over this slot: give each worker a --slot of its own ({error.str()})")
         if code in DENIED:
             return Refused(f"no permission to read {self.topic}: {error.str()}; grant READ on the topic and the group")
         if code in MISSING:
@@ -183,7 +186,8 @@ class KafkaSource:
         lags = {}
         for partition, position in list(self._next.items()):
             _, high = self.consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
-            lags[partition] = max(0, high - position)
+            if high >= 0:  # known from the first fetch on
+                lags[partition] = max(0, high - position)
         return lags
 
     def metadata(self) -> object:

@@ -13,6 +13,7 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
+from streams.clients import quiet
 from streams.errors import Refused
 from streams.source import DENIED
 
@@ -35,7 +36,7 @@ class Topics:
     """The cluster's topics, read and made through the admin client."""
 
     def __init__(self, kafka: Mapping[str, str]) -> None:
-        self._admin = AdminClient(dict(kafka), logger=log)
+        self._admin = AdminClient({**kafka, **quiet()}, logger=log)
         self._servers = kafka["bootstrap.servers"]
 
     def wait_for_broker(self, stopping: Callable[[], bool], sleep: Callable[[float], object] = time.sleep) -> None:
@@ -108,7 +109,7 @@ class Topics:
             if topic is not None and topic.partitions:
                 return topic
             time.sleep(0.05)
-        raise Refused(f"topic {name} was made but the broker does not show it after {TIMEOUT:.0f} s")
+        raise Refused(f"topic {name} exists but {self._servers} does not show it to us; grant DESCRIBE and WRITE on it")
 
 
 def message_limit(topics: Sequence[Topic]) -> int:

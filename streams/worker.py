@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.25  # how long a poll waits for the first message
 TICK_SECONDS = 1.0  # how often gauges and progress are refreshed
+QUIET_TICKS = 3
 BATCH_BYTES = 32 << 20  # of a batch's values: bounds memory when events are large
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -94,7 +96,7 @@ class Worker:
         self._most = batch_events
         self._stopping, self._resumed = threading.Event(), threading.Event()
         self._ticked = 0.0
-        self._seen: set[int] = set()  # partitions that had events since the last tick
+        self._quiet: dict[int, int] = {}  # ticks since a partition had events
         self._failures = 0
         self.ready = False  # it has partitions or has joined a group that has none for it, and holds nothing back
 
@@ -121,7 +123,7 @@ class Worker:
     # ---- one life of the clients
 
     def _session(self) -> None:
-        publisher: Publisher[Work] | None = None
+        publisher: Publisher | None = None
 
         def revoked() -> None:
             if publisher is not None:
@@ -132,7 +134,7 @@ class Worker:
         try:
             sink.begin()
             source.begin()
-            publisher = Publisher(lambda work: self._publish(source, sink, work))
+            publisher = Publisher()
             self._loop(source, sink, publisher)
         except ProducerFenced:
             self._learn_whether_slot_was_taken(source)
@@ -145,7 +147,7 @@ class Worker:
             source.close(leave=self._stopping.is_set())
             sink.close()
 
-    def _loop(self, source: Source, sink: Sink, publisher: Publisher[Work]) -> None:
+    def _loop(self, source: Source, sink: Sink, publisher: Publisher) -> None:
         while not self._stopping.is_set():
             try:
                 self._step(source, sink, publisher)
@@ -178,7 +180,7 @@ class Worker:
 
     # ---- one batch
 
-    def _step(self, source: Source, sink: Sink, publisher: Publisher[Work]) -> None:
+    def _step(self, source: Source, sink: Sink, publisher: Publisher) -> None:
         began = time.perf_counter()
         batch = source.poll(self._most, IDLE_SECONDS)
         self._tick(source, sink, publisher)
@@ -192,13 +194,11 @@ class Worker:
             publisher.join()
             self._hold_letters(source, work, letters)
         self._limit.spend(letters)
-        full = len(batch) >= self._most
-        if full:
-            self._most = self._fitting(batch)
-            publisher.submit(work)  # a backlog: commit this batch beside the decoding of the next
-        else:
+        publisher.submit(partial(self._publish, source, sink, work))
+        if len(batch) < self._most:
             publisher.join()
-            self._publish(source, sink, work)
+        else:  # a backlog: commit this batch beside the decoding of the next
+            self._most = self._fitting(batch)
 
     def _fitting(self, batch: Batch) -> int:
         """Return how many events of this batch's size make a batch of BATCH_BYTES at most."""
@@ -230,7 +230,7 @@ class Worker:
             keys = batch.keys if scored.rows is None else [batch.keys[row] for row in scored.rows]
             partitions = self._partitions(batch, scored.rows, route.output_count)
             records.append(Records(route.output, scored.inferences, keys, partitions))
-            self._seen.update(batch.positions)
+            self._quiet.update(dict.fromkeys(batch.positions, 0))
         reasons: dict[str, int] = {}
         if scored.rejected:
             for rejection in scored.rejected:
@@ -263,16 +263,20 @@ class Worker:
         return Records(self._route.profiles, values, [self._route.deployment.encode()] * len(values))
 
     def _partitions(self, batch: Batch, rows: npt.NDArray[np.int64] | None, count: int) -> list[int]:
-        """Place records as their events: the same partition where the counts match, else by key, else by partition."""
+        """Place records as their events: the same partition where the counts match, else by key, else by partition.
+
+        The counts are those of the start: a partition added to the input since then wraps around.
+        """
         partitions = batch.partitions if rows is None else batch.partitions[rows]
-        places: list[int] = partitions.tolist()
         if count == self._route.source_count:
-            return places
+            wrapped: list[int] = (partitions % count).tolist()
+            return wrapped
+        places: list[int] = partitions.tolist()
         keys = batch.keys if rows is None else [batch.keys[row] for row in rows]
         return [place % count if key is None else -1 for place, key in zip(places, keys, strict=True)]
 
     def _publish(self, source: Source, sink: Sink, work: Work) -> None:
-        """Publish and count; on the publisher's thread when batches come in full."""
+        """Publish and count; on the publisher's thread."""
         began = time.perf_counter()
         sink.publish(work.records, work.batch.positions)
         source.committed(work.batch.positions)
@@ -315,18 +319,28 @@ class Worker:
 
     # ---- beside the batches
 
-    def _tick(self, source: Source, sink: Sink, publisher: Publisher[Work]) -> None:
+    def _tick(self, source: Source, sink: Sink, publisher: Publisher) -> None:
         now = time.monotonic()
         if now - self._ticked < TICK_SECONDS:
             return
         self._ticked = now
         lags = source.lags()
         self.ready = source.joined
-        self._metrics.partitions.set(len(lags))
+        self._metrics.partitions.set(len(source.assigned()))
         self._metrics.lag.set(sum(lags.values()))
-        idle = [partition for partition, lag in lags.items() if not lag and partition not in self._seen]
-        self._seen.clear()
+        self._metrics.broken_checks(self._scorer.broken_checks)
+        idle = [partition for partition, lag in lags.items() if self._is_idle(partition, lag)]
         if idle and self._profiler is not None and self._route.profiles is not None:
             publisher.join()
             values = self._profiler.progress(idle, int(self._clock() * 1000))
-            sink.publish([Records(self._route.profiles, values, [self._route.deployment.encode()] * len(values))], {})
+            records = Records(self._route.profiles, values, [self._route.deployment.encode()] * len(values))
+            publisher.submit(partial(sink.publish, [records], {}))
+
+    def _is_idle(self, partition: int, lag: int) -> bool:
+        """Say whether a partition was read to its end a tick ago or more, and count the tick.
+
+        Behind a transaction's marker a small lag stays for ever: there, several quiet ticks must do.
+        """
+        quiet = self._quiet.get(partition, 0)
+        self._quiet[partition] = quiet + 1
+        return quiet > (QUIET_TICKS if lag else 0)

@@ -162,7 +162,6 @@ class Rig:
         }
         self.file = folder / "deployment.yaml"
         self.write()
-        self._producer = Producer({"bootstrap.servers": servers, "linger.ms": 5})
         self._workers: list[Worker] = []
 
     def write(self) -> None:
@@ -182,14 +181,15 @@ class Rig:
 
     def produce(self, values: Iterable[bytes | None], **place: Any) -> None:
         """Publish events over the partitions in turn, or where `place` says."""
+        producer = Producer({"bootstrap.servers": self.servers, "linger.ms": 5})
         for i, value in enumerate(values):
             while True:
                 try:
-                    self._producer.produce(self.events, value, **({"partition": i % 4, "key": b"k%d" % i} | place))
+                    producer.produce(self.events, value, **({"partition": i % 4, "key": b"k%d" % i} | place))
                     break
                 except BufferError:
-                    self._producer.poll(0.1)
-        assert self._producer.flush(60) == 0
+                    producer.poll(0.1)
+        assert producer.flush(60) == 0
 
     def read(self, topic: str, count: int, seconds: float = 60) -> list[Message]:
         """Return what a read_committed reader has of a topic once at least `count` messages came and no more follow."""
@@ -217,8 +217,7 @@ class Rig:
     def close(self) -> None:
         """End every worker that still runs."""
         for worker in self._workers:
-            if worker.process.poll() is None:
-                worker.kill()
+            worker.kill()
 
 
 def read_committed(servers: str, topic: str, count: int, seconds: float = 60) -> list[Message]:

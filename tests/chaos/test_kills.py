@@ -31,7 +31,7 @@ def run(rig: Rig, seed: int) -> dict[str, int]:
         flow.join()
     rig.wait_committed(EVENTS, 90)
     assert worker.stop() == 0
-    return account(rig.places(EVENTS), {p: EVENTS // 4 for p in range(4)})
+    return account(rig.places(EVENTS), dict.fromkeys(range(4), EVENTS // 4))
 
 
 def trickle(rig: Rig, values: list[bytes | None]) -> None:

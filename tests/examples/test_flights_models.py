@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 
 from examples.flights import data, train
 from examples.flights.score import auc, auc_by_month
+from models.binning import Binner
 from models.bundle import Bundle
 from models.contract import mismatches
 from models.reference import Reference
+from monitoring import drift
 from penstock.config import load_deployment
 
 
@@ -62,6 +65,33 @@ def test_the_two_models_differ() -> None:
     assert production.graph.operators.get("TreeEnsembleClassifier")
     assert not candidate.graph.operators.get("TreeEnsembleClassifier")
     assert set(candidate.features) - set(production.features) == {"dest"}
+
+
+def moved(months: tuple[int, int]) -> dict[str, list[bool]]:
+    """For each feature and window of these months: does it deviate from the committed reference, as declared?"""
+    watched = load_deployment(train.FOLDER / "deployment.yaml").deployment.monitor
+    bundle = Bundle.read(train.FOLDER / "production.zip")
+    assert watched is not None
+    assert bundle.reference is not None
+    reference = Reference.from_bytes(bundle.reference)
+    events = data.load().months(*months).events
+    found: dict[str, list[bool]] = {name: [] for name in reference.names}
+    for window in events.iter_slices(watched.window_rows):
+        if len(window) == watched.window_rows:
+            cells = Binner(reference.features).cells(window, pl.DataFrame(), len(reference.features))
+            counts = np.bincount(cells.ravel(), minlength=reference.tally.cells.size)
+            for part in (part for part in reference.slices if part.kind == "feature"):
+                pair = [tally[part.start : part.end] for tally in (reference.tally.cells, counts)]
+                found[part.name].append(drift.psi(*pair) - drift.noise(*pair) > watched.opens)
+    return found
+
+
+def test_no_feature_alerts_in_winter_and_the_temperature_does_in_spring() -> None:
+    winter, spring = moved(train.TRAINED), moved((4, 6))
+    twice = {name for name, windows in winter.items() if (True, True) in itertools.pairwise(windows)}
+    assert len(winter["temp"]) >= 4
+    assert twice == set()
+    assert spring["temp"] == [True] * len(spring["temp"])
 
 
 def test_auc_agrees_with_scikit_learn_and_counts_ties_half() -> None:

@@ -26,6 +26,8 @@ class NumberDecoder:
     def __init__(self, down: int = 0) -> None:
         self.down = down
 
+    broken_checks: Mapping[str, int] = {"number": 2}
+
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         if self.down:
             self.down -= 1

@@ -1,0 +1,39 @@
+"""What every Kafka client of a worker shares: its own log is for emergencies, trouble is said once in a while."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from confluent_kafka import KafkaError
+
+log = logging.getLogger(__name__)
+
+SAY_AGAIN_SECONDS = 10.0
+
+
+class Trouble:
+    """Called with the errors of a client; says the first, and then one in SAY_AGAIN_SECONDS."""
+
+    def __init__(self) -> None:
+        self._said = float("-inf")
+
+    def __call__(self, error: KafkaError) -> None:
+        now = time.monotonic()
+        if now - self._said > SAY_AGAIN_SECONDS:
+            self._said = now
+            log.warning("Kafka: %s; the client goes on trying, nothing is lost", error.str())
+
+
+def quiet(level: int = 2) -> dict[str, Any]:
+    """Return settings that keep librdkafka from logging each refused connection of each client each second.
+
+    A producer's errors come as the failure of a transaction: nobody polls it for callbacks, so it gets none.
+    """
+    return {"log_level": level}
+
+
+def talkative() -> dict[str, Any]:
+    """Return the settings of a client that is polled and so can say that brokers are away."""
+    return {**quiet(), "error_cb": Trouble()}
