@@ -29,6 +29,7 @@ from penstock.client import ClientError
 from penstock.config import BOOTSTRAP, STATE_FOLDER, kafka_settings
 from penstock.errors import PenstockError
 from schemas.deployment import Deployment
+from schemas.errors import SchemaError
 
 FOLDER = Path(__file__).parent
 PARTITIONS = 4
@@ -60,7 +61,8 @@ def main(rate: float, sample: int, corrupt: float, keep: bool, folder: Path | No
     """Replay the flights of New York in 2013 through a real Kafka, a model, its shadow and the monitor.
 
     Kafka is started here unless PENSTOCK_BOOTSTRAP_SERVERS names one. Exit status: 0 the account balances, 1 it does
-    not, 2 something did not start, 3 the shadow's does not, 4 no alert came though the data changed, 130 Ctrl-C.
+    not, 2 something did not start or broke off, 3 the shadow's account does not balance, 4 no alert came though the
+    data changed, 130 Ctrl-C.
     """
     folder = (folder or STATE_FOLDER / "demo" / f"{datetime.now():%Y%m%d-%H%M%S}").absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +72,7 @@ def main(rate: float, sample: int, corrupt: float, keep: bool, folder: Path | No
     try:
         with screen_for(console) as screen:
             code = play(Plan(rate, sample, corrupt, keep, folder), screen)
-    except (StageFailed, PenstockError, ClientError, KafkaException, ModuleNotFoundError) as error:
+    except (StageFailed, PenstockError, ClientError, SchemaError, KafkaException, ModuleNotFoundError) as error:
         console.print(f"The demo could not go on: {error}", style="bold red", markup=False, soft_wrap=True)
     except KeyboardInterrupt:
         console.print("Stopped.")
