@@ -25,13 +25,12 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from benchmarks.jobs import JOBS, Job, perceptron, schema_text
-from benchmarks.latency import Place, Reader, append_times, bare_place, long_at
+from benchmarks.latency import PARTITIONS, Place, Reader, append_times, bare_place, long_at
 from benchmarks.load import produce
 from benchmarks.system import Process, cpu_seconds, rss_mib, wait_until
 from models.bundle import Bundle
 from models.repository import Repository
 
-PARTITIONS = 4
 TOLERANCE = 1.25  # "within 25 %"
 
 

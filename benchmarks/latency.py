@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+PARTITIONS = 4  # of every topic of a benchmark
 Times = npt.NDArray[np.float64]
 Place = tuple[int, int]  # source partition and offset
 
@@ -20,7 +21,7 @@ class Reader(threading.Thread):
     def __init__(self, servers: str, topic: str) -> None:
         super().__init__(daemon=True)
         self._consumer = _consumer(servers)
-        partitions = self._consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        partitions = range(PARTITIONS)  # a topic made just now may not show all of its partitions yet
         ends = [TopicPartition(topic, p, _end(self._consumer, topic, p)) for p in partitions]
         self._consumer.assign(ends)
         self.values: list[bytes] = []
@@ -79,7 +80,7 @@ def _end(consumer: Consumer, topic: str, partition: int) -> int:
 def append_times(servers: str, topic: str) -> dict[int, Times]:
     """Return the log-append time in ms of every record of a topic, by partition and offset."""
     consumer = _consumer(servers)
-    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    partitions = range(PARTITIONS)
     ends = {p: _end(consumer, topic, p) for p in partitions}
     times = {p: np.zeros(end) for p, end in ends.items()}
     consumer.assign([TopicPartition(topic, p, 0) for p in partitions])

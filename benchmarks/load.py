@@ -11,6 +11,7 @@ import time
 from confluent_kafka import Producer
 
 from benchmarks.jobs import JOBS
+from benchmarks.latency import PARTITIONS
 from schemas.wire import fingerprint, single_object_header
 
 DISTINCT = 5_000
@@ -37,14 +38,13 @@ def produce(servers: str, job_name: str, topic: str, count: int, rate: int) -> N
     values = [head + datum for datum in job.events(DISTINCT)]
     keys = [b"k%d" % i for i in range(DISTINCT)]
     out = producer(servers)
-    partitions = len(out.list_topics(topic, timeout=10).topics[topic].partitions)
     sent, began = 0, time.perf_counter()
     while sent < count:
         due = count if not rate else min(count, int((time.perf_counter() - began) * rate))
         for i in range(sent, min(due, sent + 20_000)):
             while True:
                 try:
-                    out.produce(topic, values[i % DISTINCT], keys[i % DISTINCT], i % partitions)
+                    out.produce(topic, values[i % DISTINCT], keys[i % DISTINCT], i % PARTITIONS)
                     break
                 except BufferError:
                     out.poll(0.05)

@@ -16,8 +16,9 @@ from pathlib import Path
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from benchmarks.hotpath import PARTITIONS, Rig, broker, group_position
+from benchmarks.hotpath import Rig, broker, group_position
 from benchmarks.jobs import JOBS
+from benchmarks.latency import PARTITIONS
 from benchmarks.load import produce
 from benchmarks.system import rss_mib, wait_until
 

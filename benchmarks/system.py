@@ -74,5 +74,6 @@ def wait_until(true: object, seconds: float, what: str, process: Process | None 
         if process is not None:
             process.check()
         if time.monotonic() > deadline:
-            raise RuntimeError(f"not within {seconds} s: {what}")
+            log = process.log.read_text()[-2000:] if process is not None else ""
+            raise RuntimeError(f"not within {seconds} s: {what}\n{log}")
         time.sleep(0.05)

@@ -211,7 +211,7 @@ def _decimal(node: Node) -> Read:
             fits = False
         if not fits:
             raise _wrong(place, value, f"decimal({node.precision}, {node.scale})")
-        whole = int("".join(map(str, digits))) * 10 ** (int(exponent) + node.scale) * (-1 if sign else 1)
+        whole: int = int("".join(map(str, digits))) * 10 ** (int(exponent) + node.scale) * (-1 if sign else 1)
         return whole.to_bytes(whole.bit_length() // 8 + 1, "big", signed=True)
 
     return read
