@@ -351,7 +351,7 @@ class Demo:
 
     def _say_what_is_next(self) -> None:
         plan, servers = self._plan, self._kafka["bootstrap.servers"]
-        for line in report.next_steps(plan.folder, self._path, servers, self._worker.url("metrics"), plan.keep):
+        for line in report.next_steps(plan.folder, self._path, servers, self._worker.url("metrics") or "", plan.keep):
             self._screen.say(line)
         if not plan.keep:
             return

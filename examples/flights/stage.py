@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +16,7 @@ from pathlib import Path
 from penstock import guard
 
 ROOT = Path(__file__).parents[2]
+METRICS = re.compile(r"metrics at (http://\S+)/metrics")  # what a worker and a monitor log
 READY_SECONDS = 90.0
 STOP_SECONDS = 25.0  # a worker drains within 20
 
@@ -34,9 +35,8 @@ class Service:
     def __init__(self, name: str, arguments: list[str], folder: Path, environment: Mapping[str, str]) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
-        self.port = free_port()
         self._asked = False
-        command = [*penstock(), *arguments, "--metrics-port", str(self.port)]
+        command = [*penstock(), *arguments, "--metrics-port", "0"]  # a free one; the log says which
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", str(guard.__file__), str(os.getpid()), *command],
@@ -54,9 +54,10 @@ class Service:
         code = self._process.poll()
         return None if code is None else f"{self.name} ended with code {code}; {self.log} ends with:\n{tail(self.log)}"
 
-    def url(self, path: str) -> str:
-        """Where it serves /metrics and the like."""
-        return f"http://127.0.0.1:{self.port}/{path}"
+    def url(self, path: str) -> str | None:
+        """Where it serves /metrics and the like; None while its log does not say."""
+        said = METRICS.search(self.log.read_text(errors="replace"))
+        return f"{said[1]}/{path}" if said else None
 
     def wait_until_ready(self, path: str = "ready", seconds: float = READY_SECONDS) -> None:
         """Block until `path` answers with 200; raises StageFailed when it ends first or takes too long."""
@@ -64,7 +65,8 @@ class Service:
         while time.monotonic() < give_up:
             if self.failure:
                 raise StageFailed(self.failure)
-            if _answers(self.url(path)):
+            url = self.url(path)
+            if url and _answers(url):
                 return
             time.sleep(0.1)
         raise StageFailed(f"{self.name} was not ready after {seconds:.0f} s; {self.log} ends with:\n{tail(self.log)}")
@@ -146,13 +148,6 @@ def penstock() -> list[str]:
 def tail(log: Path, lines: int = 8) -> str:
     """The last lines of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-
-
-def free_port() -> int:
-    """A port on loopback that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(happened: Callable[[], bool], seconds: float) -> bool:

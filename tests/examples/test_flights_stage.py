@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from examples.flights import stage
@@ -84,3 +84,18 @@ def test_waiting_ends_with_what_was_waited_for_or_with_the_time() -> None:
     assert stage.wait_until(lambda: True, 0)
     assert not stage.wait_until(lambda: False, 0.1)
     assert time.monotonic() - began >= 0.1
+
+
+@pytest.mark.usefixtures("scripted")
+def test_a_service_is_ready_when_the_address_in_its_log_answers(tmp_path: Path) -> None:
+    code = (
+        "import http.server as h, sys\n"
+        "server = h.HTTPServer(('127.0.0.1', 0), h.SimpleHTTPRequestHandler)\n"
+        "print(f'metrics at http://127.0.0.1:{server.server_port}/metrics', flush=True)\n"
+        "server.serve_forever()"
+    )
+    (tmp_path / "ready").write_text("ready")  # served from there
+    with Stage(tmp_path, "127.0.0.1:1") as found:
+        service = found.start("worker", code)
+        service.wait_until_ready(seconds=30)
+        assert str(service.url("metrics")).endswith("/metrics")
