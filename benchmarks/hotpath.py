@@ -32,6 +32,7 @@ from models.bundle import Bundle
 from models.repository import Repository
 
 TOLERANCE = 1.25  # "within 25 %"
+SPOILT_SHARE = 0.3  # of the clean throughput, with one message in a hundred bad
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,7 @@ def _measure(rig: Rig, options: argparse.Namespace) -> dict[str, float]:
                 results[name].append(result)
                 print(f"  {name:9} {result.rate:9,.0f}/s {result.cpu:6.2f} us/event {result.rss:5.0f} MiB", flush=True)
     rig.forget(source)
+    spoilt = _spoilt(rig, options)
     places = {"bare loop": bare_place, "worker": worker_place}
     p95: dict[str, dict[int, list[float]]] = {name: {rate: [] for rate in options.rates} for name in sides}
     for rate in options.rates:
@@ -194,7 +196,21 @@ def _measure(rig: Rig, options: argparse.Namespace) -> dict[str, float]:
                 p50, p95_, p99 = latency(rig, start, rate, options.seconds, places[name])
                 p95[name][rate].append(p95_)
                 print(f"  {name:9} at {rate:7,}/s: p50 {p50:.1f} p95 {p95_:.1f} p99 {p99:.1f} ms", flush=True)
-    return _ratios(rig.job, results, p95)
+    ratios = _ratios(rig.job, results, p95)
+    clean = statistics.median(result.rate for result in results["worker"])
+    return ratios | {f"{rig.job.name} throughput with 1 % bad messages": spoilt / clean}
+
+
+def _spoilt(rig: Rig, options: argparse.Namespace) -> float:
+    """Return the worker's throughput over a backlog of which one message in a hundred is bad."""
+    source, rates = rig.topic("spoilt"), []
+    produce(rig.servers, rig.job.name, source, options.events, 0, bad=0.01)
+    for _ in range(options.runs):
+        result = backlog(rig, rig.worker, "penstock.{}", source, options.events)
+        rates.append(result.rate)
+        print(f"  worker    {result.rate:9,.0f}/s with 1 % bad messages", flush=True)
+    rig.forget(source)
+    return statistics.median(rates)
 
 
 def _ratios(job: Job, results: dict[str, list[Backlog]], p95: dict[str, dict[int, list[float]]]) -> dict[str, float]:
@@ -221,6 +237,12 @@ def verdict(ratios: dict[str, float]) -> bool:
     text = ", ".join(f"{name} {ratio:.2f}x" for name, ratio in ratios.items())
     print(f"{'PASS' if good else 'FAIL'} worker to bare loop: {text}")
     return good
+
+
+def _good(name: str, ratio: float) -> bool:
+    if "bad messages" in name:
+        return ratio >= SPOILT_SHARE
+    return ratio >= 1 / TOLERANCE if "throughput" in name else ratio <= TOLERANCE
 
 
 def broker(options: argparse.Namespace) -> AbstractContextManager[str]:

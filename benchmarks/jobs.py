@@ -36,6 +36,7 @@ class Job:
             "delivery": delivery,
             "arms": [{"role": "active", "model": f"{self.name}@production"}],
             "missing": missing,
+            "limits": {"dead_letters_per_minute": 0},
         }
 
     def events(self, count: int, seed: int = 0) -> list[bytes]:

@@ -5,6 +5,7 @@ usage: python -m benchmarks.load BOOTSTRAP JOB TOPIC COUNT RATE   (rate 0: as fa
 
 from __future__ import annotations
 
+import random
 import sys
 import time
 
@@ -31,11 +32,25 @@ def producer(servers: str) -> Producer:
     )
 
 
-def produce(servers: str, job_name: str, topic: str, count: int, rate: int) -> None:
-    """Produce `count` events in Avro single-object framing over all partitions of the topic."""
+def spoilt(values: list[bytes], share: float, seed: int = 0) -> list[bytes]:
+    """Return the events with a share of them made bad: cut short, with bytes appended, or with one byte altered."""
+    chance = random.Random(seed)
+    result = []
+    for value in values:
+        if chance.random() < share:
+            at = chance.randrange(len(value))
+            value = chance.choice(
+                [value[:at], value + b"\0" * chance.randint(1, 9), value[:at] + b"\xff" + value[at + 1 :]]
+            )
+        result.append(value)
+    return result
+
+
+def produce(servers: str, job_name: str, topic: str, count: int, rate: int, bad: float = 0.0) -> None:
+    """Produce `count` events in Avro single-object framing over all partitions, a share of them spoilt."""
     job = JOBS[job_name]
     head = single_object_header(fingerprint(job.schema))
-    values = [head + datum for datum in job.events(DISTINCT)]
+    values = spoilt([head + datum for datum in job.events(DISTINCT)], bad)
     keys = [b"k%d" % i for i in range(DISTINCT)]
     out = producer(servers)
     sent, began = 0, time.perf_counter()
