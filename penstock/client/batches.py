@@ -7,10 +7,10 @@ from typing import Any
 
 import polars as pl
 from confluent_kafka import Message
-from schemas.decode import EventDecoder
 
 from penstock.client.errors import RecordUnreadable
 from penstock.client.records import RecordDecoder, fingerprint_of, unreadable
+from schemas.decode import EventDecoder
 
 POSITION: dict[str, Any] = {
     "_key": pl.Binary,
