@@ -88,7 +88,7 @@ def play(plan: Plan, screen: Screen) -> int:
     with broker(plan, screen) as kafka:
         suffix = f"-{datetime.now():%H%M%S}-{os.getpid()}" if is_shared() else ""
         deployment = write_deployment(plan, suffix)
-        with Stage(plan.folder, kafka["bootstrap.servers"]) as stage, fresh_topics(kafka, deployment):
+        with fresh_topics(kafka, deployment), Stage(plan.folder, kafka["bootstrap.servers"]) as stage:
             return Demo(plan, screen, year, kafka, deployment, stage).run()
 
 
