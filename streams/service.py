@@ -81,6 +81,8 @@ def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options) -
         worker.run()
         log.info("stopped; everything scored was committed")
     finally:
+        for again in (signal.SIGTERM, signal.SIGINT):  # a second one must not undo an orderly end
+            signal.signal(again, signal.SIG_IGN)
         if health is not None:
             health.close()
         parts.model.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +51,9 @@ def test_sigterm_commits_what_was_scored_and_a_successor_goes_on(rig: Callable[.
     stand.produce(events(5_000))
     first = stand.worker()
     stand.wait_committed(1)
+    for _ in range(3):  # a second signal must not undo an orderly end
+        first.process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
     assert first.stop() == 0
     assert "everything scored was committed" in first.text()
     done = stand.committed()
