@@ -25,7 +25,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from benchmarks.jobs import JOBS, Job, perceptron, schema_text
-from benchmarks.latency import PARTITIONS, Place, Reader, append_times, bare_place, long_at
+from benchmarks.latency import PARTITIONS, Place, Reader, append_times, bare_place, worker_place
 from benchmarks.load import produce
 from benchmarks.system import Process, cpu_seconds, rss_mib, wait_until
 from models.bundle import Bundle
@@ -146,19 +146,6 @@ def latency(
     rig.forget(source, target)
     p50, p95, p99 = np.percentile(times, [50, 95, 99]).tolist()
     return p50, p95, p99
-
-
-def worker_place(value: bytes) -> Place:
-    """Return where an inference came from: single-object header, strings and a long of lineage, then the source."""
-    at = 10
-    length, at = long_at(value, at)  # deployment
-    _, at = long_at(value, at + length)  # revision
-    for _ in range(5):  # arm, model, version, event schema, source topic
-        length, at = long_at(value, at)
-        at += length
-    partition, at = long_at(value, at + 1)
-    offset, _ = long_at(value, at + 1)
-    return partition, offset
 
 
 def measure(servers: str, job: Job, options: argparse.Namespace) -> dict[str, float]:

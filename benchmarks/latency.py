@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from schemas.longs import read_long
+
 PARTITIONS = 4  # of every topic of a benchmark
 Times = npt.NDArray[np.float64]
 Place = tuple[int, int]  # source partition and offset
@@ -98,23 +100,23 @@ def append_times(servers: str, topic: str) -> dict[int, Times]:
     return times
 
 
-def long_at(data: bytes, at: int) -> tuple[int, int]:
-    """Return the Avro long at a place, and the place after it."""
-    n = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        n |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return (n >> 1) ^ -(n & 1), at
-
-
 def bare_place(value: bytes) -> Place:
     """Return where a bare loop's record came from: ten bytes, nullable score, version, source partition, offset."""
     at = 10
     at += 1 + 8  # union branch, double
-    length, at = long_at(value, at + 1)
-    partition, at = long_at(value, at + length + 1)
-    offset, _ = long_at(value, at + 1)
+    length, at = read_long(value, at + 1)
+    partition, at = read_long(value, at + length + 1)
+    offset, _ = read_long(value, at + 1)
+    return partition, offset
+
+
+def worker_place(value: bytes) -> Place:
+    """Return where an inference came from: single-object header, strings and a long of lineage, then the source."""
+    length, at = read_long(value, 10)  # deployment
+    _, at = read_long(value, at + length)  # revision
+    for _ in range(5):  # arm, model, version, event schema, source topic
+        length, at = read_long(value, at)
+        at += length
+    partition, at = read_long(value, at + 1)
+    offset, _ = read_long(value, at + 1)
     return partition, offset

@@ -24,6 +24,7 @@ import numpy.typing as npt
 import polars as pl
 
 from schemas.errors import BlockFailed
+from schemas.longs import write_long
 from schemas.nodes import Node
 from schemas.resolve import NeedsStrict
 from schemas.screen import Mask, compile_screen
@@ -198,7 +199,7 @@ class BlockCodec:
     def _read(self, datums: list[bytes], body: bytes, nonce: bytes) -> pl.DataFrame:
         if not datums or not self.physical.fields:
             return pl.DataFrame(schema=self.physical.dtypes) if not datums else pl.DataFrame(height=len(datums))
-        block = b"".join((self._container, zigzag(len(datums)), zigzag(len(body)), body, _SYNC))
+        block = b"".join((self._container, write_long(len(datums)), write_long(len(body)), body, _SYNC))
         frame = _guarded(lambda: pl.read_avro(io.BytesIO(block)))
         ends = frame.get_column(END)
         if len(frame) != len(datums) or not (ends == struct.unpack("<d", nonce)[0]).all():
@@ -257,15 +258,4 @@ def _nonce() -> bytes:
     return bytes(raw)
 
 
-def zigzag(number: int) -> bytes:
-    """A number as Avro's variable-length long."""
-    number = (number << 1) ^ (number >> 63)
-    out = bytearray()
-    while number & ~0x7F:
-        out.append((number & 0x7F) | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-__all__ = ["BlockCodec", "Mask", "physical", "zigzag"]
+__all__ = ["BlockCodec", "Mask", "physical"]

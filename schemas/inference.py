@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from schemas.errors import InferenceRefused
+from schemas.longs import read_long, write_long
 from schemas.values import OutputField
 from schemas.wire import fingerprint as fingerprint_of
 from schemas.wire import single_object_header
@@ -164,23 +165,6 @@ def _schema(deployment: str, columns: Sequence[_Column]) -> dict[str, Any]:
     }
 
 
-def _long(number: int) -> bytes:
-    """Return the Avro encoding of a long: zigzag, then 7 bits a byte, lowest first."""
-    number = (number << 1) ^ (number >> 63)
-    out = bytearray()
-    while number > 0x7F:
-        out.append((number & 0x7F) | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def _skip_long(data: bytes, at: int) -> int:
-    while data[at] > 0x7F:
-        at += 1
-    return at + 1
-
-
 class InferenceCodec:
     """Frames of scored rows <-> inference records, for one set of outputs and echoed fields.
 
@@ -208,10 +192,10 @@ class InferenceCodec:
         for name in LINEAGE:
             value = getattr(lineage, name)
             if isinstance(value, int):
-                out.append(_long(value))
+                out.append(write_long(value))
             else:
                 text = value.encode()
-                out += (_long(len(text)), text)
+                out += (write_long(len(text)), text)
         return b"".join(out)
 
     def encode(self, frame: pl.DataFrame, prefixes: bytes | Sequence[bytes]) -> list[bytes]:
@@ -292,5 +276,6 @@ def _body(container: bytes) -> bytes:
     """Return the content of a container's one block."""
     marker = container[-SYNC:]
     at = container.index(marker) + SYNC
-    at = _skip_long(container, _skip_long(container, at))  # the number of rows and of bytes
+    _, at = read_long(container, at)  # the number of rows
+    _, at = read_long(container, at)  # and of bytes
     return container[at:-SYNC]

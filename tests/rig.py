@@ -20,6 +20,7 @@ import fastavro
 import yaml
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
+from benchmarks.latency import worker_place as place_of
 from models.bundle import Bundle
 from models.repository import Repository
 from schemas.sources import SchemaTopic
@@ -248,30 +249,6 @@ def read_committed(servers: str, topic: str, count: int, seconds: float = 60) ->
                 found.append(message)
     consumer.close()
     return found
-
-
-def place_of(value: bytes) -> Place:
-    """Return source partition and offset of an inference: ten bytes of header, seven constants, then two nullables."""
-    at = 10
-    length, at = _long(value, at)
-    _, at = _long(value, at + length)
-    for _ in range(5):
-        length, at = _long(value, at)
-        at += length
-    partition, at = _long(value, at + 1)
-    offset, _ = _long(value, at + 1)
-    return partition, offset
-
-
-def _long(data: bytes, at: int) -> tuple[int, int]:
-    n = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        n |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return (n >> 1) ^ -(n & 1), at
 
 
 def account(places: Sequence[Place], expected: dict[int, int]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.client.errors import ClientError, EventInvalid
 from penstock.client.fitting import unknown_field
+from schemas.longs import read_long
 
 if TYPE_CHECKING:
     import polars as pl
@@ -83,24 +84,13 @@ def _block(frame: pl.DataFrame, branch: bytes) -> list[bytes]:
     frame.with_columns(pl.lit(nonce).alias(_BOUNDARY)).rechunk().write_avro(out)
     data = out.getvalue()
     at = data.index(data[-16:]) + 16  # the sync marker ends the header and the block
-    count, at = _varint(data, at)
-    size, at = _varint(data, at)
+    count, at = read_long(data, at)
+    size, at = read_long(data, at)
     boundary = b"\x02\x10" + nonce  # branch 1 of the union, 8 bytes, the nonce
     datums = data[at + len(branch) : at + size - len(boundary)].split(boundary + branch)
     if not len(datums) == count == len(frame):  # the nonce is in the data: once in 2^64, and the next one is not
         return _block(frame, branch)
     return datums
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    number = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return (number >> 1) ^ -(number & 1), at
 
 
 def fit(encoder: EventEncoder, frame: pl.DataFrame, first_row: int = 0) -> pl.DataFrame | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.integration.apicurio import Apicurio
+from tests.rig import Rig
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +25,17 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apicurio]:
 def registry_url(registry: Apicurio) -> str:
     """The address of the registry's Confluent API."""
     return registry.url
+
+
+@pytest.fixture
+def rig(bootstrap_servers: str, tmp_path: Path, topic: Callable[..., str]) -> Iterator[Callable[..., Rig]]:
+    """A factory of rigs, given what differs from the plain declaration; their workers end with the test."""
+    made: list[Rig] = []
+
+    def make(**declared: Any) -> Rig:
+        made.append(Rig(bootstrap_servers, tmp_path, topic, **declared))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

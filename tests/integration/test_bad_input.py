@@ -6,9 +6,8 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import fastavro
 import pytest
@@ -19,19 +18,6 @@ from tests.rig import SCHEMA, Rig, encoder, place_of
 
 GOOD = {"id": 1, "a": 1.0, "b": 2.0}
 encode = encoder()
-
-
-@pytest.fixture
-def rig(bootstrap_servers: str, tmp_path: Path, topic: Callable[..., str]) -> Iterator[Callable[..., Rig]]:
-    made: list[Rig] = []
-
-    def make(**declared: Any) -> Rig:
-        made.append(Rig(bootstrap_servers, tmp_path, topic, **declared))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
 
 
 def header(message: Message, name: str) -> str:

@@ -3,26 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
-
-import pytest
+from collections.abc import Callable
 
 from tests.rig import Rig, Worker
-
-
-@pytest.fixture
-def rig(bootstrap_servers: str, tmp_path: Path, topic: Callable[..., str]) -> Iterator[Callable[..., Rig]]:
-    made: list[Rig] = []
-
-    def make(**declared: Any) -> Rig:
-        made.append(Rig(bootstrap_servers, tmp_path, topic, **declared))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
 
 
 def refusal(worker: Worker) -> str:

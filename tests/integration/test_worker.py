@@ -7,10 +7,9 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import fastavro
 import pytest
@@ -30,19 +29,6 @@ pytestmark = pytest.mark.timeout(120)
 
 def events(count: int, first: int = 0) -> list[bytes | None]:
     return [encode({"id": i, "a": 0.5 * i, "b": None}) for i in range(first, first + count)]
-
-
-@pytest.fixture
-def rig(bootstrap_servers: str, tmp_path: Path, topic: Callable[..., str]) -> Iterator[Callable[..., Rig]]:
-    made: list[Rig] = []
-
-    def make(**declared: Any) -> Rig:
-        made.append(Rig(bootstrap_servers, tmp_path, topic, **declared))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.close()
 
 
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
