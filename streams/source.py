@@ -20,7 +20,7 @@ from confluent_kafka import (
 from streams.batch import Batch, batch_of
 from streams.batch import Message as BatchMessage
 from streams.clients import talkative
-from streams.errors import Fenced, Refused, StartOver
+from streams.errors import Fenced, Refused, Rewind, StartOver
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def consumer_settings(kafka: Mapping[str, str], group: str, slot: str) -> dict[s
         "isolation.level": "read_committed",
         "fetch.message.max.bytes": 4 << 20,
         "queued.min.messages": 100_000,
-        "queued.max.messages.kbytes": 65_536,
+        "queued.max.messages.kbytes": 16_384,  # of prefetched events: memory stays flat whatever the backlog
         "fetch.wait.max.ms": 500,  # data is sent when there is some; at 5 ms an idle consumer costs 8 % of a core
         "fetch.queue.backoff.ms": 2,
         "topic.metadata.refresh.interval.ms": 10_000,  # how soon partitions added later are found
@@ -95,10 +95,16 @@ class KafkaSource:
         if not messages:
             return None
         if any(map(Message.error, messages)):
-            messages = [message for message in messages if not self._is_error(message)]
-            if not messages:
-                return None
+            return self._admit_beside_errors(messages)
         return self._admit(batch_of(cast(list[BatchMessage], messages)))
+
+    def _admit_beside_errors(self, messages: list[Message]) -> Batch | None:
+        """Admit the messages before the errors are judged: what is in hand was not taken by retention."""
+        good = [message for message in messages if message.error() is None]
+        batch = self._admit(batch_of(cast(list[BatchMessage], good))) if good else None
+        for message in messages:
+            self._is_error(message)
+        return batch
 
     def _consume(self, limit: int, seconds: float) -> list[Message]:
         try:
@@ -169,14 +175,18 @@ class KafkaSource:
     def hold(self, seconds: float) -> bool:
         self._taken = False
         mine = [TopicPartition(self.topic, partition) for partition in self._next]
-        self.consumer.pause(mine)
-        messages = self._consume(1, seconds)
-        unexpected = [message for message in messages if not self._is_error(message)]
-        still = [tp for tp in mine if tp.partition in self._next]
-        self.consumer.resume(still)
-        for partition, offset in map(_place, unexpected):  # it was on its way before the pause: read it again
-            if partition in self._next:
-                self.consumer.seek(TopicPartition(self.topic, partition, min(self._next[partition], offset)))
+        try:
+            self.consumer.pause(mine)
+            try:
+                messages = self._consume(1, seconds)
+            finally:  # also when a rebalance failed: a rewind goes on with these partitions
+                self.consumer.resume([tp for tp in mine if tp.partition in self._next])
+            unexpected = [message for message in messages if not self._is_error(message)]
+            for partition, offset in map(_place, unexpected):  # it was on its way before the pause: read it again
+                if partition in self._next:
+                    self.consumer.seek(TopicPartition(self.topic, partition, min(self._next[partition], offset)))
+        except KafkaException as error:
+            raise StartOver(f"cannot hold partitions back: {error}") from error
         return not self._taken
 
     def assigned(self) -> Sequence[int]:
@@ -209,8 +219,12 @@ class KafkaSource:
         try:
             starts = self._starts(partitions)
             consumer.incremental_assign(starts)
-        except (KafkaException, Refused) as error:
-            self._failure = error if isinstance(error, Refused) else StartOver(f"cannot take partitions over: {error}")
+            consumer.resume(starts)  # one that left while `hold` paused it would come back paused
+        except Refused as error:
+            self._fail(error)
+            return
+        except KafkaException as error:
+            self._fail(StartOver(f"cannot take partitions over: {error}"))
             return
         for start in starts:
             self._next[start.partition] = self._committed[start.partition] = start.offset
@@ -221,7 +235,7 @@ class KafkaSource:
         try:
             self._hooks.revoked()
         except Exception as error:
-            self._failure = error
+            self._fail(error)
         for gone in partitions:
             self._next.pop(gone.partition, None)
             self._committed.pop(gone.partition, None)
@@ -229,34 +243,52 @@ class KafkaSource:
         try:
             consumer.incremental_unassign(partitions)
         except KafkaException as error:
-            self._failure = self._failure or StartOver(f"cannot give partitions back: {error}")
+            self._fail(StartOver(f"cannot give partitions back: {error}"))
         log.info("gave back partitions %s of %s", sorted(gone.partition for gone in partitions), self.topic)
+
+    def _fail(self, error: Exception) -> None:
+        """Keep what `_consume` will raise; a rewind of this client must not hide that the client is broken."""
+        if self._failure is None or isinstance(self._failure, Rewind):
+            self._failure = error
 
     def _starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
         """Return where to read each partition from, as concrete offsets."""
         if not partitions:
             return []
-        committed = self.consumer.committed(partitions, timeout=10)
-        fresh = self._start_at == "latest" and all(tp.offset < 0 for tp in self._all_committed())
-        return [self._start(tp, fresh) for tp in committed]
+        committed = self._offsets(partitions)
+        if self._start_at == "latest" and all(tp.offset < 0 for tp in committed):
+            everywhere = self._offsets(self._all_partitions())
+            if all(tp.offset < 0 for tp in everywhere):
+                self._begin_at_end(everywhere)
+                committed = self._offsets(partitions)
+        return [self._start(tp) for tp in committed]
 
-    def _all_committed(self) -> list[TopicPartition]:
-        metadata = self.consumer.list_topics(self.topic, timeout=10).topics[self.topic]
-        committed: list[TopicPartition] = self.consumer.committed(
-            [TopicPartition(self.topic, partition) for partition in metadata.partitions], timeout=10
-        )
+    def _offsets(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
+        """Return the committed offsets; one that cannot be told must not pass for one that was never committed."""
+        committed: list[TopicPartition] = self.consumer.committed(partitions, timeout=10)
+        for tp in committed:
+            if tp.error is not None:
+                raise KafkaException(tp.error)
         return committed
 
-    def _start(self, tp: TopicPartition, fresh: bool) -> TopicPartition:
+    def _all_partitions(self) -> list[TopicPartition]:
+        metadata = self.consumer.list_topics(self.topic, timeout=10).topics[self.topic]
+        if metadata.error is not None:
+            raise KafkaException(metadata.error)
+        return [TopicPartition(self.topic, partition) for partition in metadata.partitions]
+
+    def _begin_at_end(self, partitions: list[TopicPartition]) -> None:
+        """Commit the end of every partition: else a restart before the first batch would skip what came meanwhile."""
+        ends = [self.consumer.get_watermark_offsets(tp, timeout=10, cached=False)[1] for tp in partitions]
+        starts = [TopicPartition(tp.topic, tp.partition, end) for tp, end in zip(partitions, ends, strict=True)]
+        self.consumer.commit(offsets=starts, asynchronous=False)
+
+    def _start(self, tp: TopicPartition) -> TopicPartition:
         """Go on at a committed offset inside the log; what retention removed before it was scored is counted."""
         low, high = self.consumer.get_watermark_offsets(tp, timeout=10, cached=False)
         if tp.offset < 0:  # never committed; a partition added later is read from its beginning whatever `start` says
-            return TopicPartition(tp.topic, tp.partition, high if fresh else low)
-        if tp.offset > high:
-            raise Refused(
-                f"{tp.topic}/{tp.partition}: the group's committed offset {tp.offset} is past the end of the log "
-                f"({high}): was the topic made anew? Delete the group's offsets or rename the deployment"
-            )
+            return TopicPartition(tp.topic, tp.partition, low)
+        self._refuse_past_end(tp.partition, tp.offset, high, "the group's committed offset")
         if tp.offset < low:
             self._lost(tp.partition, low - tp.offset, tp.offset, low)
         return TopicPartition(tp.topic, tp.partition, max(tp.offset, low))
@@ -265,14 +297,24 @@ class KafkaSource:
         """Retention overtook this reader: count what is gone and go on at the beginning of the log."""
         if partition not in self._next:
             return
-        tp = TopicPartition(self.topic, partition)
-        low, _ = self.consumer.get_watermark_offsets(tp, timeout=10, cached=False)
-        position = self._next[partition]
-        if low > position:
-            self._lost(partition, low - position, position, low)
-        self._next[partition] = max(low, position)
-        self.consumer.seek(TopicPartition(self.topic, partition, self._next[partition]))
+        tp, position = TopicPartition(self.topic, partition), self._next[partition]
+        try:
+            low, high = self.consumer.get_watermark_offsets(tp, timeout=10, cached=False)
+            self._refuse_past_end(partition, position, high, "the next offset")
+            if low > position:
+                self._lost(partition, low - position, position, low)
+            self._next[partition] = max(low, position)
+            self.consumer.seek(TopicPartition(self.topic, partition, self._next[partition]))
+        except KafkaException as error:
+            raise StartOver(f"cannot find the beginning of {self.topic}/{partition}: {error}") from error
         time.sleep(0.1)
+
+    def _refuse_past_end(self, partition: int, position: int, high: int, what: str) -> None:
+        if position > high:
+            raise Refused(
+                f"{self.topic}/{partition}: {what} {position} is past the end of the log ({high}): "
+                "was the topic made anew? Delete the group's offsets or rename the deployment"
+            )
 
     def _lost(self, partition: int, count: int, position: int, low: int) -> None:
         log.error(

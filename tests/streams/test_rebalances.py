@@ -1,0 +1,149 @@
+"""What a source on the real Kafka does when partitions leave and return, and when offsets cannot be told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from streams.errors import Refused, Rewind, StartOver
+from streams.source import Hooks, KafkaSource
+
+
+class Group:
+    """One topic of two partitions with 50 events each, and the sources of one group."""
+
+    def __init__(self, servers: str, topic: str) -> None:
+        self.servers, self.topic = servers, topic
+        self.sources: list[KafkaSource] = []
+        self.append(50)
+
+    def append(self, count: int) -> None:
+        producer = Producer({"bootstrap.servers": self.servers})
+        for i in range(2 * count):
+            producer.produce(self.topic, b"%d" % i, partition=i % 2)
+        assert producer.flush(10) == 0
+
+    def join(self, slot: str, hooks: Hooks | None = None, start: str = "earliest") -> KafkaSource:
+        settings = {"bootstrap.servers": self.servers}
+        source = KafkaSource(settings, self.topic, self.topic, slot, start=start, hooks=hooks or Hooks())
+        self.sources.append(source)
+        source.begin()
+        return source
+
+
+@pytest.fixture
+def group(bootstrap_servers: str, topic: Callable[..., str]) -> Iterator[Group]:
+    made = Group(bootstrap_servers, topic(2))
+    yield made
+    for source in made.sources:
+        source.close(leave=True)
+
+
+def until(true: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+
+
+def read(source: KafkaSource, count: int) -> list[tuple[int, int]]:
+    places: list[tuple[int, int]] = []
+    deadline = time.monotonic() + 10
+    while len(places) < count and time.monotonic() < deadline:
+        batch = source.poll(1_000, 0.2)
+        if batch is not None:
+            places += zip(batch.partitions.tolist(), batch.offsets.tolist(), strict=True)
+    return places
+
+
+def lose_while_held(group: Group, first: KafkaSource) -> tuple[KafkaSource, int]:
+    """Let a second member take one of the partitions that the first holds back; return it and which partition."""
+    assert len(read(first, 100)) == 100
+    second = group.join("1")
+    until(lambda: second.poll(1, 0.01) or not first.hold(0.05))
+    (left,) = {0, 1} - set(first.assigned())
+    return second, left
+
+
+def test_a_partition_that_left_while_held_is_read_again_when_it_returns(group: Group) -> None:
+    first = group.join("0")
+    second, left = lose_while_held(group, first)
+    until(lambda: [first.hold(0.05), second.poll(1, 0.05), second.assigned()][-1])
+    second.close(leave=True)
+    assert set(read(first, 50)) == {(left, offset) for offset in range(50)}
+
+
+def test_a_rewind_out_of_a_rebalance_while_held_goes_on_reading(group: Group) -> None:
+    def revoked() -> None:
+        raise Rewind("the batch before was aborted")
+
+    first = group.join("0", Hooks(revoked))
+    with pytest.raises(Rewind):
+        lose_while_held(group, first)
+    (kept,) = first.assigned()
+    first.rewind()
+    assert set(read(first, 50)) == {(kept, offset) for offset in range(50)}
+
+
+def test_starting_at_the_end_is_remembered_before_anything_was_scored(group: Group) -> None:
+    first = group.join("0", start="latest")
+    until(lambda: first.poll(1, 0.05) or first.assigned())
+    first.close(leave=True)
+    group.append(3)
+    assert set(read(group.join("0", start="latest"), 6)) == {(p, o) for p in (0, 1) for o in (50, 51, 52)}
+
+
+class Consumer:
+    """Answers like a confluent_kafka consumer in trouble."""
+
+    def __init__(self, low: int, high: int | None) -> None:
+        self.low, self.high = low, high
+        self.sought: list[int] = []
+
+    def get_watermark_offsets(self, *_: Any, **__: Any) -> tuple[int, int]:
+        if self.high is None:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        return self.low, self.high
+
+    def committed(self, partitions: list[TopicPartition], timeout: float) -> list[Any]:
+        class Unknown:
+            topic, partition, offset = "t", 0, -1001
+            error = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+
+        return [Unknown()]
+
+    def seek(self, place: TopicPartition) -> None:
+        self.sought.append(place.offset)
+
+
+def source_on(consumer: Consumer) -> KafkaSource:
+    source = KafkaSource({"bootstrap.servers": "127.0.0.1:1"}, "t", "g", "0", start="earliest", hooks=Hooks())
+    source.consumer.close()
+    source.consumer = consumer  # type: ignore[assignment]
+    source._next[0] = 10
+    return source
+
+
+def test_an_offset_out_of_range_is_counted_refused_or_a_start_over() -> None:
+    consumer = Consumer(12, 20)
+    source_on(consumer)._restart_partition(0)
+    assert consumer.sought == [12]
+    with pytest.raises(Refused, match="past the end"):  # it would be out of range for ever
+        source_on(Consumer(0, 9))._restart_partition(0)
+    with pytest.raises(StartOver):
+        source_on(Consumer(0, None))._restart_partition(0)
+
+
+def test_an_offset_that_cannot_be_told_is_not_taken_for_none() -> None:
+    with pytest.raises(KafkaException):
+        source_on(Consumer(0, 20))._starts([TopicPartition("t", 0)])
+
+
+def test_a_broken_client_is_not_hidden_by_a_rewind() -> None:
+    source = source_on(Consumer(0, 20))
+    for error in (Rewind("aborted"), StartOver("broken"), Rewind("again")):
+        source._fail(error)
+    assert isinstance(source._failure, StartOver)
