@@ -22,6 +22,7 @@ from streams.metrics import WorkerMetrics
 from streams.protocols import Sink, Source
 from streams.publisher import Publisher
 from streams.scorer import Scored, Scorer
+from streams.trim import Trimmer
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ class Route:
     dead_letters: str
     dead_letter_count: int
     profiles: str | None = None
+    letter_bytes: int = 1 << 20  # the largest dead letter that its topic takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Worker:
         self._ticked = 0.0
         self._quiet: dict[int, int] = {}  # ticks since a partition had events
         self._failures = 0
+        self._trim = Trimmer()
         self.ready = False  # it has partitions or has joined a group that has none for it, and holds nothing back
 
     def stop(self) -> None:
@@ -247,7 +250,12 @@ class Worker:
     def _letters(self, batch: Batch, scored: Scored) -> Records:
         route = self._route
         values, keys, headers = letters(
-            batch, scored.rejected, deployment=route.deployment, topic=route.source, now=self._clock()
+            batch,
+            scored.rejected,
+            deployment=route.deployment,
+            topic=route.source,
+            now=self._clock(),
+            limit=route.letter_bytes,
         )
         rows = np.array(sorted(rejection.row for rejection in scored.rejected), np.int64)
         return Records(
@@ -329,6 +337,7 @@ class Worker:
         self._metrics.partitions.set(len(source.assigned()))
         self._metrics.lag.set(sum(lags.values()))
         self._metrics.broken_checks(self._scorer.broken_checks)
+        self._trim()
         idle = [partition for partition, lag in lags.items() if self._is_idle(partition, lag)]
         if idle and self._profiler is not None and self._route.profiles is not None:
             publisher.join()
