@@ -70,9 +70,13 @@ class Scorer:
         messages = _through(decoded.rows, rows)
         inferences = self._encode(batch, decoded, frame, rows, messages, outputs)
         rejected = decoded.rejected + [replace(r, row=_at(decoded.rows, r.row)) for r in refused]
-        if inferences and max(map(len, inferences)) > self._inference_bytes:
-            inferences, frame, outputs, messages, oversize = self._drop_oversize(inferences, frame, outputs, messages)
-            rejected = rejected + oversize
+        if inferences and max(map(len, inferences)) + _together(batch.keys) > self._inference_bytes:
+            sizes = _sizes(batch, inferences, messages)
+            if max(sizes) > self._inference_bytes:
+                inferences, frame, outputs, messages, oversize = self._drop_oversize(
+                    inferences, frame, outputs, messages, sizes
+                )
+                rejected = rejected + oversize
         done = self._clock()
         seconds = {
             "decode": done_decoding - began,
@@ -172,15 +176,20 @@ class Scorer:
         return prefix
 
     def _drop_oversize(
-        self, inferences: list[bytes], frame: pl.DataFrame, outputs: pl.DataFrame, messages: Rows | None
+        self,
+        inferences: list[bytes],
+        frame: pl.DataFrame,
+        outputs: pl.DataFrame,
+        messages: Rows | None,
+        sizes: list[int],
     ) -> tuple[list[bytes], pl.DataFrame, pl.DataFrame, Rows, list[Rejection]]:
-        fits = np.array([len(value) <= self._inference_bytes for value in inferences])
+        fits = np.array(sizes) <= self._inference_bytes
         indexes = np.arange(len(inferences)) if messages is None else messages
         oversize = [
             Rejection(
                 int(indexes[i]),
                 "oversize_inference",
-                f"its inference has {len(inferences[i])} bytes, the output topic takes {self._inference_bytes}: "
+                f"its inference and key have {sizes[i]} bytes, the output topic takes {self._inference_bytes}: "
                 "echo fewer fields or raise the topic's max.message.bytes",
             )
             for i in np.flatnonzero(~fits)
@@ -191,6 +200,20 @@ class Scorer:
 
 def _height(inputs: Mapping[str, npt.NDArray[np.generic]], rows: Rows | None, frame: pl.DataFrame) -> int:
     return len(frame) if rows is None else len(next(iter(inputs.values())))
+
+
+def _together(keys: Sequence[bytes | None]) -> int:
+    """Return the bytes of all keys; joining takes a quarter of the time that the longest one takes to find."""
+    try:
+        return len(b"".join(keys))  # type: ignore[arg-type]
+    except TypeError:  # some have none
+        return len(b"".join(filter(None, keys)))
+
+
+def _sizes(batch: Batch, inferences: Sequence[bytes], messages: Rows | None) -> list[int]:
+    """Return the bytes of each inference with its key."""
+    keys = batch.keys if messages is None else [batch.keys[row] for row in messages]
+    return [len(value) + len(key or b"") for value, key in zip(inferences, keys, strict=True)]
 
 
 def _rows(values: Sequence[int]) -> Rows:

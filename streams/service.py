@@ -36,6 +36,7 @@ from streams.worker import Route, Worker
 
 log = logging.getLogger(__name__)
 
+FRAMING = 512  # bytes at most that a record batch of one record adds to its value, key and headers
 DRAIN_SECONDS = 20.0  # a worker told to stop ends within this, whatever hangs
 
 
@@ -194,6 +195,7 @@ class _Parts:
                 dead_letters=self._letters.name,
                 dead_letter_count=self._letters.partitions,
                 profiles=self._profiles.name if self._profiles else None,
+                letter_bytes=self._letters.message_bytes - FRAMING,
             ),
             self._metrics,
             LetterLimit(deployment.limits.dead_letters_per_minute, time.monotonic),
@@ -254,7 +256,8 @@ class _Parts:
             source = KafkaSource(
                 kafka, self._source.name, group, self._options.slot, start=deployment.input.start, hooks=hooks
             )
-            sink = kind(kafka, slot_id, source, message_bytes=max(t.message_bytes for t in targets))
+            limits = [target.message_bytes for target in targets]
+            sink = kind(kafka, slot_id, source, message_bytes=max(limits), batch_bytes=min(limits))
             return source, sink
 
         return connect

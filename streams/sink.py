@@ -24,6 +24,7 @@ from streams.source import DENIED, FENCED, KafkaSource
 log = logging.getLogger(__name__)
 
 TRANSACTION_TIMEOUT_MS = 10_000  # what a killed slot that never returns can hold back readers
+BATCH_BYTES = 1_000_000  # of a record batch, before compression
 PATIENCE = 15.0  # seconds that a retriable step of a transaction is tried again
 DENIED_TRANSACTION = DENIED | {KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED}
 PRODUCER_FENCED = {
@@ -34,8 +35,12 @@ PRODUCER_FENCED = {
 }
 
 
-def producer_settings(kafka: Mapping[str, str], message_bytes: int) -> dict[str, Any]:
-    """Return what both kinds of sink share: nothing waits, order is kept, librdkafka retries what may be retried."""
+def producer_settings(kafka: Mapping[str, str], message_bytes: int, batch_bytes: int) -> dict[str, Any]:
+    """Return what both kinds of sink share: nothing waits, order is kept, librdkafka retries what may be retried.
+
+    message_bytes: of the topic that takes the largest records. batch_bytes: of the one that takes the smallest, because
+    a topic's limit is on a whole record batch, and a batch that was refused is never split.
+    """
     return {
         **kafka,
         **quiet(),
@@ -44,6 +49,7 @@ def producer_settings(kafka: Mapping[str, str], message_bytes: int) -> dict[str,
         "compression.type": "lz4",
         "linger.ms": 0,
         "batch.num.messages": 10_000,
+        "batch.size": min(BATCH_BYTES, batch_bytes),
         "queue.buffering.max.messages": 1_000_000,
         "queue.buffering.max.kbytes": 1 << 20,
         "message.max.bytes": message_bytes,
@@ -54,9 +60,19 @@ def producer_settings(kafka: Mapping[str, str], message_bytes: int) -> dict[str,
 class TransactionalSink:
     """Exactly once: the records and the offsets of a batch in one transaction; see streams.protocols.Sink."""
 
-    def __init__(self, kafka: Mapping[str, str], slot_id: str, source: KafkaSource, *, message_bytes: int) -> None:
+    def __init__(
+        self,
+        kafka: Mapping[str, str],
+        slot_id: str,
+        source: KafkaSource,
+        *,
+        message_bytes: int,
+        batch_bytes: int = BATCH_BYTES,
+    ) -> None:
         self._source = source
-        settings = producer_settings(kafka, message_bytes) | {"transaction.timeout.ms": TRANSACTION_TIMEOUT_MS}
+        settings = producer_settings(kafka, message_bytes, batch_bytes) | {
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS
+        }
         self._producers = [
             Producer({**settings, "transactional.id": f"{slot_id}-{turn}", "client.id": f"{slot_id}-{turn}"})
             for turn in "ab"
@@ -118,10 +134,18 @@ class TransactionalSink:
 class AcknowledgedSink:
     """At least once: offsets are committed after every record of the batch is acknowledged; a crash repeats a batch."""
 
-    def __init__(self, kafka: Mapping[str, str], slot_id: str, source: KafkaSource, *, message_bytes: int) -> None:
+    def __init__(
+        self,
+        kafka: Mapping[str, str],
+        slot_id: str,
+        source: KafkaSource,
+        *,
+        message_bytes: int,
+        batch_bytes: int = BATCH_BYTES,
+    ) -> None:
         self._source = source
         self._failed: list[str] = []
-        settings = producer_settings(kafka, message_bytes) | {
+        settings = producer_settings(kafka, message_bytes, batch_bytes) | {
             "client.id": slot_id,
             "delivery.report.only.error": True,
             "on_delivery": lambda error, _: self._failed.append(str(error)) if error else None,

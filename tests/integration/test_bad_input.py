@@ -108,6 +108,31 @@ def test_an_inference_too_large_for_its_topic_is_a_dead_letter(
 
 
 @pytest.mark.timeout(120)
+def test_what_is_larger_than_its_topics_does_not_stop_what_is_behind_it(
+    bootstrap_servers: str, tmp_path: Path, topic: Callable[..., str]
+) -> None:
+    small = topic(4, "small", max_message_bytes="40000")
+    stand = Rig(bootstrap_servers, tmp_path, topic, output={"topic": small})
+    producer = Producer(
+        {"bootstrap.servers": stand.servers, "message.max.bytes": 9_000_000, "compression.type": "zstd"}
+    )
+    producer.produce(stand.events, bytes(8_000_000), partition=0)  # a few hundred bytes for the broker
+    producer.produce(stand.events, encode(GOOD), b"k" * 100_000, partition=0)
+    producer.flush()
+    stand.produce([encode(GOOD)] * 2_000, partition=0)  # in one batch their inferences are larger than 40,000 bytes
+    try:
+        stand.worker()
+        bomb, key = stand.read(stand.dead_letters, 2)
+        assert (header(bomb, "reason"), bomb.value()) == ("oversize", None)
+        assert header(bomb, "left_out").startswith("value of 8000000 bytes")
+        assert (header(key, "reason"), key.value()) == ("oversize_inference", encode(GOOD))
+        stand.wait_committed(2_002)
+        assert [place_of(m.value() or b"") for m in stand.read(small, 2_000)] == [(0, 2 + i) for i in range(2_000)]
+    finally:
+        stand.close()
+
+
+@pytest.mark.timeout(120)
 def test_missing_values_follow_the_declared_policy(rig: Callable[..., Rig]) -> None:
     stand = rig(missing={"b": 5.0})
     stand.produce([encode({**GOOD, "b": None})], partition=0)

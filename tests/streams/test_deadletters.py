@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from schemas.values import Rejection
-from streams.batch import batch_of
+from streams.batch import Headers, batch_of
 from streams.deadletters import DETAIL_BYTES, LetterLimit, letters
 from streams.memory import StoredMessage
 
@@ -58,3 +58,36 @@ def test_a_limit_of_zero_is_none_and_a_reset_forgets() -> None:
     limit.spend(1)
     limit.reset()
     assert limit.allows(1)
+
+
+def fitted(value: bytes, key: bytes, trace: bytes, limit: int) -> tuple[bytes | None, bytes | None, dict[str, object]]:
+    batch = batch_of([StoredMessage((value, key, 3, 7, 1_000, [("trace", trace)]))])
+    found = letters(batch, [Rejection(0, "oversize", "is too large")], deployment="d", topic="t", now=0, limit=limit)
+    return found[0][0], found[1][0], dict(found[2][0])
+
+
+def test_what_a_topic_cannot_take_is_left_out_and_said() -> None:
+    value, key, headers = fitted(b"v" * 5_000, b"k", b"t", 2_000)
+    assert (value, key, headers["trace"]) == (None, b"k", b"t")
+    assert (
+        headers["penstock.left_out"]
+        == b"value of 5000 bytes, too large for this topic; the source offset has all of it"
+    )
+    value, key, headers = fitted(b"v", b"k" * 5_000, b"t" * 5_000, 2_000)
+    assert (value, key, "trace" in headers) == (None, None, False)
+    assert headers["penstock.source.offset"] == b"7"
+    assert "penstock.left_out" not in fitted(b"v" * 5_000, b"k", b"t", 6_000)[2]
+
+
+class Unreadable(StoredMessage):
+    """A message with a header whose name is not UTF-8, as confluent-kafka gives it."""
+
+    def headers(self) -> Headers | None:
+        raise SystemError("returned a result with an exception set")
+
+
+def test_headers_that_cannot_be_read_do_not_stop_the_letter() -> None:
+    batch = batch_of([Unreadable((b"bad", None, 3, 7, 1_000, None))])
+    values, _, headers = letters(batch, [Rejection(0, "malformed", "is no event")], deployment="d", topic="t", now=0)
+    assert values == [b"bad"]
+    assert dict(headers[0])["penstock.left_out"] == b"headers, because a name is not UTF-8"

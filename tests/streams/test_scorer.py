@@ -56,11 +56,18 @@ def test_a_batch_may_yield_nothing(values: list[bytes | None]) -> None:
 
 def test_an_inference_too_large_for_its_topic_costs_its_event_only() -> None:
     plain = scorer().score(batch(b"1", b"2"))
-    limit = max(map(len, plain.inferences))
+    limit = max(map(len, plain.inferences)) + len(b"k")
     assert not scorer(inference_bytes=limit).score(batch(b"1", b"2")).rejected
     scored = scorer(inference_bytes=limit - 1).score(batch(b"1", b"2"))
     assert [r.reason for r in scored.rejected] == ["oversize_inference"] * 2
     assert scored.inferences == []
+
+
+def test_a_key_too_large_for_the_inferences_topic_costs_its_event_only() -> None:
+    messages = [StoredMessage((b"%d" % i, b"k" * (5_000 * i) or None, 0, i, 5, None)) for i in range(3)]
+    scored = scorer(inference_bytes=9_000).score(batch_of(messages))
+    assert doubles(scored) == [0, 2]
+    assert [(r.row, r.reason) for r in scored.rejected] == [(2, "oversize_inference")]
 
 
 def test_an_unavailable_schema_source_loses_nothing() -> None:
