@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -86,6 +87,7 @@ class Monitor:
 def build(wiring: Wiring, topics: Topics, fold: Fold[Any], metrics: MonitorMetrics) -> Any:
     """Return the Faust app of a deployment's monitor."""
     exact.check_hooks()
+    Path(wiring.data).mkdir(parents=True, exist_ok=True)  # Faust makes the last folder of the path only
     security = _credentials(wiring.kafka)
     app: Any = faust.App(
         wiring.group,
