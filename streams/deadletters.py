@@ -112,6 +112,14 @@ class LetterLimit:
         if count and self._per_minute:
             self._recent.append((self._clock(), count))
 
+    def refund(self, count: int) -> None:
+        """Take back the newest letters that were counted: their batches were not committed and come again."""
+        while count > 0 and self._recent:
+            at, newest = self._recent.pop()
+            if newest > count:
+                self._recent.append((at, newest - count))
+            count -= newest
+
     def reset(self) -> None:
         """Forget what was published: an operator said to go on."""
         self._recent.clear()

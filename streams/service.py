@@ -61,13 +61,11 @@ def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options) -
     arm = _arm(deployment, options.arm)
     group = group_of(deployment, arm)
     slot_id = f"{group}.{options.slot}"
-    stopping = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    signal.signal(signal.SIGINT, lambda *_: stopping.set())
+    signals = _Signals()
     lock = SlotLock(options.state_folder / "slots", slot_id)
     topics = Topics(options.kafka)
-    topics.wait_for_broker(stopping.is_set)
-    if stopping.is_set():
+    topics.wait_for_broker(signals.stopping)
+    if signals.stopping():
         return
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry, deployment=deployment.name, arm=arm.role, slot=options.slot)
@@ -77,7 +75,7 @@ def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options) -
     if options.metrics_port is not None:
         health = HealthServer(options.metrics_host, options.metrics_port, registry, lambda: worker.ready)
         log.info("metrics at http://%s:%d/metrics", options.metrics_host, health.port)
-    _obey_signals(worker, stopping)
+    signals.tell(worker)
     try:
         worker.run()
         log.info("stopped; everything scored was committed")
@@ -105,31 +103,53 @@ def _arm(deployment: Deployment, role: str) -> Arm:
     return found[0]
 
 
-def _obey_signals(worker: Worker, stopping: threading.Event) -> None:
-    """Stop on SIGTERM and SIGINT within DRAIN_SECONDS, go on after a limit on SIGUSR1."""
+class _Signals:
+    """SIGTERM and SIGINT end the process within DRAIN_SECONDS, whatever hangs; SIGUSR1 goes on after a limit.
 
-    def stop(*_: object) -> None:
-        if stopping.is_set():
+    Its handlers are the only ones from the start to the end: a signal between two handlers would be lost.
+    """
+
+    def __init__(self) -> None:
+        self._stopping = False
+        self._worker: Worker | None = None
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGUSR1, self._resume)
+
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def tell(self, worker: Worker) -> None:
+        """Pass signals on to the worker, also one that came before."""
+        self._worker = worker
+        if self._stopping:
+            worker.stop()
+
+    def _stop(self, *_: object) -> None:
+        if self._stopping:
             return
-        stopping.set()
-        worker.stop()
+        self._stopping = True
+        if self._worker is not None:
+            self._worker.stop()
         overdue = threading.Timer(DRAIN_SECONDS, _give_up)
         overdue.daemon = True
         overdue.start()
 
-    asked_already = stopping.is_set()
-    stopping.clear()
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGUSR1, lambda *_: worker.resume())
-    if asked_already:
-        stop()
+    def _resume(self, *_: object) -> None:
+        if self._worker is not None:
+            self._worker.resume()
 
 
 def _give_up() -> None:
+    saying = threading.Thread(target=_say_overdue, daemon=True)  # what hangs may hold the log's lock
+    saying.start()
+    saying.join(2)
+    os._exit(5)
+
+
+def _say_overdue() -> None:
     log.error("did not stop within %.0f s; ending now, what was not committed will be scored again", DRAIN_SECONDS)
     logging.shutdown()
-    os._exit(5)
 
 
 class _Parts:

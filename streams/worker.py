@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -96,24 +96,26 @@ class Worker:
         self._metrics, self._limit, self._profiler = metrics, limit, profiler
         self._batch_events, self._clock = batch_events, clock
         self._most = batch_events
-        self._stopping, self._resumed = threading.Event(), threading.Event()
+        # plain flags: a signal handler that sets an Event deadlocks when it interrupts the holder of the Event's lock
+        self._stopping = self._resumed = False
         self._ticked = 0.0
         self._quiet: dict[int, int] = {}  # ticks since a partition had events
+        self._undecided: deque[int] = deque()  # dead letters of each batch whose commit is not decided
         self._failures = 0
         self._trim = Trimmer()
         self.ready = False  # it has partitions or has joined a group that has none for it, and holds nothing back
 
     def stop(self) -> None:
         """Ask the loop to end after the batch at hand; may be called from a signal handler."""
-        self._stopping.set()
+        self._stopping = True
 
     def resume(self) -> None:
         """Go on although the limit on dead letters was reached; may be called from a signal handler."""
-        self._resumed.set()
+        self._resumed = True
 
     def run(self) -> None:
         """Score until `stop`. Raises Fenced or Refused when this slot must end."""
-        while not self._stopping.is_set():
+        while not self._stopping:
             try:
                 self._session()
             except StartOver as error:
@@ -121,7 +123,13 @@ class Worker:
                 log.warning("%s; starting over from the committed offsets in %s s", error, seconds)
                 self._metrics.restarted("start_over")
                 self._failures += 1
-                self._stopping.wait(seconds)
+                self._rest(seconds)
+
+    def _rest(self, seconds: float) -> None:
+        """Sleep, but not much longer than until `stop`."""
+        deadline = time.monotonic() + seconds
+        while not self._stopping and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, 0.1))
 
     # ---- one life of the clients
 
@@ -147,11 +155,11 @@ class Worker:
             self._forget()
             if publisher is not None:
                 publisher.close()
-            source.close(leave=self._stopping.is_set())
+            source.close(leave=self._stopping)
             sink.close()
 
     def _loop(self, source: Source, sink: Sink, publisher: Publisher) -> None:
-        while not self._stopping.is_set():
+        while not self._stopping:
             try:
                 self._step(source, sink, publisher)
             except Rewind as error:
@@ -166,12 +174,17 @@ class Worker:
         self._metrics.restarted("rewind")
         self._failures += 1
         if self._failures > 1:
-            self._stopping.wait(RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1])
+            self._rest(RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1])
         source.rewind()
         self._forget()
+        for cause in ("schemas", "dead_letters"):  # the batch that was held back is given up
+            self._metrics.held(cause, False)
 
     def _forget(self) -> None:
-        """What the profiler counted may not have been committed."""
+        """What was counted may not have been committed, and whether a partition is idle must be seen anew."""
+        self._quiet.clear()
+        self._limit.refund(sum(list(self._undecided)))
+        self._undecided.clear()
         if self._profiler is not None:
             self._profiler.forget()
 
@@ -184,9 +197,9 @@ class Worker:
     # ---- one batch
 
     def _step(self, source: Source, sink: Sink, publisher: Publisher) -> None:
+        self._tick(source, sink, publisher)  # before the poll: what was read and not yet profiled is not progress
         began = time.perf_counter()
         batch = source.poll(self._most, IDLE_SECONDS)
-        self._tick(source, sink, publisher)
         if batch is None:
             publisher.join()
             return
@@ -196,7 +209,9 @@ class Worker:
         if letters and not self._limit.allows(letters):
             publisher.join()
             self._hold_letters(source, work, letters)
-        self._limit.spend(letters)
+        if letters:
+            self._limit.spend(letters)
+            self._undecided.append(letters)
         publisher.submit(partial(self._publish, source, sink, work))
         if len(batch) < self._most:
             publisher.join()
@@ -288,6 +303,8 @@ class Worker:
         began = time.perf_counter()
         sink.publish(work.records, work.batch.positions)
         source.committed(work.batch.positions)
+        if work.reasons and self._undecided:
+            self._undecided.popleft()
         self._failures = 0
         metrics = self._metrics
         metrics.stage("publish", time.perf_counter() - began)
@@ -308,8 +325,8 @@ class Worker:
             letters,
             ", ".join(f"{reason}: {count}" for reason, count in work.reasons.items()),
         )
-        self._resumed.clear()
-        while not self._resumed.is_set():
+        self._resumed = False
+        while not self._resumed:
             self._hold(source, "dead_letters", 0.5)
         log.warning("going on although the limit on dead letters was reached")
         self._limit.reset()
@@ -322,7 +339,7 @@ class Worker:
         self.ready = False
         if not source.hold(seconds):
             raise Rewind("partitions were taken away while a batch was held back")
-        if self._stopping.is_set():
+        if self._stopping:
             raise Rewind("stopping while a batch was held back")
 
     # ---- beside the batches

@@ -91,3 +91,14 @@ def test_headers_that_cannot_be_read_do_not_stop_the_letter() -> None:
     values, _, headers = letters(batch, [Rejection(0, "malformed", "is no event")], deployment="d", topic="t", now=0)
     assert values == [b"bad"]
     assert dict(headers[0])["penstock.left_out"] == b"headers, because a name is not UTF-8"
+
+
+def test_letters_that_were_not_committed_are_given_back() -> None:
+    limit = LetterLimit(10, lambda: 0.0)
+    for count in (4, 3, 2):
+        limit.spend(count)
+    limit.refund(4)
+    assert limit.allows(5)
+    assert not limit.allows(6)
+    limit.refund(99)
+    assert limit.allows(10)

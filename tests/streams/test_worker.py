@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -207,6 +208,46 @@ def test_the_limit_on_dead_letters_pauses_until_told_to_go_on(make: Callable[...
     assert len(bench.kafka.read("letters")) == 10
 
 
+@pytest.mark.parametrize("kind", [Rewind, StartOver])
+def test_a_batch_that_comes_again_counts_once_against_the_limit(
+    make: Callable[..., Bench], kind: type[Exception]
+) -> None:
+    bench = make(limit=5)
+    failures = iter([kind("aborted")] * 2)
+
+    def fail() -> None:
+        for failure in failures:
+            raise failure
+
+    bench.fail = fail
+    for _ in range(4):
+        bench.kafka.append("in", b"junk")
+    bench.start()
+    bench.wait(lambda: bench.decided() == 4)
+    assert bench.value("penstock_held", cause="dead_letters") == 0
+    bench.stop()
+    assert len(bench.kafka.read("letters")) == 4
+
+
+def test_a_signal_may_stop_a_worker_wherever_it_interrupts_it(make: Callable[..., Bench]) -> None:
+    """A handler runs in the middle of the loop's own code: a lock that both take would be waited for in vain."""
+    worker = make().worker
+
+    def interrupted(frame: Any, event: str, _: Any) -> Any:
+        if frame.f_code.co_name in ("wait", "_rest"):
+            worker.stop()
+        return interrupted
+
+    def rest() -> None:
+        sys.settrace(interrupted)
+        worker._rest(20)
+
+    thread = threading.Thread(target=rest, daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
 def test_a_paused_worker_stops_and_commits_nothing(make: Callable[..., Bench]) -> None:
     bench = make(limit=5)
     for _ in range(10):
@@ -262,3 +303,38 @@ def test_profiles_ride_with_their_batch_and_idle_partitions_say_so(make: Callabl
     assert {b"idle 0", b"idle 1"} <= set(values)
     assert sum(int(v.split()[1]) for v in values if v.startswith(b"batch")) == 2
     assert profiler.forgotten
+
+
+def test_events_at_hand_are_profiled_before_their_partition_counts_as_idle(make: Callable[..., Bench]) -> None:
+    bench = make(profiler=CountingProfiler())
+    worker = bench.worker
+    poll = MemorySource.poll
+
+    class Ticking(MemorySource):
+        def poll(self, limit: int, seconds: float) -> Any:
+            worker._ticked = 0.0  # a tick is due while a batch is at hand
+            worker._quiet.update({0: 9, 1: 9})
+            return poll(self, limit, seconds)
+
+    def connect(revoked: Callable[[], None]) -> tuple[MemorySource, MemorySink]:
+        source = Ticking(bench.kafka, "in", revoked)
+        return source, MemorySink(bench.kafka, source)
+
+    worker._connect = connect
+    bench.kafka.append("in", b"1")
+    bench.start()
+    bench.wait(lambda: len(bench.kafka.read("profiles")) >= 2)
+    bench.stop()
+    assert bench.kafka.read("profiles")[0].value() == b"batch 1"
+
+
+def test_a_batch_that_was_held_and_given_up_is_not_shown_as_held(make: Callable[..., Bench]) -> None:
+    bench = make(limit=1)
+    for _ in range(2):
+        bench.kafka.append("in", b"junk")
+    bench.start()
+    bench.wait(lambda: bench.value("penstock_held", cause="dead_letters") == 1)
+    bench.kafka.offsets[("in", 0)] = 2  # somebody else decided them
+    bench.sources[0].hold = lambda seconds: False  # type: ignore[method-assign]
+    bench.wait(lambda: bench.value("penstock_held", cause="dead_letters") == 0)
+    bench.stop()
