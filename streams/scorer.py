@@ -19,6 +19,8 @@ from streams.batch import Batch
 
 Rows = npt.NDArray[np.int64]
 
+SEARCH_SECONDS = 120.0  # of a batch: Kafka takes the partitions of a worker that does not poll for 300 s
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:
@@ -59,6 +61,7 @@ class Scorer:
         self._event_time, self._echo = event_time, list(echo)
         self._model_seconds, self._inference_bytes, self._clock = model_seconds, inference_bytes, clock
         self._prefixes: dict[str, bytes] = {}
+        self._deadline = 0.0
 
     def score(self, batch: Batch) -> Scored:
         """Return an inference or a rejection for every message; raises SourceUnavailable only."""
@@ -96,6 +99,7 @@ class Scorer:
         """Return the scored rows of the frame, which they are, their outputs, and the rows that were not scored."""
         prepared = self._model.prepare(frame)
         height = _height(prepared.inputs, prepared.rows, frame)
+        self._deadline = self._clock() + SEARCH_SECONDS
         outputs, scored, failed = self._bisect(prepared.inputs, height, self._model_seconds)
         rows = _through(prepared.rows, scored)
         refused = prepared.refused + [replace(r, row=_at(prepared.rows, r.row)) for r in failed]
@@ -107,9 +111,14 @@ class Scorer:
         """Run the model; where it fails, halve the rows until each row that makes it fail stands alone.
 
         Half the rows get half the time, so that a row on which the model hangs costs twice the limit, not ten times.
+        Where it hangs on many, rows are refused untried after SEARCH_SECONDS: a batch that is searched until its
+        partitions are taken away would be searched again, for ever.
         """
         if height == 0:
             return self._no_outputs(), None, []
+        if self._clock() > self._deadline:
+            detail = f"was not tried: the model hung on other events of its batch for {SEARCH_SECONDS:g} s"
+            return self._no_outputs(), _rows([]), [Rejection(row, "model_timed_out", detail) for row in range(height)]
         try:
             return self._model.run(inputs, seconds), None, []
         except (ModelFailed, ModelTimedOut) as error:

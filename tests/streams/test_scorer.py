@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from schemas.errors import SourceUnavailable
@@ -45,6 +47,16 @@ def test_rows_that_make_the_model_fail_are_found_by_halving() -> None:
         (201, "missing_value"),
     }
     assert doubles(scored) == [i * 2 for i in range(200) if i not in (13, 17)]
+
+
+def test_a_model_that_hangs_on_every_event_ends_before_the_group_loses_patience() -> None:
+    seconds = itertools.count()
+    hanging = scorer(clock=lambda: float(next(seconds)))
+    scored = hanging.score(batch(b"1", *[b"17"] * 400))
+    assert [(r.row, r.reason) for r in scored.rejected] == [(row, "model_timed_out") for row in range(1, 401)]
+    assert doubles(scored) == [2]
+    assert "was not tried" in scored.rejected[-1].detail
+    assert next(seconds) < 300
 
 
 @pytest.mark.parametrize("values", [[], [b"x"], [b"13"], [b"-1"], [None, b"17"]])
