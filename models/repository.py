@@ -272,5 +272,6 @@ class Repository:
             if default is not None:
                 return default
             raise RepositoryUnavailable(
-                f"the repository {self.url} does not answer, and the cache {self._cache} does not know {ref}"
+                f"the repository {self.url} does not answer, and the cache {self._cache} does not know {ref}; add the "
+                "model with `penstock model add`, or correct --repository or PENSTOCK_REPOSITORY"
             ) from error

@@ -38,7 +38,7 @@ def command(files: tuple[Path, ...], bootstrap_servers: str | None, **options: A
 
     Values are checked against the schema; the first that does not fit stops with file, line and field.
     """
-    from penstock.client.errors import ClientError
+    from penstock.client.errors import ClientError, EventInvalid, FileInvalid
     from penstock.errors import PenstockError
     from schemas.errors import SchemaError
 
@@ -50,6 +50,8 @@ def command(files: tuple[Path, ...], bootstrap_servers: str | None, **options: A
                 _run(feed, quiet=options["quiet"])
             except KeyboardInterrupt:
                 click.echo("stopped", err=True)
+            except (EventInvalid, FileInvalid) as error:
+                raise click.ClickException(f"{error}; {feed.sent:,} events before it were published") from None
         _account(feed, time.monotonic() - started)
     except (ClientError, PenstockError, SchemaError) as error:
         raise click.ClickException(str(error)) from None

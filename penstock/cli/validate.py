@@ -50,6 +50,7 @@ def problems(loaded: Loaded, repository: Repository) -> Iterator[str]:
     for place, arm in enumerate(loaded.deployment.arms):
         for problem in _arm_problems(loaded, arm, repository, bundles, place):
             yield f"arms.{place} ({arm.role} {arm.model}): {problem}"
+    yield from _monitor_problems(loaded, bundles)
     yield from _output_problems(loaded, bundles)
 
 
@@ -79,6 +80,17 @@ def _arm_problems(
         yield str(error)
         return
     yield from mismatches(loaded.reader, bundle.manifest, loaded.deployment.missing)
+
+
+def _monitor_problems(loaded: Loaded, bundles: dict[int, Bundle]) -> Iterator[str]:
+    """What `penstock monitor` would refuse: an active model that says nothing about its training data."""
+    for place, bundle in bundles.items():
+        arm = loaded.deployment.arms[place]
+        if loaded.deployment.monitor and arm.role == "active" and bundle.reference is None:
+            yield (
+                f"monitor: {arm.model} has no reference profile to compare with; build its bundle with one "
+                "(models.reference.Reference.from_frame), or take `monitor` out"
+            )
 
 
 def _output_problems(loaded: Loaded, bundles: dict[int, Bundle]) -> Iterator[str]:

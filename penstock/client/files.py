@@ -119,10 +119,8 @@ class CsvFile(TextFile):
         self.ignored = tuple(name for name in header if name not in fields)
         for name, expected in self.encoder.record.fields.items():
             if name not in header and "default" not in fields[name] and not expected.fits(None):
-                hint = unknown_field(name, dict.fromkeys(header))
-                raise EventInvalid(
-                    name, None, expected.words, found=f"the header: {hint}", place=f"{self.path}: line 1"
-                )
+                hint = unknown_field(name, dict.fromkeys(self.ignored or header)).removeprefix("it ")
+                raise EventInvalid(name, None, expected.words, found=f"the header {hint}", place=f"{self.path}: line 1")
         return [(name, parser(fields[name]["type"])) if name in fields else None for name in header]
 
     def _text(self, line: bytes, number: int) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import doctest
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -295,6 +296,26 @@ def test_produce_feeds_a_csv_file(bootstrap_servers: str, topic: TopicFactory, t
     assert "4 events" in result.output
     assert "left out: extra" in result.output
     assert [each.key() for each in consume(bootstrap_servers, name, 4)] == [b"UA1", b"UA2", b"UA1", b"UA2"]
+
+
+def test_produce_that_stops_says_how_many_were_published(
+    bootstrap_servers: str, topic: TopicFactory, tmp_path: Path
+) -> None:
+    name = topic()
+    (tmp_path / "event.avsc").write_text(json.dumps(SCHEMA))
+    (tmp_path / "flights.csv").write_text("flight,distance\n" + "UA1,1.5\n" * 5000 + "UA2,far\n")
+
+    result = run(
+        bootstrap_servers, "produce", str(tmp_path / "flights.csv"), "--topic", name,
+        "--schema", str(tmp_path / "event.avsc"),
+    )  # fmt: skip
+
+    assert result.exit_code == 1
+    told = re.search(r"line 5002: field 'distance': .*; ([\d,]+) events before it were published", result.output)
+    assert told, result.output
+    sent = int(told[1].replace(",", ""))
+    assert 0 < sent <= 5000
+    assert len(consume(bootstrap_servers, name, sent)) == sent
 
 
 def test_watch_prints_inferences_and_alerts_for_machines(bootstrap_servers: str, topic: TopicFactory) -> None:

@@ -174,7 +174,7 @@ def test_a_worker_starts_from_the_cache_while_the_repository_is_away(
     shutil.move(folder, folder.with_name("away"))
     assert kept.load("linear@production") == bundle
     assert "does not answer" in caplog.text
-    with pytest.raises(RepositoryUnavailable, match=r"the cache .* does not know linear@stable"):
+    with pytest.raises(RepositoryUnavailable, match=r"the cache .* does not know linear@stable; add the model"):
         kept.load("linear@stable")
 
 

@@ -202,6 +202,12 @@ def test_arms_that_share_a_topic_must_share_their_outputs(added: Bundle, url: st
     assert "its outputs are ['points'] and not ['score'], or of other types; give the arm a topic" in output
 
 
+def test_a_monitor_without_a_reference_is_found(added: Bundle, tmp_path: Path) -> None:
+    output = refused("validate", a_deployment(tmp_path, missing={"a": 0.0}, monitor={}))
+    assert "monitor: " in output
+    assert "has no reference profile" in output
+
+
 def test_an_event_time_that_is_no_time_is_found(added: Bundle, tmp_path: Path) -> None:
     declared = {"topic": "test.events", "schema": "event.avsc", "event_time": "carrier"}
     assert "input.event_time: 'carrier' is String; declare it as" in refused(
