@@ -78,7 +78,7 @@ def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options) -
     signals.tell(worker)
     try:
         worker.run()
-        log.info("stopped; everything scored was committed")
+        log.info("stopped; everything scored was committed" if worker.whole else "stopped before the last commit")
     finally:
         for again in (signal.SIGTERM, signal.SIGINT):  # a second one must not undo an orderly end
             signal.signal(again, signal.SIG_IGN)

@@ -205,13 +205,15 @@ class KafkaSource:
         return self.consumer.consumer_group_metadata()
 
     def close(self, leave: bool) -> None:
-        try:
-            if leave:  # a static member that only closes keeps its partitions for the session timeout
-                self.consumer.unsubscribe()
-                self.consumer.consume(1, 0.1)
-            self.consumer.close()
-        except (KafkaException, RuntimeError) as error:
-            log.warning("closing the consumer: %s", error)
+        def leaving() -> None:  # a static member that only closes keeps its partitions for the session timeout
+            self.consumer.unsubscribe()
+            self.consumer.consume(1, 0.1)
+
+        for step in [leaving, self.consumer.close] if leave else [self.consumer.close]:
+            try:
+                step()
+            except (KafkaException, RuntimeError) as error:
+                log.warning("closing the consumer: %s", error)
 
     # ---- rebalances (called inside consume)
 

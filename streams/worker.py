@@ -102,6 +102,7 @@ class Worker:
         self._quiet: dict[int, int] = {}  # ticks since a partition had events
         self._undecided: deque[int] = deque()  # dead letters of each batch whose commit is not decided
         self._failures = 0
+        self.whole = True  # False: stopping came before the commit of the last batch
         self._trim = Trimmer()
         self.ready = False  # it has partitions or has joined a group that has none for it, and holds nothing back
 
@@ -119,6 +120,10 @@ class Worker:
             try:
                 self._session()
             except StartOver as error:
+                if self._stopping:
+                    log.warning("%s; it will be scored by whoever reads these partitions next", error)
+                    self.whole = False
+                    return
                 seconds = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
                 log.warning("%s; starting over from the committed offsets in %s s", error, seconds)
                 self._metrics.restarted("start_over")
@@ -168,6 +173,7 @@ class Worker:
             publisher.join()
         except Rewind as error:
             log.info("%s; it will be scored by whoever reads these partitions next", error)
+            self.whole = False
 
     def _rewound(self, source: Source, error: Rewind) -> None:
         log.warning("%s; reading again from the committed offsets", error)
@@ -179,6 +185,7 @@ class Worker:
         self._forget()
         for cause in ("schemas", "dead_letters"):  # the batch that was held back is given up
             self._metrics.held(cause, False)
+        self.whole = not self._stopping
 
     def _forget(self) -> None:
         """What was counted may not have been committed, and whether a partition is idle must be seen anew."""

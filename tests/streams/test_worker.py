@@ -338,3 +338,23 @@ def test_a_batch_that_was_held_and_given_up_is_not_shown_as_held(make: Callable[
     bench.sources[0].hold = lambda seconds: False  # type: ignore[method-assign]
     bench.wait(lambda: bench.value("penstock_held", cause="dead_letters") == 0)
     bench.stop()
+
+
+@pytest.mark.parametrize("kind", [Rewind, StartOver])
+def test_a_batch_whose_commit_fails_while_stopping_is_not_called_committed(
+    make: Callable[..., Bench], kind: type[Exception]
+) -> None:
+    bench = make(batch_events=1)  # full batches: the commit goes on beside the loop
+
+    def fail() -> None:
+        bench.worker.stop()
+        time.sleep(0.2)  # the loop comes to its end
+        raise kind("aborted")
+
+    bench.fail = fail
+    bench.kafka.append("in", b"1")
+    bench.start()
+    bench.thread.join(20)
+    assert bench.error is None
+    assert bench.decided() == 0
+    assert not bench.worker.whole
