@@ -81,7 +81,7 @@ class Arm(Declared):
 class Limits(Declared):
     dead_letters_per_minute: int = Field(default=1000, ge=0)  # 0: any number
     event_bytes: Annotated[int, BeforeValidator(parse_size)] = Field(default=1 << 20, ge=1)
-    model_seconds: float = Field(default=10.0, gt=0)  # a run that takes longer is terminated
+    model_seconds: float = Field(default=10.0, gt=0, le=60)  # a run that takes longer is terminated
 
 
 class Monitor(Declared):

@@ -108,6 +108,8 @@ def replay(
         count = run.run()
         kept = "the progress was left as it is" if ranges else "they will not be replayed again"
         click.echo(f"replayed {count:,} letters of {topic}; {kept}" if count else f"nothing to replay in {topic}")
+        for letter in run.incomplete:
+            click.echo(f"not replayed: the event at {letter.source}, whose letter lacks its {letter.about['left_out']}")
 
 
 @contextmanager

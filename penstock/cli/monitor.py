@@ -44,16 +44,20 @@ def command(
     """Compare the live traffic of DEPLOYMENT (a YAML file) with its reference and publish alerts until told to stop.
 
     It may be killed at any time: started again, it goes on from its last snapshot and publishes the same alerts.
-    Exit status: 0 stopped by a signal, 2 refused (the message says what to change), 70 and 71 start it again,
-    78 the installed Faust or aiokafka does not fit.
+    Exit status: 0 stopped by a signal, 2 refused (the message says what to change), 3 another monitor has the slot,
+    70 and 71 start it again, 78 the installed Faust or aiokafka does not fit.
     """
+    from contextlib import closing
+
     from models.errors import ModelError
     from monitoring.errors import MonitorError
     from monitoring.setup import Wiring, prepare
-    from penstock.config import kafka_settings, load_deployment, repository_url
+    from penstock.config import STATE_FOLDER, kafka_settings, load_deployment, repository_url
     from penstock.errors import ConfigError, PenstockError
     from penstock.logs import set_up
     from schemas.errors import SchemaError
+    from streams.errors import Fenced
+    from streams.slot import SlotLock
 
     try:
         declared = load_deployment(deployment).deployment
@@ -69,9 +73,14 @@ def command(
             alerts=alerts_topic,
             snapshots=snapshots_topic,
         )
-        found = references(declared, repository_url(repository))
-        topics = prepare(wiring)
-        _run(wiring, topics, fold_of(declared, found, topics.sources, alerts_topic), oracle, metrics_host, metrics_port)
+        with closing(SlotLock(STATE_FOLDER / "slots", f"{wiring.group}.{slot}")):
+            found = references(declared, repository_url(repository))
+            topics = prepare(wiring)
+            fold = fold_of(declared, found, topics.sources, alerts_topic)
+            _run(wiring, topics, fold, oracle, metrics_host, metrics_port)
+    except Fenced as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(3) from error
     except (PenstockError, MonitorError, SchemaError, ModelError) as error:
         click.echo(f"Error: {error}", err=True)
         raise SystemExit(2) from error

@@ -40,6 +40,11 @@ class DeadLetter:
         return self.about.get("reason", "unknown")
 
     @property
+    def incomplete(self) -> bool:
+        """Something of the event was too large for the letter's topic; the event is at `source`."""
+        return "left_out" in self.about
+
+    @property
     def source(self) -> str:
         """topic/partition/offset of the event."""
         return "/".join(self.about.get(f"source.{part}", "?") for part in ("topic", "partition", "offset"))
@@ -140,6 +145,7 @@ class Replay:
         self._partitions = len(cluster.partitions_of(settings, topic))
         self._progress: dict[str, dict[int, int]] = {}  # reason -> partition -> next offset
         self._counts: dict[str, int] = {}  # partitions of the topics that letters go to
+        self.incomplete: list[DeadLetter] = []  # passed over: their events are whole at their source only
         self._open = ExitStack()
         self._groups: dict[str, Any] = {}
 
@@ -198,7 +204,8 @@ class Replay:
     def _transact(self, producer: Any, letters: Sequence[DeadLetter]) -> int:
         producer.begin_transaction()
         try:
-            for letter in letters:
+            whole = [letter for letter in letters if not letter.incomplete]
+            for letter in whole:
                 self._produce(producer, letter)
             if not self._ranges:
                 for reason in {letter.reason for letter in letters}:
@@ -209,7 +216,8 @@ class Replay:
             raise
         for letter in letters:
             self._progress.setdefault(letter.reason, {})[letter.position.partition] = letter.position.offset + 1
-        return len(letters)
+        self.incomplete += [letter for letter in letters if letter.incomplete]
+        return len(whole)
 
     def _abort(self, producer: Any) -> None:
         try:

@@ -419,6 +419,26 @@ def test_two_replays_at_once_repeat_nothing(bootstrap_servers: str, topic: Topic
     assert len(offsets) == len(set(offsets)) == 1_200
 
 
+def test_a_letter_that_lacks_its_value_is_named_and_not_replayed(bootstrap_servers: str, topic: TopicFactory) -> None:
+    letters, source = topic(name="dead-letters"), topic(partitions=2, name="events")
+    put_letters(bootstrap_servers, letters, source, ["truncated"])
+    headers = [
+        *(
+            (f"penstock.source.{part}", value)
+            for part, value in (("topic", source), ("partition", "1"), ("offset", "7"))
+        ),
+        ("penstock.reason", "truncated"),
+        ("penstock.left_out", "value of 9000000 bytes"),
+    ]
+    producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap_servers})
+    producer.produce(letters, None, headers=headers)
+    producer.flush(10)
+    result = run(bootstrap_servers, "deadletters", "replay", letters)
+    assert "replayed 1 letters" in result.output
+    assert f"not replayed: the event at {source}/1/7, whose letter lacks its value of 9000000 bytes" in result.output
+    assert len(consume(bootstrap_servers, source, 1)) == 1
+
+
 def test_a_letter_without_a_source_topic_needs_a_destination(bootstrap_servers: str, topic: TopicFactory) -> None:
     letters, other = topic(name="dead-letters"), topic(name="elsewhere")
     producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap_servers})

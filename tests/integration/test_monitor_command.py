@@ -213,3 +213,20 @@ def test_a_model_that_the_repository_lacks_is_refused(bootstrap_servers: str, tm
     result = CliRunner().invoke(main, ["monitor", str(deployment), *options])
     assert result.exit_code == 2
     assert "linear" in result.output
+
+
+def test_a_second_monitor_of_a_slot_is_told_so(
+    bootstrap_servers: str, tmp_path: Path, topic: TopicFactory, start: Callable[..., subprocess.Popen[str]]
+) -> None:
+    path = _declare(tmp_path, topic(2, "events"), f"twice-{time.time_ns()}")
+    url = _add(tmp_path, traffic.reference().to_bytes())
+    arguments = [str(path), "--bootstrap-servers", bootstrap_servers, "--repository", url]
+    first = start(*arguments)
+    locks = tmp_path / ".penstock" / "slots"
+    _wait(lambda: locks.exists() and any(file.read_text() for file in locks.iterdir()), first, tmp_path / "log")
+    second = start(*arguments)
+    assert second.wait(60) == 3
+    text = (tmp_path / "log").read_text()
+    assert "is running already on this machine" in text
+    assert f"process {first.pid}" in text
+    assert first.poll() is None
