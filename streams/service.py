@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -76,6 +77,8 @@ def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options) -
         health = HealthServer(options.metrics_host, options.metrics_port, registry, lambda: worker.ready)
         log.info("metrics at http://%s:%d/metrics", options.metrics_host, health.port)
     signals.tell(worker)
+    gc.collect()
+    gc.freeze()  # what the start made stays: a full collection of it would stop a batch for 15 ms again and again
     try:
         worker.run()
         log.info("stopped; everything scored was committed" if worker.whole else "stopped before the last commit")
