@@ -46,7 +46,7 @@ def rig_of(bootstrap_servers: str, tmp_path: Path, topic: Callable[..., str]) ->
     return lambda delivery: Rig(bootstrap_servers, tmp_path, topic, delivery=delivery)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_ten_kills_lose_nothing_repeat_nothing_and_keep_order(rig_of: Callable[[str], Rig]) -> None:
     rig = rig_of("exactly_once")
     try:
@@ -56,7 +56,7 @@ def test_ten_kills_lose_nothing_repeat_nothing_and_keep_order(rig_of: Callable[[
     assert found == {"lost": 0, "duplicated": 0, "out_of_order": 0, "unknown": 0}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_without_transactions_the_same_kills_show_duplicates(rig_of: Callable[[str], Rig]) -> None:
     """The negative control: were this to pass without duplicates, the test above would prove nothing."""
     rig = rig_of("at_least_once")

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 from confluent_kafka import Producer
 
 from penstock import jvm, maven
 from schemas.inference import InferenceCodec, Lineage
 from schemas.sources import SchemaTopic
 from schemas.values import OutputField
+
+pytestmark = pytest.mark.timeout(600)  # the first run on a machine downloads 28 MB
 
 HERE = Path(__file__).parent
 UTC = dt.UTC

@@ -20,6 +20,8 @@ from schemas.sources import Writers
 from schemas.wire import confluent_header
 from tests.integration.apicurio import Apicurio
 
+pytestmark = pytest.mark.timeout(900)  # the first run on a machine downloads 159 MB
+
 with warnings.catch_warnings(record=True):  # the client's own dependencies warn about each other, whatever the filters
     from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
     from confluent_kafka.schema_registry.avro import AvroSerializer

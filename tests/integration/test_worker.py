@@ -24,7 +24,7 @@ from tests.rig import SCHEMA, Rig, account, encoder, place_of
 encode = encoder()
 NOTHING_WRONG = {"lost": 0, "duplicated": 0, "out_of_order": 0, "unknown": 0}
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 def events(count: int, first: int = 0) -> list[bytes | None]:
