@@ -79,7 +79,6 @@ class Rig:
     def worker(self, source: str, target: str) -> Process:
         file = self.folder / f"{target}.yaml"
         file.write_text(yaml.safe_dump(self.job.deployment(source, target)))
-        (self.folder / "event.avsc").write_text(schema_text(self.job))
         arguments = ["-m", "penstock.cli", "worker", str(file), "--metrics-port", "0"]
         arguments += ["--bootstrap-servers", self.servers, "--repository", str(self.folder / "models")]
         arguments += ["--schemas", str(self.folder)]

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from schemas.columns import RAW
 from schemas.errors import BlockFailed
 from schemas.longs import write_long
 from schemas.nodes import Node
@@ -32,17 +33,6 @@ from schemas.screen import Mask, compile_screen
 END = "end"
 _SYNC = b"S" * 16
 _MATRIX = {"double": "<f8", "float": "<f4", "boolean": "?"}
-_DTYPE: dict[str, pl.DataType] = {
-    "boolean": pl.Boolean(),
-    "int": pl.Int64(),
-    "long": pl.Int64(),
-    "enum": pl.Int64(),
-    "float": pl.Float32(),
-    "double": pl.Float64(),
-    "string": pl.String(),
-    "bytes": pl.Binary(),
-    "fixed": pl.Binary(),
-}
 
 
 @dataclass
@@ -114,9 +104,9 @@ def _type(made: Physical, node: Node, at: tuple[str, ...], column: tuple[str, ..
         return {"type": "array", "items": avro}, pl.List(dtype)
     if node.kind == "fixed" and node.size:
         return {"type": "fixed", "name": f"F{made.fresh()}", "size": node.size}, pl.Binary()
-    if node.kind not in _DTYPE or node.kind == "fixed":
+    if node.kind not in RAW or node.kind == "fixed":
         raise NeedsStrict
-    return {"int": "long", "enum": "long"}.get(node.kind, node.kind), _DTYPE[node.kind]
+    return {"int": "long", "enum": "long"}.get(node.kind, node.kind), RAW[node.kind]
 
 
 class BlockCodec:

@@ -23,6 +23,7 @@ Rows = npt.NDArray[np.int64]
 Wrong = tuple[Mask, str, str]  # rows that do not fit, reason, detail
 INT_LEAST, INT_MOST = -(1 << 31), (1 << 31) - 1
 _UNIT = {"millis": 1_000, "micros": 1_000_000, "nanos": 1_000_000_000}
+# What polars reads a type as; int and enum are read wide, and their range is checked on the column.
 RAW: dict[str, pl.DataType] = {
     "boolean": pl.Boolean(),
     "int": pl.Int64(),
