@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import secrets
@@ -10,6 +11,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 TopicFactory = Callable[..., str]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_left_open() -> Iterator[None]:
+    """Collect what a module left: an unclosed file or socket must fail the module that forgot it, not a later one."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

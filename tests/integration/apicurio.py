@@ -60,5 +60,8 @@ class Apicurio:
         try:
             with urllib.request.urlopen(f"{self.url}/subjects", timeout=2) as answer:
                 return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
+        except urllib.error.HTTPError as error:  # it listens before it answers
+            error.close()
+            return False
+        except OSError:
             return False
