@@ -2,6 +2,9 @@
 
 Prints throughput over a backlog, CPU per event, memory, the share of each stage, and the time from log-append to what a
 read_committed reader sees; the last line is the verdict with the ratios of medians. Exit status 1 when one misses.
+
+The ratio of latencies is that of the median second: the p95 of every second of every run, and the median of those. A
+machine that stands still for a third of a second once in a run decides a whole run's p95, whichever side it hits.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from benchmarks.jobs import JOBS, Job, perceptron, schema_text
-from benchmarks.latency import PARTITIONS, Place, Reader, append_times, bare_place, worker_place
+from benchmarks.latency import PARTITIONS, Place, Reader, append_times, bare_place, by_second, worker_place
 from benchmarks.load import produce
 from benchmarks.system import Process, cpu_seconds, rss_mib, wait_until
 from models.bundle import Bundle
@@ -43,6 +46,20 @@ class Backlog:
     cpu: float
     rss: float
     stages: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """One run at an offered rate, in ms; seconds: the p95 of each second of it."""
+
+    p50: float
+    p95: float
+    p99: float
+    seconds: list[float]
+
+    def __str__(self) -> str:
+        whole = f"p50 {self.p50:.1f} p95 {self.p95:.1f} p99 {self.p99:.1f} ms"
+        return f"{whole}; p95 of the median second {_middle(self.seconds):.1f} ms"
 
 
 class Rig:
@@ -128,8 +145,8 @@ def _stages(process: Process) -> dict[str, float]:
 
 def latency(
     rig: Rig, start: Callable[[str, str], Process], rate: int, seconds: float, place: Callable[[bytes], Place]
-) -> tuple[float, float, float]:
-    """Return p50, p95 and p99 in ms at an offered rate, without the first second."""
+) -> Latency:
+    """Measure at an offered rate, without the first second."""
     source, target = rig.topic(f"{time.time_ns()}.events"), rig.topic(f"{time.time_ns()}.inferences")
     with start(source, target) as process:
         reader = Reader(rig.servers, target)
@@ -141,10 +158,10 @@ def latency(
         with Process(arguments, rig.folder / "load.log"):
             wait_until(lambda: len(reader.values) >= count + 2_000, seconds * 4 + 30, f"{count} inferences", process)
         reader.stop()
-    times = reader.latencies(append_times(rig.servers, source), place)[2_000 + rate :]
+    starts, times = (a[2_000 + rate :] for a in reader.latencies(append_times(rig.servers, source), place))
     rig.forget(source, target)
     p50, p95, p99 = np.percentile(times, [50, 95, 99]).tolist()
-    return p50, p95, p99
+    return Latency(p50, p95, p99, by_second(starts, times))
 
 
 def measure(servers: str, job: Job, options: argparse.Namespace) -> dict[str, float]:
@@ -175,14 +192,15 @@ def _measure(rig: Rig, options: argparse.Namespace) -> dict[str, float]:
     rig.forget(source)
     spoilt = _spoilt(rig, options)
     places = {"bare loop": bare_place, "worker": worker_place}
-    p95: dict[str, dict[int, list[float]]] = {name: {rate: [] for rate in options.rates} for name in sides}
+    seconds: dict[str, dict[int, list[float]]] = {name: {rate: [] for rate in options.rates} for name in sides}
     for rate in options.rates:
-        for _ in range(options.runs):
+        for turn in range(options.runs + 1):
             for name, (start, _) in sides.items():
-                p50, p95_, p99 = latency(rig, start, rate, options.seconds, places[name])
-                p95[name][rate].append(p95_)
-                print(f"  {name:9} at {rate:7,}/s: p50 {p50:.1f} p95 {p95_:.1f} p99 {p99:.1f} ms", flush=True)
-    ratios = _ratios(rig.job, results, p95)
+                found = latency(rig, start, rate, options.seconds, places[name])
+                if turn:  # the first turn warms the broker up, whose code path for small batches is another one
+                    seconds[name][rate] += found.seconds
+                    print(f"  {name:9} at {rate:7,}/s: {found}", flush=True)
+    ratios = _ratios(rig.job, results, seconds)
     clean = statistics.median(result.rate for result in results["worker"])
     return ratios | {f"{rig.job.name} throughput with 1 % bad messages": spoilt / clean}
 
@@ -199,9 +217,15 @@ def _spoilt(rig: Rig, options: argparse.Namespace) -> float:
     return statistics.median(rates)
 
 
-def _ratios(job: Job, results: dict[str, list[Backlog]], p95: dict[str, dict[int, list[float]]]) -> dict[str, float]:
+def _middle(values: list[float]) -> float:
+    return float(statistics.median(values))
+
+
+def _ratios(
+    job: Job, results: dict[str, list[Backlog]], seconds: dict[str, dict[int, list[float]]]
+) -> dict[str, float]:
     def median(name: str, what: str) -> float:
-        return float(statistics.median(getattr(result, what) for result in results[name]))
+        return _middle([getattr(result, what) for result in results[name]])
 
     stages = results["worker"][-1].stages
     total = sum(stages.values()) or 1.0
@@ -211,15 +235,14 @@ def _ratios(job: Job, results: dict[str, list[Backlog]], p95: dict[str, dict[int
         f"{job.name} throughput": median("worker", "rate") / median("bare loop", "rate"),
         f"{job.name} cpu": median("worker", "cpu") / median("bare loop", "cpu"),
     }
-    for rate in p95["worker"]:
-        ratio = statistics.median(p95["worker"][rate]) / statistics.median(p95["bare loop"][rate])
-        ratios[f"{job.name} p95 at {rate}/s"] = ratio
+    for rate, of_worker in seconds["worker"].items():
+        ratios[f"{job.name} p95 at {rate}/s"] = _middle(of_worker) / _middle(seconds["bare loop"][rate])
     return ratios
 
 
 def verdict(ratios: dict[str, float]) -> bool:
-    """Print the verdict as the last line; True when every ratio is within 25 %."""
-    good = all(ratio >= 1 / TOLERANCE if "throughput" in name else ratio <= TOLERANCE for name, ratio in ratios.items())
+    """Print the verdict as the last line; True when every ratio is within its bound."""
+    good = all(_good(name, ratio) for name, ratio in ratios.items())
     text = ", ".join(f"{name} {ratio:.2f}x" for name, ratio in ratios.items())
     print(f"{'PASS' if good else 'FAIL'} worker to bare loop: {text}")
     return good

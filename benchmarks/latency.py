@@ -44,15 +44,25 @@ class Reader(threading.Thread):
         self._stop_it.set()
         self.join()
 
-    def latencies(self, appended: dict[int, Times], place: Callable[[bytes], Place]) -> Times:
-        """Return milliseconds per inference; appended: log-append time in ms by partition and offset."""
+    def latencies(self, appended: dict[int, Times], place: Callable[[bytes], Place]) -> tuple[Times, Times]:
+        """Return per inference when its event was appended and how long it took, both in ms.
+
+        appended: log-append time in ms by partition and offset.
+        """
         times = np.empty(len(self.values))
         last = 0
         for count, now in self.arrivals:
             times[last:count] = now * 1000
             last = count
         starts = np.array([appended[p][o] for p, o in map(place, self.values)])
-        return np.asarray(times - starts, np.float64)
+        return starts, np.asarray(times - starts, np.float64)
+
+
+def by_second(starts: Times, times: Times) -> list[float]:
+    """Return the p95 of the inferences of each second, in ms; a last second of which little was seen is left out."""
+    seconds = ((starts - starts.min()) // 1000).astype(int)
+    counts = np.bincount(seconds)
+    return [float(np.percentile(times[seconds == s], 95)) for s in np.flatnonzero(counts > counts.max() / 2)]
 
 
 def _consumer(servers: str) -> Consumer:
