@@ -170,10 +170,10 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
 def _read_zip(path: Path) -> dict[str, bytes]:
     if path.stat().st_size > 2 * sum(PART_BYTES.values()):
         raise BundleInvalid(f"{path} is too large for a bundle")
-    return _unzip(path.read_bytes())
+    return _unzip(path.read_bytes(), str(path))
 
 
-def _unzip(archive: bytes) -> dict[str, bytes]:
+def _unzip(archive: bytes, where: str = "the bundle") -> dict[str, bytes]:
     parts: dict[str, bytes] = {}
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as opened:
@@ -185,7 +185,7 @@ def _unzip(archive: bytes) -> dict[str, bytes]:
                 parts[info.filename] = opened.read(info)
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise BundleAltered(
-            f"the bundle was altered or is no zip: {error}; get it again from where it was built "
+            f"{where} was altered or is no zip: {error}; get it again from where it was built "
             "(an .onnx file becomes a bundle by penstock.Bundle.build)"
         ) from error
     return parts

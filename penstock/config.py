@@ -98,7 +98,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     from schemas.errors import DeploymentInvalid
 
     try:
-        declared = yaml.safe_load(path.read_text())
+        with path.open() as file:  # which errors then name
+            declared = yaml.safe_load(file)
     except OSError as error:
         raise DeploymentInvalid(
             [f"{path}: cannot be read ({error.strerror}); give the path of a deployment's YAML file"]

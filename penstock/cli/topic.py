@@ -19,6 +19,7 @@ def command(name: str, partitions: int, replicas: int | None, bootstrap_servers:
     from confluent_kafka.admin import AdminClient
     from confluent_kafka.cimpl import NewTopic
 
+    from penstock.client.cluster import explain
     from penstock.config import kafka_settings
     from penstock.errors import ConfigError
 
@@ -29,10 +30,9 @@ def command(name: str, partitions: int, replicas: int | None, bootstrap_servers:
     admin = AdminClient({**settings, "log_level": 2})
     wanted = NewTopic(name, num_partitions=partitions, replication_factor=replicas or -1)
     try:
-        admin.create_topics([wanted], request_timeout=15)[name].result()
+        admin.create_topics([wanted], request_timeout=10)[name].result()
         click.echo(f"created the topic {name} with {partitions} partitions")
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            reason = error.args[0].str()
-            raise click.ClickException(f"topic {name} on {settings['bootstrap.servers']}: {reason}") from error
+            raise click.ClickException(str(explain(error, settings["bootstrap.servers"], name))) from error
         click.echo(f"the topic {name} exists already")

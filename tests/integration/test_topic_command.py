@@ -39,3 +39,9 @@ def test_without_a_broker_it_says_how_to_name_one(monkeypatch: pytest.MonkeyPatc
     code, output = invoke("events")
     assert code == 2
     assert "penstock broker start" in output
+
+
+def test_a_broker_that_does_not_answer_is_named() -> None:
+    code, output = invoke("events", "--bootstrap-servers", "127.0.0.1:1")
+    assert code == 1
+    assert "no Kafka broker answers at 127.0.0.1:1" in output
