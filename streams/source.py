@@ -60,7 +60,7 @@ def consumer_settings(kafka: Mapping[str, str], group: str, slot: str) -> dict[s
         "isolation.level": "read_committed",
         "fetch.message.max.bytes": 4 << 20,
         "queued.min.messages": 100_000,
-        "queued.max.messages.kbytes": 16_384,  # of prefetched events: memory stays flat whatever the backlog
+        "queued.max.messages.kbytes": 8_192,  # of prefetched events: memory stays flat whatever the backlog
         "fetch.wait.max.ms": 500,  # data is sent when there is some; at 50 ms an idle consumer costs 4 % of a core
         "fetch.queue.backoff.ms": 2,
         "topic.metadata.refresh.interval.ms": 10_000,  # how soon partitions added later are found
