@@ -1,4 +1,4 @@
-"""A worker put together from a declaration: bundle, decoder, codec, topics, clients, metrics, signals."""
+"""A worker put together from a declaration: topics, what scores, clients, metrics, signals."""
 
 from __future__ import annotations
 
@@ -18,12 +18,9 @@ from prometheus_client import CollectorRegistry
 from models.bundle import Bundle
 from models.reference import Profiler, Reference
 from models.repository import Repository
-from models.runtimes.base import Model
-from models.runtimes.onnx import load
-from schemas.decode import EventDecoder
 from schemas.deployment import Arm, Deployment
-from schemas.inference import InferenceCodec, Lineage
-from schemas.sources import SchemaFolder, SchemaRegistry, SchemaTopic, Writers
+from schemas.sources import SchemaTopic
+from streams.assembly import arm_of, assemble, group_of, letter_topic, output_topic, writers_of
 from streams.deadletters import LetterLimit
 from streams.errors import Refused
 from streams.health import HealthServer
@@ -32,7 +29,7 @@ from streams.scorer import Scorer
 from streams.sink import AcknowledgedSink, TransactionalSink
 from streams.slot import SlotLock
 from streams.source import Hooks, KafkaSource
-from streams.topics import OVERHEAD, Topic, Topics, message_limit
+from streams.topics import OVERHEAD, Topic, Topics
 from streams.worker import Route, Worker
 
 log = logging.getLogger(__name__)
@@ -59,7 +56,7 @@ class Options:
 
 def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options) -> None:
     """Run one slot of one arm until SIGTERM or SIGINT. Raises Refused, Fenced, or an error of models or schemas."""
-    arm = _arm(deployment, options.arm)
+    arm = arm_of(deployment, options.arm)
     group = group_of(deployment, arm)
     slot_id = f"{group}.{options.slot}"
     signals = _Signals()
@@ -89,21 +86,6 @@ def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options) -
             health.close()
         parts.model.close()
         lock.close()
-
-
-def group_of(deployment: Deployment, arm: Arm) -> str:
-    """Return the consumer group of an arm: a shadow reads the events on its own."""
-    return f"penstock.{deployment.name}" + (f".{arm.role}" if arm.role == "shadow" else "")
-
-
-def _arm(deployment: Deployment, role: str) -> Arm:
-    found = [arm for arm in deployment.arms if arm.role == role]
-    if not found:
-        declared = ", ".join(arm.role for arm in deployment.arms)
-        raise Refused(f"deployment {deployment.name} declares no arm {role!r}; its arms are {declared}")
-    if role not in ("active", "shadow"):
-        raise Refused(f"arm {role!r} has no worker of its own; run --arm active or --arm shadow")
-    return found[0]
 
 
 class _Signals:
@@ -169,40 +151,21 @@ class _Parts:
     ) -> None:
         self._deployment, self._arm, self._options, self._metrics = deployment, arm, options, metrics
         self._source = topics.require(deployment.input.topic)
-        output_name = arm.topic if arm.role == "shadow" and arm.topic else deployment.output.topic
-        self._output = topics.ensure(output_name, self._source.partitions)
+        self._output = topics.ensure(output_topic(deployment, arm), self._source.partitions)
         letters = {"max.message.bytes": str(self._source.message_bytes + OVERHEAD)}
-        self._letters = topics.ensure(self._letter_topic(), self._source.partitions, letters)
+        self._letters = topics.ensure(letter_topic(deployment, arm), self._source.partitions, letters)
         self._profiles = topics.ensure(deployment.profile_topic, 1) if self._watched else None
         self._schema_topic = SchemaTopic(options.kafka)
-        self._bundle = Repository(options.repository).load(arm.model)
-        self._decoder = EventDecoder(
-            reader,
-            writers=self._writers(),
-            framing=deployment.input.framing,
-            checks=deployment.input.checks,
-            event_bytes=deployment.limits.event_bytes,
-        )
-        self.model: Model = load(self._bundle, self._decoder.columns, deployment.missing)
+        bundle = Repository(options.repository).load(arm.model)
+        writers = writers_of(self._schema_topic, options.registry, options.schema_folder)
+        self._assembly = assemble(deployment, arm, reader, bundle, writers)
+        self.model = self._assembly.model
         metrics.model(self.model.name, self.model.version)
         log.info("scores with %s version %s", self.model.name, self.model.version)
 
     @property
     def _watched(self) -> bool:
         return self._deployment.monitor is not None
-
-    def _letter_topic(self) -> str:
-        """Return where dead letters go: a shadow's go to a topic of its own, or each event would have two."""
-        topic = self._deployment.dead_letter_topic
-        return topic if self._arm.role != "shadow" else f"{topic}.shadow"
-
-    def _writers(self) -> Writers:
-        options = self._options
-        return Writers(
-            topic=self._schema_topic,
-            registry=SchemaRegistry(options.registry) if options.registry else None,
-            folder=SchemaFolder(options.schema_folder) if options.schema_folder else None,
-        )
 
     def worker(self, group: str, slot_id: str) -> Worker:
         deployment = self._deployment
@@ -222,34 +185,13 @@ class _Parts:
             ),
             self._metrics,
             LetterLimit(deployment.limits.dead_letters_per_minute, time.monotonic),
-            profiler=self._profiler(self._bundle),
+            profiler=self._profiler(self._assembly.bundle),
             batch_events=self._options.batch_events,
         )
 
     def _scorer(self) -> Scorer:
-        deployment, model = self._deployment, self.model
-        echo = [(name, self._decoder.columns[name]) for name in deployment.output.echo]
-        codec = InferenceCodec(deployment.name, model.outputs, echo)
-        self._schema_topic.publish(codec.schema)
-        lineage = Lineage(
-            deployment=deployment.name,
-            revision=deployment.revision,
-            arm=self._arm.role,
-            model=model.name,
-            version=model.version,
-            event_schema="",
-            source_topic=self._source.name,
-        )
-        return Scorer(
-            self._decoder,
-            model,
-            codec,
-            lineage,
-            event_time=deployment.input.event_time,
-            echo=deployment.output.echo,
-            model_seconds=deployment.limits.model_seconds,
-            inference_bytes=message_limit([self._output]),
-        )
+        self._schema_topic.publish(self._assembly.codec.schema)
+        return self._assembly.scorer(self._output)
 
     def _profiler(self, bundle: Bundle) -> Profiler | None:
         if not self._watched:
