@@ -8,9 +8,11 @@ commit out of order.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -79,10 +81,13 @@ class TransactionalSink:
         ]
 
     def begin(self) -> None:
-        """Abort what this slot left open and fence whoever else uses it; call before joining the group."""
+        """Abort what this slot left open and fence whoever else uses it; call before joining the group.
+
+        Both producers at once: where one finds a transaction to abort, librdkafka waits half a second for it.
+        """
         try:
-            for producer in self._producers:
-                _patiently(partial(producer.init_transactions, 10), "init_transactions")
+            with ThreadPoolExecutor(len(self._producers)) as each:
+                list(each.map(self._begin, self._producers))
         except KafkaException as error:
             failure = error.args[0]
             if failure.code() in DENIED_TRANSACTION:
@@ -90,6 +95,12 @@ class TransactionalSink:
                     f"no permission for transactions: {failure.str()}; grant WRITE on the transactional ids"
                 ) from error
             raise StartOver(f"transactions cannot begin: {failure.str()} ({failure.name()})") from error
+
+    def _begin(self, producer: Producer) -> None:
+        """Connect before beginning: asked while it is not connected, librdkafka waits half a second to try again."""
+        with contextlib.suppress(KafkaException):  # what is wrong is said below
+            producer.list_topics(self._source.topic, timeout=5)
+        _patiently(partial(producer.init_transactions, 10), "init_transactions")
 
     def publish(self, records: Sequence[Records], positions: Mapping[int, int]) -> None:
         producer = self._producers[0]
