@@ -41,6 +41,10 @@ class Batch:
     def __len__(self) -> int:
         return len(self.messages)
 
+    def firsts(self) -> dict[int, int]:
+        """Return the first offset of each partition of the batch."""
+        return {partition: int(self.offsets[(self.partitions == partition).argmax()]) for partition in self.positions}
+
     def timestamps(self) -> npt.NDArray[np.int64]:
         """Return the record time of each message in ms since 1970, -1 where it has none; shape (n,)."""
         return np.array([message.timestamp()[1] for message in self.messages], np.int64)

@@ -79,6 +79,7 @@ class MemorySource:
         self.topic, self.joined = topic, False
         self._kafka, self._revoked = kafka, revoked
         self._next: dict[int, int] = {}
+        self._parked: set[int] = set()
 
     def begin(self) -> None:
         self.joined = True
@@ -89,6 +90,8 @@ class MemorySource:
     def poll(self, limit: int, seconds: float) -> Batch | None:
         messages: list[StoredMessage] = []
         for partition, position in self._next.items():
+            if partition in self._parked:
+                continue
             taken = self._kafka.topics[self.topic][partition][position : position + limit - len(messages)]
             self._next[partition] += len(taken)
             messages += taken
@@ -109,8 +112,18 @@ class MemorySource:
         self._revoked()
         del self._next[partition]
 
+    def park(self, partition: int, offset: int) -> None:
+        self._next[partition] = offset
+        self._parked.add(partition)
+
+    def unpark(self) -> None:
+        self._parked.clear()
+
     def assigned(self) -> Sequence[int]:
         return sorted(self._next)
+
+    def positions(self) -> Mapping[int, int]:
+        return dict(self._next)
 
     def lags(self) -> Mapping[int, int]:
         return {p: len(self._kafka.topics[self.topic][p]) - position for p, position in self._next.items()}

@@ -32,8 +32,17 @@ class Source(Protocol):
     def hold(self, seconds: float) -> bool:
         """Stay a member of the group for `seconds` without reading; False when a partition was taken away meanwhile."""
 
+    def park(self, partition: int, offset: int) -> None:
+        """Read a partition no further than to `offset`, until `unpark`, or until it is assigned or held anew."""
+
+    def unpark(self) -> None:
+        """Read every partition again from where it was parked."""
+
     def assigned(self) -> Sequence[int]:
         """Return the partitions that this member reads now."""
+
+    def positions(self) -> Mapping[int, int]:
+        """Return per assigned partition the offset that the next message has at least."""
 
     def lags(self) -> Mapping[int, int]:
         """Return how many messages of each partition are not read yet, where that is known without asking the broker.

@@ -189,8 +189,23 @@ class KafkaSource:
             raise StartOver(f"cannot hold partitions back: {error}") from error
         return not self._taken
 
+    def park(self, partition: int, offset: int) -> None:
+        place = TopicPartition(self.topic, partition, offset)
+        try:
+            self.consumer.seek(place)
+            self.consumer.pause([place])
+        except KafkaException as error:
+            raise StartOver(f"cannot stop reading {self.topic}/{partition} at {offset}: {error}") from error
+        self._next[partition] = offset
+
+    def unpark(self) -> None:
+        self.consumer.resume([TopicPartition(self.topic, partition) for partition in self._next])
+
     def assigned(self) -> Sequence[int]:
         return sorted(self._next)
+
+    def positions(self) -> Mapping[int, int]:
+        return dict(self._next)
 
     def lags(self) -> Mapping[int, int]:
         lags = {}
