@@ -110,6 +110,10 @@ class Deployment(Declared):
             raise ValueError("arms: exactly one arm must have the role active")
         return self
 
+    def group(self, role: str) -> str:
+        """Return the consumer group of an arm: a shadow reads the events on its own."""
+        return f"penstock.{self.name}" + (f".{role}" if role == "shadow" else "")
+
     @property
     def dead_letter_topic(self) -> str:
         return f"{self.name}.dead-letters"

@@ -34,8 +34,8 @@ def arm_of(deployment: Deployment, role: str) -> Arm:
 
 
 def group_of(deployment: Deployment, arm: Arm) -> str:
-    """Return the consumer group of an arm: a shadow reads the events on its own."""
-    return f"penstock.{deployment.name}" + (f".{arm.role}" if arm.role == "shadow" else "")
+    """Return the consumer group of an arm."""
+    return deployment.group(arm.role)
 
 
 def output_topic(deployment: Deployment, arm: Arm) -> str:
