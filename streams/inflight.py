@@ -32,9 +32,9 @@ class Trace:
         return ranges_of(self.topic, self.spans)
 
 
-def marker_path(state_folder: Path, slot_id: str) -> Path:
-    """Return where the slot of a group keeps its marker."""
-    return state_folder / "slots" / f"{slot_id}.inflight"
+def marker_path(folder: Path, slot_id: str) -> Path:
+    """Return where a slot keeps its marker, in the folder of the slots."""
+    return folder / f"{slot_id}.inflight"
 
 
 def read(path: Path) -> Trace:
@@ -68,6 +68,7 @@ class Marker:
 
     def scoring(self, firsts: Mapping[int, int], positions: Mapping[int, int]) -> None:
         """Note a batch before it is scored. firsts: its first offset per partition; positions: the next behind it."""
+        self._joined = True
         self._write([(partition, first, positions[partition]) for partition, first in firsts.items()])
 
     def scored(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from models.bundle import Bundle
+from models.errors import ModelError
 from models.reference import Profiler, Reference
 from models.repository import Repository
 from schemas.deployment import Arm, Deployment
@@ -25,12 +26,14 @@ from streams.deadletters import LetterLimit
 from streams.errors import Refused
 from streams.health import HealthServer
 from streams.metrics import WorkerMetrics
-from streams.scorer import Scorer
+from streams.orders import Order
+from streams.safeguard import safeguard
 from streams.sink import AcknowledgedSink, TransactionalSink
 from streams.slot import SlotLock
 from streams.source import Hooks, KafkaSource
 from streams.topics import OVERHEAD, Topic, Topics
-from streams.worker import Route, Worker
+from streams.work import Route
+from streams.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -54,28 +57,49 @@ class Options:
     batch_events: int = 2_000
 
 
-def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options) -> None:
-    """Run one slot of one arm until SIGTERM or SIGINT. Raises Refused, Fenced, or an error of models or schemas."""
+Orders = Callable[[Callable[[], bool], Callable[[], bool]], Order | None]
+
+
+def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options, orders: Orders | None = None) -> None:
+    """Run one slot of one arm until SIGTERM or SIGINT. Raises Refused, Fenced, or an error of models or schemas.
+
+    orders: asked which slot to take once all is ready that does not depend on it, with two functions: whether to stop,
+    and whether what is ready is stale. None: options.slot at once.
+    """
     arm = arm_of(deployment, options.arm)
     group = group_of(deployment, arm)
-    slot_id = f"{group}.{options.slot}"
     signals = _Signals()
-    lock = SlotLock(options.state_folder / "slots", slot_id)
+    folder = options.state_folder / "slots"
+    order = Order(options.slot, options.metrics_port) if orders is None else None
+    lock = SlotLock(folder, f"{group}.{order.slot}") if order else None
     topics = Topics(options.kafka)
     topics.wait_for_broker(signals.stopping)
     if signals.stopping():
         return
-    registry = CollectorRegistry()
-    metrics = WorkerMetrics(registry, deployment=deployment.name, arm=arm.role, slot=options.slot)
-    parts = _Parts(deployment, arm, reader, options, topics, metrics)
-    worker = parts.worker(group, slot_id)
-    health = None
-    if options.metrics_port is not None:
-        health = HealthServer(options.metrics_host, options.metrics_port, registry, lambda: worker.ready)
-        log.info("metrics at http://%s:%d/metrics", options.metrics_host, health.port)
-    signals.tell(worker)
+    parts = _Parts(deployment, arm, reader, options, topics)
     gc.collect()
     gc.freeze()  # what the start made stays: a full collection of it would stop a batch for 15 ms again and again
+    if orders is not None:
+        log.info("ready to take a slot over")
+        order = orders(signals.stopping, parts.stale)
+    try:
+        if order is not None:
+            lock = lock or SlotLock(folder, f"{group}.{order.slot}")
+            _run(parts, group, order, options, signals)
+    finally:
+        parts.model.close()
+        if lock is not None:
+            lock.close()
+
+
+def _run(parts: _Parts, group: str, order: Order, options: Options, signals: _Signals) -> None:
+    registry = CollectorRegistry()
+    worker = parts.worker(group, order, registry, signals.stopping)
+    health = None
+    if order.metrics_port is not None:
+        health = HealthServer(options.metrics_host, order.metrics_port, registry, lambda: worker.ready)
+        log.info("metrics at http://%s:%d/metrics", options.metrics_host, health.port)
+    signals.tell(worker)
     try:
         worker.run()
         log.info("stopped; everything scored was committed" if worker.whole else "stopped before the last commit")
@@ -84,8 +108,6 @@ def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options) -
             signal.signal(again, signal.SIG_IGN)
         if health is not None:
             health.close()
-        parts.model.close()
-        lock.close()
 
 
 class _Signals:
@@ -147,31 +169,45 @@ class _Parts:
         reader: Mapping[str, Any],
         options: Options,
         topics: Topics,
-        metrics: WorkerMetrics,
     ) -> None:
-        self._deployment, self._arm, self._options, self._metrics = deployment, arm, options, metrics
+        self._deployment, self._arm, self._options = deployment, arm, options
         self._source = topics.require(deployment.input.topic)
         self._output = topics.ensure(output_topic(deployment, arm), self._source.partitions)
         letters = {"max.message.bytes": str(self._source.message_bytes + OVERHEAD)}
         self._letters = topics.ensure(letter_topic(deployment, arm), self._source.partitions, letters)
         self._profiles = topics.ensure(deployment.profile_topic, 1) if self._watched else None
         self._schema_topic = SchemaTopic(options.kafka)
-        bundle = Repository(options.repository).load(arm.model)
+        self._repository = Repository(options.repository)
+        bundle = self._repository.load(arm.model)
         writers = writers_of(self._schema_topic, options.registry, options.schema_folder)
         self._assembly = assemble(deployment, arm, reader, bundle, writers)
         self.model = self._assembly.model
-        metrics.model(self.model.name, self.model.version)
+        self._scorer = self._assembly.scorer(self._output)
+        self._schema_topic.publish(self._assembly.codec.schema)
+        self._profiler = self._make_profiler(bundle)
         log.info("scores with %s version %s", self.model.name, self.model.version)
 
     @property
     def _watched(self) -> bool:
         return self._deployment.monitor is not None
 
-    def worker(self, group: str, slot_id: str) -> Worker:
-        deployment = self._deployment
+    def stale(self) -> bool:
+        """Say whether the declared model means another version by now; not while the repository cannot tell."""
+        try:
+            return self._repository.resolve(self._arm.model).digest != self._assembly.bundle.digest
+        except ModelError:
+            return False
+
+    def worker(self, group: str, order: Order, registry: CollectorRegistry, stopping: Callable[[], bool]) -> Worker:
+        """Return the worker of the slot that the order names."""
+        deployment, options = self._deployment, self._options
+        slot_id = f"{group}.{order.slot}"
+        metrics = WorkerMetrics(registry, deployment=deployment.name, arm=self._arm.role, slot=order.slot)
+        metrics.model(self.model.name, self.model.version)
+        folder, topic = options.state_folder / "slots", self._source.name
         return Worker(
-            self._connector(group, slot_id),
-            self._scorer(),
+            self._connector(group, order.slot, slot_id, metrics),
+            self._scorer,
             Route(
                 deployment=deployment.name,
                 source=self._source.name,
@@ -183,17 +219,14 @@ class _Parts:
                 profiles=self._profiles.name if self._profiles else None,
                 letter_bytes=self._letters.message_bytes - FRAMING,
             ),
-            self._metrics,
+            metrics,
             LetterLimit(deployment.limits.dead_letters_per_minute, time.monotonic),
-            profiler=self._profiler(self._assembly.bundle),
+            profiler=self._profiler,
+            guard=safeguard(options.kafka, folder, group, slot_id, topic, order.caution, stopping),
             batch_events=self._options.batch_events,
         )
 
-    def _scorer(self) -> Scorer:
-        self._schema_topic.publish(self._assembly.codec.schema)
-        return self._assembly.scorer(self._output)
-
-    def _profiler(self, bundle: Bundle) -> Profiler | None:
+    def _make_profiler(self, bundle: Bundle) -> Profiler | None:
         if not self._watched:
             return None
         if bundle.reference is None:
@@ -210,17 +243,15 @@ class _Parts:
         )
 
     def _connector(
-        self, group: str, slot_id: str
+        self, group: str, slot: str, slot_id: str, metrics: WorkerMetrics
     ) -> Callable[[Callable[[], None]], tuple[KafkaSource, TransactionalSink | AcknowledgedSink]]:
         deployment, kafka = self._deployment, self._options.kafka
         targets: list[Topic] = [self._output, self._letters] + ([self._profiles] if self._profiles else [])
         kind = TransactionalSink if deployment.delivery == "exactly_once" else AcknowledgedSink
 
         def connect(revoked: Callable[[], None]) -> tuple[KafkaSource, TransactionalSink | AcknowledgedSink]:
-            hooks = Hooks(revoked, self._metrics.lost)
-            source = KafkaSource(
-                kafka, self._source.name, group, self._options.slot, start=deployment.input.start, hooks=hooks
-            )
+            hooks = Hooks(revoked, metrics.lost)
+            source = KafkaSource(kafka, self._source.name, group, slot, start=deployment.input.start, hooks=hooks)
             limits = [target.message_bytes for target in targets]
             sink = kind(kafka, slot_id, source, message_bytes=max(limits), batch_bytes=min(limits))
             return source, sink

@@ -5,24 +5,21 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
-import polars as pl
 
 from schemas.errors import SourceUnavailable
-from streams.batch import Batch, Records
-from streams.deadletters import LetterLimit, letters
+from streams.batch import Batch
+from streams.deadletters import LetterLimit
 from streams.errors import ProducerFenced, Rewind, StartOver
 from streams.metrics import WorkerMetrics
 from streams.protocols import Sink, Source
 from streams.publisher import Publisher
+from streams.quarantine import REASON as QUARANTINED
+from streams.safeguard import Safeguard
 from streams.scorer import Scored, Scorer
 from streams.trim import Trimmer
+from streams.work import Composer, Profiles, Route, Work
 
 log = logging.getLogger(__name__)
 
@@ -33,51 +30,11 @@ BATCH_BYTES = 32 << 20  # of a batch's values: bounds memory when events are lar
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
-class Profiles(Protocol):
-    """What the worker needs of models.reference.Profiler."""
-
-    def profiles(
-        self,
-        frame: pl.DataFrame,
-        outputs: pl.DataFrame,
-        partitions: npt.NDArray[np.int32],
-        timestamps: npt.NDArray[np.int64],
-    ) -> list[bytes]: ...
-    def progress(self, partitions: Sequence[int], now_ms: int) -> list[bytes]: ...
-    def forget(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a deployment's records go. A count is a topic's number of partitions."""
-
-    deployment: str
-    source: str
-    source_count: int
-    output: str
-    output_count: int
-    dead_letters: str
-    dead_letter_count: int
-    profiles: str | None = None
-    letter_bytes: int = 1 << 20  # the largest dead letter that its topic takes
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One batch, ready to be published whole."""
-
-    records: list[Records]
-    batch: Batch
-    inferences: int
-    reasons: dict[str, int]
-    batch_seconds: float
-
-
 class Worker:
     """One slot of one arm of a deployment.
 
-    connect: makes a source and a sink, the source calling `revoked` before partitions leave. batch_events: the largest
-    batch. clock: seconds since 1970.
+    connect: makes a source and a sink, the source calling `revoked` before partitions leave. guard: what it does about
+    events that may kill it. batch_events: the largest batch. clock: seconds since 1970.
     """
 
     def __init__(
@@ -89,11 +46,12 @@ class Worker:
         limit: LetterLimit,
         *,
         profiler: Profiles | None = None,
+        guard: Safeguard | None = None,
         batch_events: int = 2_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._connect, self._scorer, self._route = connect, scorer, route
-        self._metrics, self._limit, self._profiler = metrics, limit, profiler
+        self._connect, self._scorer, self._composer = connect, scorer, Composer(route, profiler, clock)
+        self._metrics, self._limit, self._guard = metrics, limit, guard or Safeguard(route.source)
         self._batch_events, self._clock = batch_events, clock
         self._most = batch_events
         # plain flags: a signal handler that sets an Event deadlocks when it interrupts the holder of the Event's lock
@@ -158,6 +116,7 @@ class Worker:
         finally:
             self.ready = False
             self._forget()
+            self._guard.forget()
             if publisher is not None:
                 publisher.close()
             source.close(leave=self._stopping)
@@ -182,6 +141,8 @@ class Worker:
         if self._failures > 1:
             self._rest(RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1])
         source.rewind()
+        source.unpark()
+        self._guard.forget()
         self._forget()
         for cause in ("schemas", "dead_letters"):  # the batch that was held back is given up
             self._metrics.held(cause, False)
@@ -192,8 +153,7 @@ class Worker:
         self._quiet.clear()
         self._limit.refund(sum(list(self._undecided)))
         self._undecided.clear()
-        if self._profiler is not None:
-            self._profiler.forget()
+        self._composer.forget()
 
     def _learn_whether_slot_was_taken(self, source: Source) -> None:
         """Ask the group, which raises Fenced when another worker joined under this slot's name."""
@@ -206,13 +166,16 @@ class Worker:
     def _step(self, source: Source, sink: Sink, publisher: Publisher) -> None:
         self._tick(source, sink, publisher)  # before the poll: what was read and not yet profiled is not progress
         began = time.perf_counter()
-        batch = source.poll(self._most, IDLE_SECONDS)
+        most = self._guard.limit(self._most, source)
+        batch = source.poll(most, IDLE_SECONDS)
+        whole = batch is not None and len(batch) >= most
+        batch = batch and self._guard.admit(source, batch)
         if batch is None:
             publisher.join()
             return
         self._metrics.stage("poll", time.perf_counter() - began)
         work = self._work(batch, self._score(source, batch))
-        letters = sum(work.reasons.values())
+        letters = sum(work.reasons.values()) - work.reasons.get(QUARANTINED, 0)  # somebody asked for those
         if letters and not self._limit.allows(letters):
             publisher.join()
             self._hold_letters(source, work, letters)
@@ -220,7 +183,7 @@ class Worker:
             self._limit.spend(letters)
             self._undecided.append(letters)
         publisher.submit(partial(self._publish, source, sink, work))
-        if len(batch) < self._most:
+        if not whole:
             publisher.join()
         else:  # a backlog: commit this batch beside the decoding of the next
             self._most = self._fitting(batch)
@@ -235,7 +198,7 @@ class Worker:
         attempt = 0
         while True:
             try:
-                scored = self._scorer.score(batch)
+                scored = self._guard.score(self._scorer, batch)
             except SourceUnavailable as error:
                 if attempt == 0:
                     log.error("%s; %d events wait, nothing is lost", error, len(batch))
@@ -249,61 +212,13 @@ class Worker:
             return scored
 
     def _work(self, batch: Batch, scored: Scored) -> Work:
-        route, began = self._route, time.perf_counter()
-        records = []
-        if scored.inferences:
-            keys = batch.keys if scored.rows is None else [batch.keys[row] for row in scored.rows]
-            partitions = self._partitions(batch, scored.rows, route.output_count)
-            records.append(Records(route.output, scored.inferences, keys, partitions))
+        work = self._composer.work(batch, scored)
+        if work.inferences:
             self._quiet.update(dict.fromkeys(batch.positions, 0))
-        reasons: dict[str, int] = {}
-        if scored.rejected:
-            for rejection in scored.rejected:
-                reasons[rejection.reason] = reasons.get(rejection.reason, 0) + 1
-            records.append(self._letters(batch, scored))
-        if self._profiler is not None and scored.inferences:
-            records.append(self._profile(self._profiler, batch, scored))
         for stage, seconds in scored.seconds.items():
             self._metrics.stage(stage, seconds)
-        spent = time.perf_counter() - began
-        self._metrics.stage("profile", spent)
-        return Work(records, batch, len(scored.inferences), reasons, spent)
-
-    def _letters(self, batch: Batch, scored: Scored) -> Records:
-        route = self._route
-        values, keys, headers = letters(
-            batch,
-            scored.rejected,
-            deployment=route.deployment,
-            topic=route.source,
-            now=self._clock(),
-            limit=route.letter_bytes,
-        )
-        rows = np.array(sorted(rejection.row for rejection in scored.rejected), np.int64)
-        return Records(
-            route.dead_letters, values, keys, self._partitions(batch, rows, route.dead_letter_count), headers
-        )
-
-    def _profile(self, profiler: Profiles, batch: Batch, scored: Scored) -> Records:
-        partitions, times = batch.partitions, batch.timestamps()
-        if scored.rows is not None:
-            partitions, times = partitions[scored.rows], times[scored.rows]
-        values = profiler.profiles(scored.frame, scored.outputs, partitions, times)
-        assert self._route.profiles is not None
-        return Records(self._route.profiles, values, [self._route.deployment.encode()] * len(values))
-
-    def _partitions(self, batch: Batch, rows: npt.NDArray[np.int64] | None, count: int) -> list[int]:
-        """Place records as their events: the same partition where the counts match, else by key, else by partition.
-
-        The counts are those of the start: a partition added to the input since then wraps around.
-        """
-        partitions = batch.partitions if rows is None else batch.partitions[rows]
-        if count == self._route.source_count:
-            wrapped: list[int] = (partitions % count).tolist()
-            return wrapped
-        places: list[int] = partitions.tolist()
-        keys = batch.keys if rows is None else [batch.keys[row] for row in rows]
-        return [place % count if key is None else -1 for place, key in zip(places, keys, strict=True)]
+        self._metrics.stage("profile", work.seconds)
+        return work
 
     def _publish(self, source: Source, sink: Sink, work: Work) -> None:
         """Publish and count; on the publisher's thread."""
@@ -358,16 +273,22 @@ class Worker:
         self._ticked = now
         lags = source.lags()
         self.ready = source.joined
+        if source.joined:
+            self._guard.joined()
         self._metrics.partitions.set(len(source.assigned()))
         self._metrics.lag.set(sum(lags.values()))
         self._metrics.broken_checks(self._scorer.broken_checks)
         self._trim()
-        idle = [partition for partition, lag in lags.items() if self._is_idle(partition, lag)]
-        if idle and self._profiler is not None and self._route.profiles is not None:
+        self._tick_guard(source)
+        idle = [p for p, lag in lags.items() if p not in self._guard.parked and self._is_idle(p, lag)]
+        if idle and (records := self._composer.progress(idle)) is not None:
             publisher.join()
-            values = self._profiler.progress(idle, int(self._clock() * 1000))
-            records = Records(self._route.profiles, values, [self._route.deployment.encode()] * len(values))
             publisher.submit(partial(sink.publish, [records], {}))
+
+    def _tick_guard(self, source: Source) -> None:
+        resumed, self._resumed = self._resumed, False
+        self._guard.tick(source, resumed)
+        self._metrics.held("crash", not self._guard.parked.isdisjoint(source.assigned()))
 
     def _is_idle(self, partition: int, lag: int) -> bool:
         """Say whether a partition was read to its end a tick ago or more, and count the tick.

@@ -15,7 +15,8 @@ from streams.deadletters import LetterLimit
 from streams.errors import Fenced, ProducerFenced, Rewind, StartOver
 from streams.memory import MemoryKafka, MemorySink, MemorySource
 from streams.metrics import WorkerMetrics
-from streams.worker import Route, Worker
+from streams.work import Route
+from streams.worker import Worker
 from tests.streams.fakes import CODEC, NumberDecoder, scorer
 
 

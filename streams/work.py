@@ -1,0 +1,128 @@
+"""What becomes of a scored batch: the records that its transaction publishes, each on its topic and partition."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from streams.batch import Batch, Records
+from streams.deadletters import letters
+from streams.scorer import Scored
+
+
+class Profiles(Protocol):
+    """What the worker needs of models.reference.Profiler."""
+
+    def profiles(
+        self,
+        frame: pl.DataFrame,
+        outputs: pl.DataFrame,
+        partitions: npt.NDArray[np.int32],
+        timestamps: npt.NDArray[np.int64],
+    ) -> list[bytes]: ...
+    def progress(self, partitions: Sequence[int], now_ms: int) -> list[bytes]: ...
+    def forget(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a deployment's records go. A count is a topic's number of partitions."""
+
+    deployment: str
+    source: str
+    source_count: int
+    output: str
+    output_count: int
+    dead_letters: str
+    dead_letter_count: int
+    profiles: str | None = None
+    letter_bytes: int = 1 << 20  # the largest dead letter that its topic takes
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One batch, ready to be published whole."""
+
+    records: list[Records]
+    batch: Batch
+    inferences: int
+    reasons: dict[str, int]
+    seconds: float  # what putting it together took
+
+
+class Composer:
+    """Turns scored batches into work. clock: seconds since 1970."""
+
+    def __init__(self, route: Route, profiler: Profiles | None = None, clock: Callable[[], float] = time.time) -> None:
+        self.route, self.profiler, self._clock = route, profiler, clock
+
+    def work(self, batch: Batch, scored: Scored) -> Work:
+        """Return what is published of the batch."""
+        route, began = self.route, time.perf_counter()
+        records = []
+        if scored.inferences:
+            keys = batch.keys if scored.rows is None else [batch.keys[row] for row in scored.rows]
+            partitions = self._partitions(batch, scored.rows, route.output_count)
+            records.append(Records(route.output, scored.inferences, keys, partitions))
+        reasons: dict[str, int] = {}
+        if scored.rejected:
+            for rejection in scored.rejected:
+                reasons[rejection.reason] = reasons.get(rejection.reason, 0) + 1
+            records.append(self._letters(batch, scored))
+        if self.profiler is not None and scored.inferences:
+            records.append(self._profile(self.profiler, batch, scored))
+        return Work(records, batch, len(scored.inferences), reasons, time.perf_counter() - began)
+
+    def progress(self, partitions: Sequence[int]) -> Records | None:
+        """Return the records that say that these partitions were read to their end; None without a monitor."""
+        if self.profiler is None or self.route.profiles is None:
+            return None
+        values = self.profiler.progress(partitions, int(self._clock() * 1000))
+        return Records(self.route.profiles, values, [self.route.deployment.encode()] * len(values))
+
+    def forget(self) -> None:
+        """What was profiled may not have been committed."""
+        if self.profiler is not None:
+            self.profiler.forget()
+
+    def _letters(self, batch: Batch, scored: Scored) -> Records:
+        route = self.route
+        values, keys, headers = letters(
+            batch,
+            scored.rejected,
+            deployment=route.deployment,
+            topic=route.source,
+            now=self._clock(),
+            limit=route.letter_bytes,
+        )
+        rows = np.array(sorted(rejection.row for rejection in scored.rejected), np.int64)
+        return Records(
+            route.dead_letters, values, keys, self._partitions(batch, rows, route.dead_letter_count), headers
+        )
+
+    def _profile(self, profiler: Profiles, batch: Batch, scored: Scored) -> Records:
+        partitions, times = batch.partitions, batch.timestamps()
+        if scored.rows is not None:
+            partitions, times = partitions[scored.rows], times[scored.rows]
+        values = profiler.profiles(scored.frame, scored.outputs, partitions, times)
+        assert self.route.profiles is not None
+        return Records(self.route.profiles, values, [self.route.deployment.encode()] * len(values))
+
+    def _partitions(self, batch: Batch, rows: npt.NDArray[np.int64] | None, count: int) -> list[int]:
+        """Place records as their events: the same partition where the counts match, else by key, else by partition.
+
+        The counts are those of the start: a partition added to the input since then wraps around.
+        """
+        partitions = batch.partitions if rows is None else batch.partitions[rows]
+        if count == self.route.source_count:
+            wrapped: list[int] = (partitions % count).tolist()
+            return wrapped
+        places: list[int] = partitions.tolist()
+        keys = batch.keys if rows is None else [batch.keys[row] for row in rows]
+        return [place % count if key is None else -1 for place, key in zip(places, keys, strict=True)]
