@@ -6,8 +6,8 @@ becomes the same cell whichever way it came.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from schemas.values import Rejection
 Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
 Wrong = tuple[Mask, str, str]  # rows that do not fit, reason, detail
+Change = Callable[[pl.Series, list[Wrong]], pl.Series]  # a raw series to a column, noting the rows that do not fit
 INT_LEAST, INT_MOST = -(1 << 31), (1 << 31) - 1
 _UNIT = {"millis": 1_000, "micros": 1_000_000, "nanos": 1_000_000_000}
 # What polars reads a type as; int and enum are read wide, and their range is checked on the column.
@@ -37,78 +38,107 @@ RAW: dict[str, pl.DataType] = {
 }
 
 
-def build(
-    height: int, sources: Iterable[Source], take: Callable[[Source], pl.Series]
-) -> tuple[pl.DataFrame, list[Wrong]]:
-    """All columns, one row per message, and which rows do not fit; a cell of such a row is null or meaningless."""
-    columns: list[pl.Series] = []
-    wrong: list[Wrong] = []
-    for source in sources:
-        if source.path is None:
-            columns.append(constant(source, height))
-            continue
-        series = _convert(take(source), source, wrong)
-        if not source.leaf.nullable and series.null_count():
-            wrong.append(
-                (
-                    series.is_null().to_numpy(),
-                    "wrong_type",
-                    f"{source.leaf.name} is null, which its type does not allow",
+class Columns:
+    """The deployment's columns out of raw ones, for one list of sources.
+
+    What a raw series still needs is decided here, once: in a small batch that takes longer than doing it.
+    """
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._names = [source.leaf.name for source in sources]
+        self._sources = [(source, constant(source) if source.path is None else None) for source in sources]
+        self._steps: list[tuple[int, str, Change | None, bool]] = []
+        for at, source in enumerate(sources):
+            if source.path is not None:
+                change = change_of(source)
+                checked = not source.leaf.nullable and (source.nulls or change is not None)
+                if change is not None or checked:
+                    self._steps.append((at, source.leaf.name, change, checked))
+
+    def gather(self, height: int, take: Callable[[Source], pl.Series]) -> pl.DataFrame:
+        """A frame of raw columns, one by one; constants are what they are to be."""
+        series = [take(source) if one is None else one.new_from_index(0, height) for source, one in self._sources]
+        return pl.DataFrame(height=height).hstack(list(map(pl.Series.alias, series, self._names)))
+
+    def finish(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Wrong]]:
+        """The columns and the rows that do not fit, whose cells are null or mean nothing.
+
+        frame: a raw column for each source in order, whatever its name. It becomes the frame that is returned.
+        """
+        wrong: list[Wrong] = []
+        for at, name, change, checked in self._steps:
+            series = frame.to_series(at)
+            if change is not None:
+                series = change(series, wrong)
+                frame.replace_column(at, series)
+            if checked and series.null_count():
+                wrong.append(
+                    (series.is_null().to_numpy(), "wrong_type", f"{name} is null, which its type does not allow")
                 )
-            )
-        columns.append(series.alias(source.leaf.name))
-    return pl.DataFrame(columns), wrong
+        frame.columns = self._names
+        return frame, wrong
 
 
-def constant(source: Source, height: int) -> pl.Series:
-    """A default, or null, as a column of this many rows."""
+def constant(source: Source) -> pl.Series:
+    """A default, or null, as a column of one row."""
     leaf, value = source.leaf, source.constant
     if value is not None and leaf.type.kind == "enum":
         value = leaf.type.symbols.index(value)
     if value is None or leaf.type.kind == "array":
-        one = pl.Series([value], dtype=leaf.dtype)
-    else:
-        one = _convert(pl.Series([value], dtype=RAW[leaf.type.kind]), Source(leaf, (), leaf.type), [])
-    return one.new_from_index(0, height).alias(leaf.name)
+        return pl.Series([value], dtype=leaf.dtype)
+    raw = pl.Series([value], dtype=RAW[leaf.type.kind])
+    change = change_of(Source(leaf, (), leaf.type))
+    return raw if change is None else change(raw, [])
 
 
-def _convert(series: pl.Series, source: Source, wrong: list[Wrong]) -> pl.Series:
+def change_of(source: Source) -> Change | None:
+    """What makes the column of a raw series; None where the series is the column."""
     leaf, writer = source.leaf, source.type
     assert writer is not None
     if writer.kind == "enum":
-        return _enum(series, leaf, writer, wrong)
+        return partial(_enum, leaf, lookup(leaf, writer))
     if leaf.type.kind == "array":
-        return _array(series, leaf, writer, wrong)
-    if writer.kind == "int":
-        _range(series, leaf.name, wrong)
+        return partial(_array, leaf, writer)
     if leaf.type.kind == "string" and writer.kind == "bytes":
-        return _text(series, leaf, wrong)
-    if "decimal" in (leaf.type.logical, writer.logical):
-        return _decimal(series, leaf, writer, wrong)
-    if leaf.type.kind == "float" and writer.kind in ("int", "long"):
-        series = series.cast(pl.Float64())  # as the strict path: a Python float first
-    return _logical(series, leaf, writer, wrong)
+        return partial(_text, leaf)
+    if leaf.type.logical == "decimal":
+        return partial(_decimal, leaf, writer if writer.logical == "decimal" else leaf.type)
+    return _number(leaf, writer)
 
 
-def _range(series: pl.Series, name: str, wrong: list[Wrong]) -> None:
+def _number(leaf: Leaf, writer: Node) -> Change | None:
+    """Numbers and times, and whatever else a cast makes right."""
+    narrow = writer.kind == "int"
+    ours, theirs = leaf.type.logical.rpartition("-")[2], writer.logical.rpartition("-")[2]
+    rescaled = ours in _UNIT and theirs in _UNIT and ours != theirs and "time" in leaf.type.logical
+    casts: list[pl.DataType] = [] if leaf.dtype == RAW[writer.kind] else [leaf.dtype]
+    if writer.kind in ("int", "long") and leaf.dtype == pl.Float32():
+        casts.insert(0, pl.Float64())  # as the strict path: a Python float first
+    if leaf.dtype == pl.Date():
+        casts.insert(0, pl.Int32())
+    if not narrow and not rescaled and not casts:
+        return None
+
+    def change(series: pl.Series, wrong: list[Wrong]) -> pl.Series:
+        if narrow:
+            _range(leaf, series, wrong)
+        if rescaled:
+            series = _rescale(leaf, _UNIT[ours], _UNIT[theirs], series, wrong)
+        for dtype in casts:
+            series = series.cast(dtype, strict=False)
+        return series
+
+    return change
+
+
+def _range(leaf: Leaf, series: pl.Series, wrong: list[Wrong]) -> None:
     least, most = series.min(), series.max()
     if isinstance(least, int) and isinstance(most, int) and (least < INT_LEAST or most > INT_MOST):
         mask = ~series.is_between(INT_LEAST, INT_MOST).fill_null(True)
-        wrong.append((mask.to_numpy(), "malformed", f"{name} is an int outside 32 bits"))
+        wrong.append((mask.to_numpy(), "malformed", f"{leaf.name} is an int outside 32 bits"))
 
 
-def _logical(series: pl.Series, leaf: Leaf, writer: Node, wrong: list[Wrong]) -> pl.Series:
-    ours, theirs = leaf.type.logical.rpartition("-")[2], writer.logical.rpartition("-")[2]
-    if ours in _UNIT and theirs in _UNIT and ours != theirs and "time" in leaf.type.logical:
-        series = _rescale(series, leaf, _UNIT[ours], _UNIT[theirs], wrong)
-    if series.dtype == leaf.dtype:
-        return series
-    if series.dtype == pl.Int64() and leaf.dtype in (pl.Int32(), pl.Date()):
-        series = series.cast(pl.Int32(), strict=False)
-    return series.cast(leaf.dtype, strict=False)
-
-
-def _rescale(series: pl.Series, leaf: Leaf, ours: int, theirs: int, wrong: list[Wrong]) -> pl.Series:
+def _rescale(leaf: Leaf, ours: int, theirs: int, series: pl.Series, wrong: list[Wrong]) -> pl.Series:
     """Timestamps of another unit, rounded towards the past; what does not fit 64 bits is wrong."""
     if ours < theirs:
         return series // (theirs // ours)
@@ -121,7 +151,7 @@ def _rescale(series: pl.Series, leaf: Leaf, ours: int, theirs: int, wrong: list[
     return series * factor
 
 
-def _text(series: pl.Series, leaf: Leaf, wrong: list[Wrong]) -> pl.Series:
+def _text(leaf: Leaf, series: pl.Series, wrong: list[Wrong]) -> pl.Series:
     try:
         text = series.cast(pl.String(), strict=False)
     except pl.exceptions.ComputeError:
@@ -139,30 +169,28 @@ def _utf8(raw: bytes) -> str | None:
         return None
 
 
-def _enum(series: pl.Series, leaf: Leaf, writer: Node, wrong: list[Wrong]) -> pl.Series:
+def _enum(leaf: Leaf, symbols: pl.Series, series: pl.Series, wrong: list[Wrong]) -> pl.Series:
     """Indices of the writer's symbols as the reader's enum; an unknown symbol becomes its default, or is wrong."""
-    symbols = lookup(leaf.type, writer, leaf.dtype)
-    index = series.to_numpy() if not series.null_count() else series.fill_null(0).to_numpy()
-    if index.min(initial=0) < 0 or index.max(initial=0) >= len(symbols):
-        inside = (index >= 0) & (index < len(symbols))
-        wrong.append((~inside, "malformed", f"{leaf.name} has no symbol of this index"))
-        series = pl.Series(np.where(inside, index, 0)).set(series.is_null(), None)
-    column = symbols.gather(series)
+    least, most = series.min(), series.max()
+    if isinstance(least, int) and isinstance(most, int) and (least < 0 or most >= len(symbols)):
+        outside = ~series.is_between(0, len(symbols) - 1).fill_null(True)
+        wrong.append((outside.to_numpy(), "malformed", f"{leaf.name} has no symbol of this index"))
+        series = series.set(outside, None)
+    column = symbols[series.cast(pl.UInt32())]
     if symbols.null_count() and column.null_count() != series.null_count():
         mask = (column.is_null() & series.is_not_null()).to_numpy()
         wrong.append((mask, "unresolvable", f"{leaf.name} is a symbol that the deployment's enum does not have"))
     return column
 
 
-@lru_cache(maxsize=1024)
-def lookup(reader: Node, writer: Node, dtype: pl.DataType) -> pl.Series:
+def lookup(leaf: Leaf, writer: Node) -> pl.Series:
     """The reader's symbol for each of the writer's, null where it has none."""
-    default = reader.default if reader.default in reader.symbols else None
-    known = set(reader.symbols)
-    return pl.Series([symbol if symbol in known else default for symbol in writer.symbols], dtype=dtype)
+    known = set(leaf.type.symbols)
+    default = leaf.type.default if leaf.type.default in known else None
+    return pl.Series([symbol if symbol in known else default for symbol in writer.symbols], dtype=leaf.dtype)
 
 
-def _array(series: pl.Series, leaf: Leaf, writer: Node, wrong: list[Wrong]) -> pl.Series:
+def _array(leaf: Leaf, writer: Node, series: pl.Series, wrong: list[Wrong]) -> pl.Series:
     if series.dtype == leaf.dtype:
         return series
     items = writer.items.nullable()[0] if writer.items else writer
@@ -175,11 +203,8 @@ def _array(series: pl.Series, leaf: Leaf, writer: Node, wrong: list[Wrong]) -> p
     return series.cast(leaf.dtype)
 
 
-def _decimal(series: pl.Series, leaf: Leaf, writer: Node, wrong: list[Wrong]) -> pl.Series:
+def _decimal(leaf: Leaf, form: Node, series: pl.Series, wrong: list[Wrong]) -> pl.Series:
     """The double nearest to the exact decimal; digits beyond the declared precision are wrong."""
-    form = writer if writer.logical == "decimal" else leaf.type
-    if leaf.type.logical != "decimal":
-        return series
     limit, scale = 10**form.precision, 10**form.scale
     values = [None if raw is None else decimal_value(raw, limit, scale) for raw in series]
     if any(value is not None and value != value for value in values):
@@ -210,7 +235,7 @@ def series_of(values: Sequence[Any], leaf: Leaf) -> pl.Series:
         assert leaf.type.items is not None
         return pl.Series(values, dtype=pl.List(raw_dtype(leaf.type.items)), strict=True)
     if kind == "float":
-        return pl.Series(values, dtype=pl.Float64())
+        return pl.Series(values, dtype=pl.Float64()).cast(pl.Float32(), strict=False)
     return pl.Series(values, dtype=RAW[kind])
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import orjson
 import polars as pl
 
-from schemas.columns import INT_LEAST, INT_MOST, build, series_of, without
+from schemas.columns import INT_LEAST, INT_MOST, Columns, series_of, without
 from schemas.errors import SchemaRefused
 from schemas.nodes import NO_DEFAULT, Field, Node
 from schemas.resolve import Leaf, Source, leaves
@@ -35,7 +35,7 @@ class JsonEvents:
 
     def __init__(self, reader: Node) -> None:
         self._read = _record(reader)
-        self._leaves = leaves(reader)
+        self._columns = Columns([Source(leaf, leaf.path, leaf.type) for leaf in leaves(reader)])
 
     def decode(self, values: Sequence[bytes]) -> tuple[pl.DataFrame, npt.NDArray[np.int64], list[Rejection]]:
         """(frame, message index of each row, rejections): row = index in `values`."""
@@ -53,8 +53,7 @@ class JsonEvents:
             path = source.leaf.path
             return series_of([event.get(path) for event in found], source.leaf)
 
-        sources = [Source(leaf, leaf.path, leaf.type) for leaf in self._leaves]
-        frame, wrong = build(len(found), sources, take)
+        frame, wrong = self._columns.finish(self._columns.gather(len(found), take))
         return without(frame, np.array(rows, dtype=np.int64), rejected, wrong)
 
     def _one(self, value: bytes) -> dict[tuple[str, ...], Any]:

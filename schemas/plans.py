@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from schemas.blocks import BlockCodec
-from schemas.columns import Wrong, build, series_of, without
+from schemas.columns import Columns, Wrong, series_of, without
 from schemas.errors import BlockFailed, SchemaRefused
 from schemas.nodes import Node, parse
 from schemas.resolve import Leaf, NeedsStrict, Source, leaves, sources
@@ -75,8 +75,13 @@ class BlockPlan:
 
     def __init__(self, reader: Node, writer: Node, header: int, name: str) -> None:
         self.fingerprint = name
-        self._sources = sources(reader, writer)
+        found = sources(reader, writer)
+        self._columns = Columns(found)
         self._codec = BlockCodec(writer, header)
+        paths = [self._codec.physical.paths[source.path] for source in found if source.path is not None]
+        names = [name for name, *steps in paths if not steps]
+        self._all = list(self._codec.physical.dtypes)
+        self._raw = names if len(names) == len(found) else None  # the raw columns, where they need no work to get at
         self._strict = StrictReader(self._codec.physical.schema())
         self._header = header
 
@@ -111,8 +116,14 @@ class BlockPlan:
         if len(bad):
             rows = np.delete(rows, bad)
             frame, rows, rejected = self._judge(values, frame, rows, bad.tolist())
-        columns, wrong = build(len(rows), self._sources, lambda source: self._take(frame, source))
+        columns, wrong = self._columns.finish(self._arranged(frame, len(rows)))
         return without(columns, rows, rejected, wrong)
+
+    def _arranged(self, frame: pl.DataFrame, height: int) -> pl.DataFrame:
+        """The raw columns that the deployment reads, in its order."""
+        if self._raw is None:
+            return self._columns.gather(height, lambda source: self._take(frame, source))
+        return frame if self._raw == self._all else frame[self._raw]
 
     def _judge(self, values: list[bytes], frame: pl.DataFrame, rows: Rows, bad: list[int]) -> Part:
         kept, records, rejected = read_all(self._strict, values, bad, self._header)
@@ -144,7 +155,7 @@ class StrictPlan:
         self.fingerprint = name
         full = whole(reader, writer)
         self._reader = StrictReader(plain_schema(writer), plain_schema(full or reader), skips=full is None)
-        self._sources = [Source(leaf, leaf.path, leaf.type) for leaf in leaves(reader)]
+        self._columns = Columns([Source(leaf, leaf.path, leaf.type) for leaf in leaves(reader)])
         self._header = header
 
     def decode(self, values: list[bytes]) -> Part:
@@ -158,7 +169,7 @@ class StrictPlan:
         return without(columns, np.array(kept, dtype=np.int64), rejected, wrong)
 
     def _build(self, records: list[dict[str, Any]]) -> tuple[pl.DataFrame, list[Wrong]]:
-        return build(len(records), self._sources, lambda source: _gather(records, source.leaf))
+        return self._columns.finish(self._columns.gather(len(records), lambda source: _gather(records, source.leaf)))
 
 
 def _gather(records: list[dict[str, Any]], leaf: Leaf) -> pl.Series:

@@ -75,6 +75,7 @@ class Source:
     path: tuple[str, ...] | None
     type: Node | None  # the writer's, without the null branch
     constant: Any = None
+    nulls: bool = True  # whether the writer may send null for it
 
 
 def check_schema(schema: Any) -> None:
@@ -190,7 +191,8 @@ def _matched(
     else:
         name = ".".join(here)
         _promotable(inner, other, name)
-        yield Source(Leaf(name, here, inner, nullable or null, dtype_of(inner, name)), at, other)
+        leaf = Leaf(name, here, inner, nullable or null, dtype_of(inner, name))
+        yield Source(leaf, at, other, nulls=absent or other_null)
 
 
 def _promotable(reader: Node, writer: Node, place: str) -> None:
