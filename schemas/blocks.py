@@ -110,40 +110,39 @@ def _type(made: Physical, node: Node, at: tuple[str, ...], column: tuple[str, ..
 
 
 class BlockCodec:
-    """Decodes batches of one writer schema; `header` is the number of framing bytes in front of each datum."""
+    """Decodes batches of one writer schema."""
 
-    def __init__(self, writer: Node, header: int) -> None:
+    def __init__(self, writer: Node) -> None:
         self.physical = physical(writer)
-        self.header = header
         self._writer = writer
         self._texts: BlockCodec | None = None  # built when it is first needed
         self._screen = compile_screen(writer)
-        self._width = header + writer.least
+        self._width = writer.least
         self._matrix = self._structure() if self.physical.kinds else None
         self._container = self._container_header()
 
-    def decode(self, values: list[bytes]) -> tuple[pl.DataFrame, npt.NDArray[np.int64]]:
+    def decode(self, datums: list[bytes]) -> tuple[pl.DataFrame, npt.NDArray[np.int64]]:
         """Frame of the plainly good messages and the indices of the others. Raises BlockFailed."""
-        if not values:
+        if not datums:
             return self.frame([]), np.empty(0, dtype=np.int64)
         if self._matrix is not None:
-            return self._decode_matrix(values, self._matrix)
-        return self._decode_block(values)
+            return self._decode_matrix(datums, self._matrix)
+        return self._decode_block(datums)
 
     def _structure(self) -> np.dtype[Any] | None:
         """The row of a matrix, where every message has the same width; None otherwise."""
         formats = [_MATRIX.get(node.kind) for node in self.physical.kinds]
         if None in formats:
             return None
-        sizes = np.cumsum([self.header, *(np.dtype(part).itemsize for part in formats if part)])
+        sizes = np.cumsum([0, *(np.dtype(part).itemsize for part in formats if part)])
         spec = {"names": list(self.physical.dtypes), "formats": formats, "offsets": list(sizes[:-1])}
         return np.dtype({**spec, "itemsize": int(sizes[-1])})  # type: ignore[call-overload, no-any-return]
 
-    def _decode_matrix(self, values: list[bytes], row: np.dtype[Any]) -> tuple[pl.DataFrame, npt.NDArray[np.int64]]:
-        good = np.fromiter(map(len, values), dtype=np.int64, count=len(values)) == self._width
+    def _decode_matrix(self, datums: list[bytes], row: np.dtype[Any]) -> tuple[pl.DataFrame, npt.NDArray[np.int64]]:
+        good = np.fromiter(map(len, datums), dtype=np.int64, count=len(datums)) == self._width
         if not good.all():
-            values = [value for value, fits in zip(values, good.tolist(), strict=True) if fits]
-        table = np.frombuffer(b"".join(values), dtype=np.uint8).reshape(len(values), self._width)
+            datums = [datum for datum, fits in zip(datums, good.tolist(), strict=True) if fits]
+        table = np.frombuffer(b"".join(datums), dtype=np.uint8).reshape(len(datums), self._width)
         bits = [i for i, node in enumerate(self.physical.kinds) if node.kind == "boolean"]
         if bits:
             offsets = [row.fields[f"c{i}"][1] for i in bits] if row.fields else []
@@ -154,11 +153,15 @@ class BlockCodec:
         return self._columns(table, row), np.flatnonzero(~good)
 
     def _columns(self, table: npt.NDArray[np.uint8], row: np.dtype[Any]) -> pl.DataFrame:
+        names = self.physical.dtypes
         if all(node.kind == "double" for node in self.physical.kinds):
-            turned = np.ascontiguousarray(np.ascontiguousarray(table[:, self.header :]).view("<f8").T)
-            return pl.DataFrame([pl.Series(name, turned[i]) for i, name in enumerate(self.physical.dtypes)])
+            height = len(table)
+            flat = pl.Series(table.view("<f8").T.reshape(-1))
+            # One series cut into columns: to make a series of an array costs several times as much as to cut one.
+            columns = [flat.slice(i * height, height).alias(name) for i, name in enumerate(names)]
+            return pl.DataFrame(height=height).hstack(columns)
         rows = table.reshape(-1).view(row)
-        return pl.DataFrame([pl.Series(name, np.ascontiguousarray(rows[name])) for name in self.physical.dtypes])
+        return pl.DataFrame([pl.Series(name, np.ascontiguousarray(rows[name])) for name in names])
 
     def _container_header(self) -> bytes:
         fields = [*self.physical.fields, {"name": END, "type": "double"}]
@@ -166,9 +169,8 @@ class BlockCodec:
         fastavro.writer(out, {"type": "record", "name": "Block", "fields": fields}, [], sync_marker=_SYNC)
         return out.getvalue()
 
-    def _decode_block(self, values: list[bytes]) -> tuple[pl.DataFrame, npt.NDArray[np.int64]]:
+    def _decode_block(self, datums: list[bytes]) -> tuple[pl.DataFrame, npt.NDArray[np.int64]]:
         nonce = _nonce()
-        datums = [value[self.header :] for value in values]
         block = self._block(datums, nonce)
         good = self._plain(datums, block)
         bad = np.flatnonzero(~good)
@@ -179,8 +181,8 @@ class BlockCodec:
 
     def _block(self, datums: list[bytes], nonce: bytes) -> bytes:
         """A container of one block: the datums with the nonce behind each."""
-        body = nonce.join(datums) + nonce
-        return b"".join((self._container, write_long(len(datums)), write_long(len(body)), body, _SYNC))
+        body = nonce.join([*datums, _SYNC])
+        return b"".join((self._container, write_long(len(datums)), write_long(len(body) - len(_SYNC)), body))
 
     def _plain(self, datums: list[bytes], block: bytes) -> Mask:
         """Mask of the well-formed datums. They are looked at where they stand in the block, which saves a copy."""
@@ -189,9 +191,8 @@ class BlockCodec:
         ends += len(block) - len(_SYNC) - _NONCE - ends[-1]
         return self._screen(block, ends - sizes, ends)
 
-    def well_formed(self, values: list[bytes]) -> Mask:
+    def well_formed(self, datums: list[bytes]) -> Mask:
         """Mask of the messages that are plainly good but for the encoding of their text."""
-        datums = [value[self.header :] for value in values]
         return self._plain(datums, self._block(datums, bytes(_NONCE)))
 
     def _read(self, count: int, block: bytes, nonce: bytes) -> pl.DataFrame:
@@ -202,12 +203,12 @@ class BlockCodec:
             raise BlockFailed("a datum does not end where its message ends")
         return frame
 
-    def not_text(self, values: list[bytes]) -> npt.NDArray[np.int64]:
+    def not_text(self, datums: list[bytes]) -> npt.NDArray[np.int64]:
         """Messages whose text is not UTF-8, found by reading top-level text as bytes. Raises BlockFailed."""
         if self._texts is None:
-            self._texts = BlockCodec(_texts_as_bytes(self._writer), self.header)
-        frame, _ = self._texts.decode(values)
-        if len(frame) != len(values):
+            self._texts = BlockCodec(_texts_as_bytes(self._writer))
+        frame, _ = self._texts.decode(datums)
+        if len(frame) != len(datums):
             raise BlockFailed("some messages are not well formed")
         wrong: set[int] = set()
         for series in frame.get_columns():

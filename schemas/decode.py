@@ -111,33 +111,38 @@ class EventDecoder:
 
     def _parts(self, values: Sequence[bytes | None], rejected: list[Rejection]) -> list[tuple[pl.DataFrame, Rows, str]]:
         """The batch by framing header; one header for all is the usual case and costs least."""
-        header = self._common_header(values)
-        if header is not None:
-            return [self._part(header, values, None, rejected)]  # type: ignore[arg-type]
+        found = self._one_header(values)
+        if found is not None:
+            return [self._part(*found, None, rejected)]
         groups: dict[bytes, list[int]] = {}
         for row, value in enumerate(values):
             problem = self._problem(value)
-            found = None if problem else self._header(value or b"")
-            if problem or found is None:
+            header = None if problem else self._header(value or b"")
+            if problem or header is None:
                 rejected.append(problem or Rejection(row, "bad_header", self._bad_header(value or b"")))
                 rejected[-1] = replace(rejected[-1], row=row)
             else:
-                groups.setdefault(found, []).append(row)
+                groups.setdefault(header, []).append(row)
         return [
-            self._part(found, [values[row] or b"" for row in rows], np.array(rows, dtype=np.int64), rejected)
-            for found, rows in groups.items()
+            self._part(
+                header, [(values[row] or b"")[len(header) :] for row in rows], np.array(rows, dtype=np.int64), rejected
+            )
+            for header, rows in groups.items()
         ]
 
-    def _common_header(self, values: Sequence[bytes | None]) -> bytes | None:
-        """The header that every message has; None when there are several, or messages that have none."""
-        if not values or not values[0]:
+    def _one_header(self, values: Sequence[bytes | None]) -> tuple[bytes, list[bytes]] | None:
+        """The header that every message has, and what is behind it; None when there are several, or none, or JSON."""
+        header = self._header(values[0]) if values and values[0] else None
+        if not header:
             return None
-        header = self._header(values[0])
         try:
-            same = header is not None and sum(map(bytes.startswith, values, repeat(header))) == len(values)  # type: ignore[arg-type]
-            return header if same and header and max(map(len, values)) <= self._event_bytes else None  # type: ignore[arg-type]
+            size = sum(map(len, values))  # type: ignore[arg-type]
+            datums = list(map(bytes.removeprefix, values, repeat(header)))  # type: ignore[arg-type]
         except TypeError:  # a tombstone has no bytes
             return None
+        same = size - sum(map(len, datums)) == len(header) * len(values)
+        fit = size <= self._event_bytes or max(map(len, values)) <= self._event_bytes  # type: ignore[arg-type]
+        return (header, datums) if same and fit else None
 
     def _problem(self, value: bytes | None) -> Rejection | None:
         if not value:
@@ -169,15 +174,15 @@ class EventDecoder:
         return f"the message starts with {value[:10].hex(' ')}, {neither}{asked.get(self._framing, '')}"
 
     def _part(
-        self, header: bytes, values: list[bytes], rows: Rows | None, rejected: list[Rejection]
+        self, header: bytes, datums: list[bytes], rows: Rows | None, rejected: list[Rejection]
     ) -> tuple[pl.DataFrame, Rows, str]:
-        """Decode messages of one header; `rows` are their message indices (None: they are the batch)."""
+        """Decode what stands behind one header; `rows` are the message indices (None: they are the batch)."""
         if header:
             plan = self._plan(header)
-            frame, kept, refused = plan.decode(values)
+            frame, kept, refused = plan.decode(datums)
             name = plan.fingerprint
         else:
-            frame, kept, refused = self._json.decode(values)
+            frame, kept, refused = self._json.decode(datums)
             name = self._fingerprint
         if rows is not None:
             kept = rows[kept]
@@ -200,7 +205,7 @@ class EventDecoder:
             return Refusal("unknown_schema", str(error), "UnknownSchema", self.columns)
         except SchemaRefused as error:  # what the source has is no Avro record schema
             return Refusal("refused_schema", str(error), "SchemaRefused", self.columns)
-        plan = plan_for(self._reader, schema, len(header), self.columns)
+        plan = plan_for(self._reader, schema, self.columns)
         self._plans[header] = plan
         if len(self._plans) > KEPT_PLANS:
             self._plans.popitem(last=False)

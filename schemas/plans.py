@@ -20,16 +20,16 @@ from schemas.values import Rejection
 from schemas.wire import fingerprint
 
 Rows = npt.NDArray[np.int64]
-Part = tuple[pl.DataFrame, Rows, list[Rejection]]  # frame, index in `values` of each row, rejections
+Part = tuple[pl.DataFrame, Rows, list[Rejection]]  # frame, index in `datums` of each row, rejections
 
 
 class Plan(Protocol):
-    """Decodes the messages of one writer schema, framing included."""
+    """Decodes the messages of one writer schema, given without their framing."""
 
     @property
     def fingerprint(self) -> str: ...
 
-    def decode(self, values: list[bytes]) -> Part: ...
+    def decode(self, datums: list[bytes]) -> Part: ...
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Refusal:
     columns: Mapping[str, pl.DataType]
     fingerprint: str = ""
 
-    def decode(self, values: list[bytes]) -> Part:
-        rejected = [Rejection(row, self.reason, self.detail, self.exception) for row in range(len(values))]
+    def decode(self, datums: list[bytes]) -> Part:
+        rejected = [Rejection(row, self.reason, self.detail, self.exception) for row in range(len(datums))]
         return pl.DataFrame(schema=self.columns), np.empty(0, dtype=np.int64), rejected
 
 
-def plan_for(reader: Node, schema: Any, header: int, columns: Mapping[str, pl.DataType]) -> Plan:
+def plan_for(reader: Node, schema: Any, columns: Mapping[str, pl.DataType]) -> Plan:
     """The plan of a writer schema as it stands in JSON. Never raises for what the schema says."""
     try:
         writer = parse(schema)
@@ -58,64 +58,63 @@ def plan_for(reader: Node, schema: Any, header: int, columns: Mapping[str, pl.Da
     except Exception as error:  # fastavro raises many kinds for a schema it dislikes
         return Refusal("refused_schema", f"{type(error).__name__}: {error}", "SchemaRefused", columns)
     try:
-        return _resolved(reader, writer, header, name)
+        return _resolved(reader, writer, name)
     except SchemaRefused as error:
         return Refusal("unresolvable", str(error), "SchemaRefused", columns, name)
 
 
-def _resolved(reader: Node, writer: Node, header: int, name: str) -> Plan:
+def _resolved(reader: Node, writer: Node, name: str) -> Plan:
     try:
-        return BlockPlan(reader, writer, header, name)
+        return BlockPlan(reader, writer, name)
     except NeedsStrict:
-        return StrictPlan(reader, writer, header, name)
+        return StrictPlan(reader, writer, name)
 
 
 class BlockPlan:
     """Blocks first; strict fastavro judges what they leave."""
 
-    def __init__(self, reader: Node, writer: Node, header: int, name: str) -> None:
+    def __init__(self, reader: Node, writer: Node, name: str) -> None:
         self.fingerprint = name
         found = sources(reader, writer)
         self._columns = Columns(found)
-        self._codec = BlockCodec(writer, header)
+        self._codec = BlockCodec(writer)
         paths = [self._codec.physical.paths[source.path] for source in found if source.path is not None]
         names = [name for name, *steps in paths if not steps]
         self._all = list(self._codec.physical.dtypes)
         self._raw = names if len(names) == len(found) else None  # the raw columns, where they need no work to get at
         self._strict = StrictReader(self._codec.physical.schema())
-        self._header = header
 
-    def decode(self, values: list[bytes]) -> Part:
+    def decode(self, datums: list[bytes]) -> Part:
         try:
-            frame, bad = self._codec.decode(values)
+            frame, bad = self._codec.decode(datums)
         except BlockFailed:  # text that is not UTF-8, as far as known
-            return self._decode_refused_block(values)
-        return self._decode_rest(values, frame, bad)
+            return self._decode_refused_block(datums)
+        return self._decode_rest(datums, frame, bad)
 
-    def _decode_refused_block(self, values: list[bytes]) -> Part:
+    def _decode_refused_block(self, datums: list[bytes]) -> Part:
         """Take out the messages whose text is not UTF-8 and try again; failing that, judge every message."""
         try:
-            good, bad = self._texts_apart(values)
-            frame, left = self._codec.decode([values[row] for row in good.tolist()])
-            return self._decode_rest(values, frame, np.sort(np.concatenate([bad, good[left]])))
+            good, bad = self._texts_apart(datums)
+            frame, left = self._codec.decode([datums[row] for row in good.tolist()])
+            return self._decode_rest(datums, frame, np.sort(np.concatenate([bad, good[left]])))
         except BlockFailed:
-            everything = np.arange(len(values))
-            return self._decode_rest(values, pl.DataFrame(schema=self._codec.physical.dtypes), everything)
+            everything = np.arange(len(datums))
+            return self._decode_rest(datums, pl.DataFrame(schema=self._codec.physical.dtypes), everything)
 
-    def _texts_apart(self, values: list[bytes]) -> tuple[Rows, Rows]:
+    def _texts_apart(self, datums: list[bytes]) -> tuple[Rows, Rows]:
         """Indices of messages that a block may hold, and of those that it does not."""
-        plain = self._codec.well_formed(values)
+        plain = self._codec.well_formed(datums)
         fine = np.flatnonzero(plain)
-        wrong = self._codec.not_text([values[row] for row in fine.tolist()])
+        wrong = self._codec.not_text([datums[row] for row in fine.tolist()])
         return np.delete(fine, wrong), np.sort(np.concatenate([np.flatnonzero(~plain), fine[wrong]]))
 
-    def _decode_rest(self, values: list[bytes], frame: pl.DataFrame, bad: Rows) -> Part:
+    def _decode_rest(self, datums: list[bytes], frame: pl.DataFrame, bad: Rows) -> Part:
         """Judge what the block left out, and turn raw columns into the deployment's."""
-        rows = np.arange(len(values), dtype=np.int64)
+        rows = np.arange(len(datums), dtype=np.int64)
         rejected: list[Rejection] = []
         if len(bad):
             rows = np.delete(rows, bad)
-            frame, rows, rejected = self._judge(values, frame, rows, bad.tolist())
+            frame, rows, rejected = self._judge(datums, frame, rows, bad.tolist())
         columns, wrong = self._columns.finish(self._arranged(frame, len(rows)))
         return without(columns, rows, rejected, wrong)
 
@@ -125,8 +124,8 @@ class BlockPlan:
             return self._columns.gather(height, lambda source: self._take(frame, source))
         return frame if self._raw == self._all else frame[self._raw]
 
-    def _judge(self, values: list[bytes], frame: pl.DataFrame, rows: Rows, bad: list[int]) -> Part:
-        kept, records, rejected = read_all(self._strict, values, bad, self._header)
+    def _judge(self, datums: list[bytes], frame: pl.DataFrame, rows: Rows, bad: list[int]) -> Part:
+        kept, records, rejected = read_all(self._strict, datums, bad)
         if not kept:
             return frame, rows, rejected
         try:
@@ -151,15 +150,14 @@ class BlockPlan:
 class StrictPlan:
     """Value by value: fastavro resolves each message to the deployment's schema."""
 
-    def __init__(self, reader: Node, writer: Node, header: int, name: str) -> None:
+    def __init__(self, reader: Node, writer: Node, name: str) -> None:
         self.fingerprint = name
         full = whole(reader, writer)
         self._reader = StrictReader(plain_schema(writer), plain_schema(full or reader), skips=full is None)
         self._columns = Columns([Source(leaf, leaf.path, leaf.type) for leaf in leaves(reader)])
-        self._header = header
 
-    def decode(self, values: list[bytes]) -> Part:
-        kept, records, rejected = read_all(self._reader, values, range(len(values)), self._header)
+    def decode(self, datums: list[bytes]) -> Part:
+        kept, records, rejected = read_all(self._reader, datums, range(len(datums)))
         try:
             columns, wrong = self._build(records)
         except (pl.exceptions.PolarsError, OverflowError, TypeError, KeyError):
@@ -182,7 +180,7 @@ def _gather(records: list[dict[str, Any]], leaf: Leaf) -> pl.Series:
 
 
 def read_all(
-    strict: StrictReader, values: Sequence[bytes], indices: Sequence[int] | range, header: int
+    strict: StrictReader, datums: Sequence[bytes], indices: Sequence[int] | range
 ) -> tuple[list[int], list[dict[str, Any]], list[Rejection]]:
     """(indices accepted, their values, rejections of the others)."""
     kept: list[int] = []
@@ -190,7 +188,7 @@ def read_all(
     rejected: list[Rejection] = []
     for index in indices:
         try:
-            records.append(strict.read(values[index][header:]))
+            records.append(strict.read(datums[index]))
             kept.append(index)
         except Undecodable as error:
             rejected.append(Rejection(index, error.reason, error.detail, error.exception))
