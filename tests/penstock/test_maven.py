@@ -15,6 +15,12 @@ import pytest
 from penstock import embedded, maven
 from penstock.errors import DownloadFailed, FileAltered
 
+# jgo never closes the answer about a file that a repository lacks: its socket goes when it is collected
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"),
+]
+
 CONTENT = b"a jar" * 100_000
 
 
