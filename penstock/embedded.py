@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TextIO
 
@@ -157,13 +157,17 @@ class EmbeddedKafka:
         try:
             lock.write(str(process.pid))
             lock.flush()
-            readiness.wait_until_ready(self._cluster.bootstrap_servers, lambda: process.poll() is None)
+            self._wait_until_ready(self._cluster.bootstrap_servers, lambda: process.poll() is None)
         except readiness.Ended:
             self.kill()
             raise self._failure(self._cluster) from None
         except BaseException:
             self.kill()
             raise
+
+    def _wait_until_ready(self, servers: str, alive: Callable[[], bool]) -> None:
+        """Block until the broker serves; a node of a cluster, which cannot serve alone, waits for less."""
+        readiness.wait_until_ready(servers, alive)
 
     def _remove(self) -> None:
         if self._temporary:

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +66,23 @@ def encoder(schema: dict[str, Any] = SCHEMA) -> Callable[[dict[str, Any]], bytes
 class Worker:
     """`penstock worker` as a subprocess, with its log in a file."""
 
-    def __init__(self, arguments: Sequence[str], cwd: Path, log: Path) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        cwd: Path,
+        log: Path,
+        *,
+        command: Sequence[str] = ("penstock.cli", "worker"),
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "penstock.cli", "worker", *arguments],
+                [sys.executable, "-m", *command, *arguments],
                 cwd=cwd,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **(settings or {})},
             )
 
     def kill(self) -> None:

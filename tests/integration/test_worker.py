@@ -8,7 +8,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fastavro
@@ -20,6 +19,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 from penstock.embedded import EmbeddedKafka
 from schemas.wire import confluent_header
 from tests.rig import SCHEMA, Rig, account, encoder, place_of
+from tests.stub_registry import StubRegistry
 
 encode = encoder()
 NOTHING_WRONG = {"lost": 0, "duplicated": 0, "out_of_order": 0, "unknown": 0}
@@ -168,45 +168,13 @@ def test_a_twin_on_another_machine_takes_the_slot_and_the_first_ends(rig: Callab
     assert account(stand.places(400), dict.fromkeys(range(4), 100)) == NOTHING_WRONG
 
 
-class Registry:
-    """A Confluent-compatible registry of one schema on a port that was known before it began."""
-
-    def __init__(self) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = json.dumps({"schema": json.dumps(SCHEMA), "schemaType": "AVRO"}).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:
-                """Requests are not news."""
-
-        self._handler = Handler
-        probe = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = probe.server_address[1]
-        probe.server_close()
-        self._server: ThreadingHTTPServer | None = None
-
-    def start(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def stop(self) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-
-
 def test_a_registry_that_is_down_makes_events_wait_and_loses_none(rig: Callable[..., Rig]) -> None:
     stand = rig()
     out = io.BytesIO()
     fastavro.schemaless_writer(out, fastavro.parse_schema(SCHEMA), {"id": 1, "a": 1.0, "b": None})
     stand.produce([confluent_header(7) + out.getvalue()] * 8)
-    registry = Registry()
-    worker = stand.worker("--registry", f"http://127.0.0.1:{registry.port}", "--metrics-port", "0")
+    registry = StubRegistry(SCHEMA)
+    worker = stand.worker("--registry", registry.url, "--metrics-port", "0")
     worker.wait_for("nothing is lost")
     assert worker.metric("penstock_held", cause="schemas") == 1
     assert worker.get("/ready")[0] == 503

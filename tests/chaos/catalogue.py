@@ -1,0 +1,347 @@
+"""Every scenario by name. `catalogue(seed)` gives them with the random schedules of that seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from tests.chaos.events import OUTPUT_BYTES, Events
+from tests.chaos.load import Step
+from tests.chaos.scenario import Expect, Fault, Scenario
+from tests.chaos.schedule import schedule
+
+KIP_848 = {"PENSTOCK_KAFKA_GROUP_PROTOCOL": "consumer"}
+STEADY = 2_000.0  # events a second
+POISONED = Events(poison=0.01)
+HOUR = 3_600.0
+
+
+def catalogue(seed: int) -> list[Scenario]:
+    """Return all scenarios: slots, brokers, network, surroundings, load steps, controls, and the long runs."""
+    return [
+        *_slots(seed),
+        *_brokers(seed),
+        *_network(),
+        *_surroundings(),
+        *_load_steps(),
+        *_controls(seed),
+        *_long(seed),
+    ]
+
+
+def _steady(seconds: float, rate: float = STEADY) -> tuple[Step, ...]:
+    return (Step(seconds, rate),)
+
+
+def _fault(at: float, kind: str, *, lasts: float = 0.0, **arguments: Any) -> Fault:
+    return Fault(at, kind, arguments, lasts)
+
+
+def _slots(seed: int) -> Sequence[Scenario]:
+    kills = schedule(seed, 24, slots=3, kills=6, terms=2, scales=2)
+    return [
+        Scenario(
+            "slots",
+            "slots are killed, stopped and scaled at random while 1 % of the events is poison",
+            _steady(26),
+            kills,
+            Expect(stuck=20.0),
+            POISONED,
+            short=True,
+        ),
+        Scenario(
+            "zombies",
+            "slots are frozen for longer than their session and their transaction, then wake up; one gets a twin",
+            _steady(62),
+            (
+                _fault(4, "pause", slot="1", lasts=9),
+                _fault(20, "pause", slot="0", lasts=14),
+                _fault(42, "pause", slot="2", lasts=3),
+                _fault(50, "twin", slot="1"),
+            ),
+            events=POISONED,
+        ),
+        Scenario(
+            "zombie",
+            "a slot is frozen for longer than its session and its transaction, then wakes up",
+            _steady(24),
+            (_fault(4, "pause", slot="1", lasts=12),),
+            short=True,
+        ),
+        Scenario(
+            "lost-slot",
+            "a slot is killed and never comes back; the others take its partitions",
+            _steady(40),
+            (_fault(8, "kill", slot="2", again=None),),
+            Expect(stuck=12.0, recovery=12.0),
+        ),
+        Scenario(
+            "kip-848",
+            "the same slots under the group protocol of KIP-848",
+            _steady(52),
+            schedule(seed + 1, 40, slots=3, kills=6, terms=2, scales=2, pauses=1),
+            events=POISONED,
+            settings=KIP_848,
+        ),
+    ]
+
+
+def _brokers(seed: int) -> Sequence[Scenario]:
+    moves = (
+        _fault(4, "move_leaders"),
+        _fault(9, "move_coordinator", of="group"),
+        _fault(13, "move_coordinator", of="transactions"),
+        _fault(17, "kill_leader", lasts=4),
+    )
+    return [
+        Scenario(
+            "broker",
+            "the only broker is killed, and later stopped in order",
+            _steady(30),
+            (_fault(5, "kill_broker", node=0, lasts=1), _fault(18, "stop_broker", node=0, lasts=2)),
+            short=True,
+        ),
+        Scenario(
+            "broker-away",
+            "the only broker is frozen for 12 s, then away for 30 s, while slots are killed",
+            _steady(85),
+            (
+                _fault(5, "pause_broker", node=0, lasts=12),
+                _fault(28, "kill_broker", node=0, lasts=30),
+                _fault(40, "kill", slot="0"),
+                _fault(45, "term", slot="1"),
+            ),
+        ),
+        Scenario(
+            "three-brokers",
+            "leaders and coordinators move and a leader dies in a cluster of three",
+            _steady(30, 1_000),
+            moves,
+            brokers=3,
+            short=True,
+        ),
+        Scenario(
+            "three-brokers-hurt",
+            "brokers of three are killed, stopped and frozen, leaders and coordinators move, slots are killed",
+            _steady(130, 1_000),
+            schedule(seed + 2, 110, slots=3, brokers=3, broker_faults=10, kills=6, scales=2),
+            events=POISONED,
+            brokers=3,
+        ),
+        Scenario(
+            "three-brokers-away",
+            "all three brokers are away for 30 s",
+            _steady(60, 1_000),
+            (_fault(8, "kill_all_brokers", lasts=30),),
+            brokers=3,
+        ),
+    ]
+
+
+def _network() -> Sequence[Scenario]:
+    return [
+        Scenario(
+            "network",
+            "the network swallows everything, then only answers, then is cut",
+            _steady(40),
+            (
+                _fault(4, "blackhole", lasts=4),
+                _fault(16, "blackhole", direction="down", lasts=4),
+                _fault(28, "cut", lasts=3),
+            ),
+            proxied=True,
+            short=True,
+        ),
+        Scenario(
+            "network-slow",
+            "the network delays by 200 ms, then lets 100 kB a second through",
+            _steady(70, 1_000),
+            (_fault(5, "delay", seconds=0.2, lasts=15), _fault(32, "throttle", rate=100_000, lasts=20)),
+            Expect(stuck=45.0),
+            proxied=True,
+        ),
+        Scenario(
+            "network-long",
+            "answers of the brokers are swallowed for longer than sessions and transactions live",
+            _steady(110),
+            (
+                _fault(5, "blackhole", direction="down", lasts=20),
+                _fault(45, "blackhole", direction="up", lasts=20),
+                _fault(50, "kill", slot="1"),
+                _fault(85, "blackhole", lasts=12),
+            ),
+            Expect(stuck=45.0),
+            proxied=True,
+        ),
+        Scenario(
+            "network-three-brokers",
+            "one broker of three cannot be reached by the workers, then another",
+            _steady(80, 1_000),
+            (_fault(5, "blackhole", node=0, lasts=15), _fault(40, "blackhole", node=1, direction="down", lasts=15)),
+            Expect(stuck=45.0),
+            brokers=3,
+            proxied=True,
+        ),
+    ]
+
+
+def _surroundings() -> Sequence[Scenario]:
+    killed = (_fault(6, "kill", slot="0"), _fault(12, "kill", slot="1"))
+    return [
+        Scenario(
+            "oversize",
+            "one event in a hundred makes an inference that its topic does not take, one is poison",
+            _steady(20),
+            killed,
+            events=Events(poison=0.01, oversize=0.01),
+            output_bytes=OUTPUT_BYTES + (16 << 10),
+        ),
+        Scenario(
+            "registry",
+            "the registry is down while slots start anew",
+            _steady(34),
+            (_fault(5, "registry_down", lasts=12), _fault(7, "kill", slot="0"), _fault(24, "kill", slot="1")),
+            registry=True,
+            events=Events(poison=0.01, schema_id=7),
+        ),
+        Scenario(
+            "full-disk",
+            "the disk of the state folder is full while slots are killed",
+            _steady(34),
+            (
+                _fault(4, "fill_disk", lasts=20),
+                _fault(8, "kill", slot="0"),
+                _fault(14, "term", slot="1"),
+                _fault(28, "kill", slot="2"),
+            ),
+            tiny_disk=True,
+        ),
+        Scenario(
+            "clock",
+            "the workers' clocks jump an hour ahead and two back",
+            _steady(24),
+            (
+                _fault(4, "clock", step=3_600),
+                _fault(9, "kill", slot="0"),
+                _fault(12, "clock", step=-7_200),
+                _fault(16, "kill", slot="1"),
+            ),
+            events=POISONED,
+            stepped=True,
+        ),
+        Scenario(
+            "models",
+            "a second version goes live slot by slot; one that does not fit is refused and the others go on",
+            _steady(70, 1_000),
+            (_fault(5, "swap_model", scale=2.0), _fault(40, "bad_model", lasts=12)),
+            Expect(exits=(2,)),
+        ),
+        Scenario(
+            "partitions",
+            "the input topic gains partitions in mid-stream",
+            _steady(45),
+            (_fault(6, "add_partitions", to=16), _fault(25, "kill", slot="0"), _fault(32, "term", slot="1")),
+            Expect(stuck=30.0),
+        ),
+        Scenario(
+            "retention",
+            "retention overtakes slots that are away: what it took is counted, nothing else is lost",
+            _steady(40),
+            (
+                _fault(5, "scale", to=0),
+                _fault(14, "retention", leave=300),
+                _fault(20, "scale", to=3),
+            ),
+            Expect(gone=True),
+        ),
+        Scenario(
+            "busy-core",
+            "another process keeps one core busy while slots are killed",
+            _steady(34),
+            (_fault(3, "busy", lasts=28), *killed),
+        ),
+    ]
+
+
+def _load_steps() -> Sequence[Scenario]:
+    return [
+        Scenario(
+            "load-10",
+            "the load rises tenfold for 10 s",
+            (Step(15, 500), Step(10, 5_000), Step(30, 500)),
+            expect=Expect(calm_p95=0.25),
+        ),
+        Scenario(
+            "load-1000",
+            "the load rises a thousandfold for 10 s",
+            (Step(15, 25), Step(10, 25_000), Step(45, 25)),
+            expect=Expect(calm_p95=0.25),
+        ),
+    ]
+
+
+def _controls(seed: int) -> Sequence[Scenario]:
+    """Each takes one leg of the promise away; the verifier must see it."""
+    faults = schedule(seed + 3, 11, slots=2, kills=6, start=1.0)
+    control = Scenario("control", "", _steady(13, 6_000), faults, partitions=4, slots=2, events=POISONED, short=True)
+    return [
+        replace(
+            control,
+            name="control-no-transactions",
+            about="without transactions events are scored twice",
+            broken="no_transactions",
+            expect=Expect(breakages=("duplicated",), complete=False),
+        ),
+        replace(
+            control,
+            name="control-early-offsets",
+            about="with offsets committed before the batch events are lost",
+            broken="early_offsets",
+            expect=Expect(breakages=("lost",), complete=False),
+        ),
+        replace(
+            control,
+            name="control-shared-id",
+            about="two slots with the same transactional ids fence each other and never finish",
+            broken="shared_id",
+            expect=Expect(breakages=("lost",), complete=False, exits=(3, 5, -9)),
+        ),
+        replace(
+            control,
+            name="control-read-uncommitted",
+            about="a reader that takes uncommitted records sees what was aborted",
+            isolation="read_uncommitted",
+            expect=Expect(breakages=("duplicated", "out_of_order"), complete=False),
+        ),
+    ]
+
+
+def _long(seed: int) -> Sequence[Scenario]:
+    seconds = 1_200.0
+    hurt = schedule(
+        seed + 4, seconds - 20, slots=3, brokers=3, kills=104, terms=8, pauses=4, scales=22, broker_faults=12
+    )
+    soak = schedule(seed + 5, HOUR, slots=3, kills=25, terms=8, pauses=4, scales=8, broker_faults=12)
+    return [
+        Scenario(
+            "long",
+            "2,000,000 events through 100 kill -9, 20 scale changes and 10 broker faults",
+            (Step(seconds + 60, 2_000_000 / seconds),),
+            hurt,
+            Expect(stuck=60.0, drain=300.0),
+            POISONED,
+            brokers=3,
+            limit=2_000_000,
+            long=True,
+        ),
+        Scenario(
+            "soak",
+            "an hour at 20,000 events a second with a fault a minute",
+            _steady(HOUR, 20_000),
+            soak,
+            Expect(stuck=30.0, drain=300.0, growth=1.1),
+            POISONED,
+            long=True,
+        ),
+    ]

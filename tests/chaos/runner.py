@@ -1,0 +1,215 @@
+"""Runs one scenario: faults at their times, then an orderly end, then the judgement."""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tests.chaos import timing, verifier
+from tests.chaos.cluster import Cluster
+from tests.chaos.faults import KINDS
+from tests.chaos.reader import read_all
+from tests.chaos.scenario import Expect, Fault, Scenario
+from tests.chaos.slots import growth
+from tests.chaos.stand import Stand
+from tests.chaos.timing import Happened
+
+QUIET_SECONDS = 3.0  # of load before the first fault counts as the beginning
+AFTER_SECONDS = 25.0  # how long after a fault its slot's recovery is looked for, if no other fault comes
+LAST_SECONDS = 60.0  # what the end of a control that never comes to an end is waited for
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run showed."""
+
+    scenario: Scenario
+    findings: verifier.Findings
+    happened: list[Happened]
+    seconds: float = 0.0
+    settled: bool = True
+    readers_agree: bool = True
+    drain: float = 0.0
+    stuck: float = 0.0
+    longest: float = 0.0
+    calm: tuple[float, float, float] = (0.0, 0.0, 0.0)  # p50, p95, p99 in seconds
+    recoveries: list[float] = field(default_factory=list)
+    elsewhere: float = float("nan")
+    rate: float = 0.0
+    lives: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    exits: list[str] = field(default_factory=list)
+    failed_sends: list[str] = field(default_factory=list)
+    lost_counted: int = 0
+    memory: float = 1.0
+    files: int = 0
+    recomputed: str = ""
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return not self.problems
+
+
+def run(scenario: Scenario, cluster: Cluster, folder: Path, say: Callable[[str], None] = lambda text: None) -> Outcome:
+    """Run a scenario on a started cluster; `say` hears what happens. Leaves nothing behind but files in `folder`."""
+    folder.mkdir(parents=True)
+    stand = Stand(scenario, cluster, folder)
+    began = time.monotonic()
+    try:
+        stand.begin()
+        happened = _hurt(stand, scenario, say)
+        outcome = _finish(stand, scenario, happened, say)
+    finally:
+        stand.close()
+    outcome.seconds = time.monotonic() - began
+    outcome.problems = list(problems(outcome, scenario.expect))
+    return outcome
+
+
+# ---- during the load
+
+
+def _hurt(stand: Stand, scenario: Scenario, say: Callable[[str], None]) -> list[Happened]:
+    """Let the faults happen at their times, each on a thread of its own: one that takes long delays no other."""
+    start = time.monotonic()
+    queue = [(fault.at, number, fault) for number, fault in enumerate(scenario.faults)]
+    heapq.heapify(queue)
+    happened: list[Happened] = []
+    threads: list[threading.Thread] = []
+    while queue or stand.load.is_alive():
+        if queue and time.monotonic() - start >= queue[0][0]:
+            fault = heapq.heappop(queue)[2]
+            entry = Happened(time.time(), fault.kind, str(fault), partitions=_hit(stand, fault))
+            happened.append(entry)
+            say(f"{time.monotonic() - start:7.1f} s  {fault}")
+            threads.append(threading.Thread(target=_apply, args=(stand, fault, entry), daemon=True))
+            threads[-1].start()
+        time.sleep(0.02)
+        if stand.reader.failure is not None:
+            raise stand.reader.failure
+    for thread in threads:
+        thread.join(180)
+    return happened
+
+
+def _hit(stand: Stand, fault: Fault) -> tuple[int, ...]:
+    """Return the partitions of the slot that a fault hits."""
+    slot = fault.arguments.get("slot")
+    return stand.slots.partitions(slot) if slot in stand.slots.names else ()
+
+
+def _apply(stand: Stand, fault: Fault, entry: Happened) -> None:
+    try:
+        undo = KINDS[fault.kind](stand, **fault.arguments)
+        if undo is not None:
+            time.sleep(fault.lasts)
+            undo()
+    except Exception as error:
+        entry.error = f"{type(error).__name__}: {error}"
+    entry.ended = max(time.time(), entry.began + (fault.arguments.get("again") or 0.0))
+
+
+# ---- after the load
+
+
+def _finish(stand: Stand, scenario: Scenario, happened: list[Happened], say: Callable[[str], None]) -> Outcome:
+    ended = time.time()
+    say(f"          {stand.load.ledger.count:,} events acknowledged, waiting for their results")
+    settled = stand.wait_settled(scenario.expect.drain if scenario.expect.complete else LAST_SECONDS)
+    drained = time.time()
+    counted = stand.lost_counted() if scenario.expect.gone else 0
+    stand.slots.close()
+    stand.reader.stop()
+    live = stand.reader.results
+    final = read_all(stand.cluster.servers, stand.rig.inferences, stand.rig.dead_letters, isolation=scenario.isolation)
+    findings = verifier.judge(stand.load.ledger.sequences, final, scenario.events, scales=stand.scales, low=stand.low)
+    outcome = Outcome(scenario, findings, happened, settled=settled, drain=drained - ended)
+    outcome.readers_agree = verifier.same(live, final)
+    outcome.reasons, outcome.exits = dict(final.reasons), list(stand.slots.exits)
+    outcome.failed_sends, outcome.lives = list(stand.load.failed), stand.slots.lives
+    outcome.lost_counted = counted
+    versions = final.column("version")
+    outcome.versions = {name: int((versions == i).sum()) for i, name in enumerate(final.versions)}
+    outcome.memory, outcome.files = growth(stand.slots.samples)
+    _measure(outcome, stand)
+    return outcome
+
+
+def _measure(outcome: Outcome, stand: Stand) -> None:
+    """Work out how long events waited."""
+    found, happened = timing.waits(stand.load.ledger, stand.reader.results), outcome.happened
+    if not len(found.appended):
+        return
+    outcome.rate = len(found.appended) / max(1e-9, float(found.appended.max() - found.appended.min()))
+    outcome.longest = float(found.seconds.max())
+    outcome.stuck = timing.stuck(found, happened)
+    quiet = timing.calm(found, happened).seconds
+    outcome.calm = (timing.percentile(quiet, 50), timing.percentile(quiet, 95), timing.percentile(quiet, 99))
+    others = []
+    starts = [each.began for each in happened] + [float("inf")]
+    for entry, following in zip(happened, starts[1:], strict=True):
+        if not entry.partitions:
+            continue
+        until = min(following, entry.began + AFTER_SECONDS)
+        if following - entry.began > QUIET_SECONDS:
+            outcome.recoveries.append(timing.recovery(found, entry, until))
+            near = (found.appended > entry.began) & (found.appended < min(until, entry.began + QUIET_SECONDS))
+            mine = [int(p) for p in entry.partitions]
+            others.extend(found.where(near & ~np.isin(found.partition, mine)).seconds.tolist())
+    if others:
+        outcome.elsewhere = timing.percentile(np.array(others), 99)
+
+
+# ---- against the expectation
+
+
+def problems(outcome: Outcome, expect: Expect) -> Iterator[str]:
+    """Yield what is not as expected."""
+    yield from _unexpected_breakages(outcome, expect)
+    if expect.complete and not outcome.settled:
+        yield f"not every event had a result {expect.drain:.0f} s after the load"
+    if not outcome.readers_agree:
+        yield "a reader that was there all the time and one that came after saw different results"
+    yield from (f"fault failed: {each.text}: {each.error}" for each in outcome.happened if each.error)
+    yield from (f"event not acknowledged: {text}" for text in outcome.failed_sends[:3])
+    for text in outcome.exits:
+        if not any(f"status {status}" in text for status in expect.exits):
+            yield text
+    if expect.gone and not 0 < outcome.findings.gone == outcome.lost_counted:
+        yield f"retention took {outcome.findings.gone} events, the workers counted {outcome.lost_counted}"
+    if not expect.gone and outcome.findings.gone:
+        yield f"retention took {outcome.findings.gone} events"
+    if not expect.breakages:
+        yield from _slow(outcome, expect)
+
+
+def _unexpected_breakages(outcome: Outcome, expect: Expect) -> Iterator[str]:
+    found = outcome.findings.breakages
+    if expect.breakages:
+        if not any(found[name] for name in expect.breakages):
+            yield f"the control shows none of {', '.join(expect.breakages)}: the verifier would not see them"
+        return
+    for name, count in found.items():
+        if count:
+            yield f"{name.replace('_', ' ')}: {count:,}"
+
+
+def _slow(outcome: Outcome, expect: Expect) -> Iterator[str]:
+    limits = [
+        ("the longest wait beyond a fault's end", outcome.stuck, expect.stuck),
+        ("the longest recovery of a slot's partitions", max(outcome.recoveries, default=0.0), expect.recovery),
+        ("the p99 of the other partitions meanwhile", outcome.elsewhere, expect.elsewhere),
+        ("the p95 away from faults", outcome.calm[1], expect.calm_p95),
+        ("the growth of a worker's memory", outcome.memory, expect.growth),
+    ]
+    for what, value, limit in limits:
+        if limit is not None and value > limit:
+            yield f"{what} is {value:.2f}, the limit {limit:g}"

@@ -1,0 +1,92 @@
+"""A scenario is data: brokers, slots, load, faults with their times, and what must come out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.chaos.events import Events
+from tests.chaos.load import Step
+
+GOOD = Events()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault that begins `at` seconds after the load; `lasts` for those that must be ended again."""
+
+    at: float
+    kind: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    lasts: float = 0.0
+
+    def __str__(self) -> str:
+        details = [f"{name} {value}" for name, value in self.arguments.items()]
+        details += [f"for {self.lasts:g} s"] if self.lasts else []
+        return f"{self.kind.replace('_', ' ')}{' (' + ', '.join(details) + ')' if details else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """What a run must show; None: not asked.
+
+    breakages: those that the verifier must find (a negative control); of all others it must find none.
+    complete: False where a control is so broken that it need not come to an end.
+    stuck: seconds that an event may wait beyond its fault's end. recovery: seconds until the partitions of a slot that
+    was hit speak again, `elsewhere`: p99 in seconds of the other partitions meanwhile. drain: seconds from the end of
+    the load to the last result. calm_p95: seconds, of events away from every fault. growth: of a worker's resident
+    memory, as a ratio. gone: retention must have taken some events, and the workers must have counted exactly these.
+    exits: a worker may end by itself with these statuses.
+    """
+
+    breakages: tuple[str, ...] = ()
+    complete: bool = True
+    stuck: float | None = 30.0
+    recovery: float | None = None
+    elsewhere: float | None = None
+    drain: float = 120.0
+    calm_p95: float | None = None
+    growth: float | None = None
+    gone: bool = False
+    exits: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """One run.
+
+    brokers: 1 or 3. proxied: workers reach the brokers through proxies. limit: events at most (0: as the steps say).
+    settings: the workers' environment. declared: what differs in the deployment. wrapped: options of
+    tests.chaos.wrapped. broken: a control whose workers lack a leg of the promise. isolation: of the reader.
+    registry: events come in Confluent framing, and their schema from a registry. topic: settings of the input topic.
+    output_bytes: max.message.bytes of the output topic (0: the broker's). supervised: the slots run under
+    `penstock worker --slots N --supervise`. again: seconds until a slot that was killed is started anew.
+    """
+
+    name: str
+    about: str
+    load: tuple[Step, ...]
+    faults: tuple[Fault, ...] = ()
+    expect: Expect = Expect()
+    events: Events = GOOD
+    brokers: int = 1
+    partitions: int = 12
+    slots: int = 3
+    proxied: bool = False
+    limit: int = 0
+    settings: Mapping[str, str] = field(default_factory=dict)
+    declared: Mapping[str, Any] = field(default_factory=dict)
+    broken: str | None = None
+    isolation: str = "read_committed"
+    registry: bool = False
+    stepped: bool = False
+    tiny_disk: bool = False
+    output_bytes: int = 0
+    supervised: bool = False
+    short: bool = False
+    long: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return sum(step.seconds for step in self.load)

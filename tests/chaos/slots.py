@@ -1,0 +1,265 @@
+"""The slots of a deployment as processes of the real command line: killed, stopped, frozen, scaled, brought back."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.rig import Worker
+
+LOOK_SECONDS = 0.05
+SAMPLE_SECONDS = 2.0
+CRASH_SECONDS = 1.0  # before a slot that ended by itself is started again
+NEVER = float("inf")
+
+
+@dataclass(slots=True)
+class Slot:
+    """One slot: its present process, and when to start the next one."""
+
+    name: str
+    worker: Worker | None = None
+    again: float = 0.0  # monotonic time
+    expected: bool = False  # we ended the process ourselves
+    lives: list[Worker] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a process used at a time (seconds since 1970)."""
+
+    at: float
+    pid: int
+    rss_mib: float
+    files: int
+
+
+class Slots:
+    """Keeps slots running. start: makes the worker process of a slot."""
+
+    def __init__(self, start: Callable[[str], Worker]) -> None:
+        self._start = start
+        self._slots: dict[str, Slot] = {}
+        self._changing = threading.RLock()
+        self._halt = threading.Event()
+        self.exits: list[str] = []  # processes that ended by themselves, in words
+        self.samples: list[Sample] = []
+        self._sampled = 0.0
+        self._thread = threading.Thread(target=self._watch, name="slots", daemon=True)
+        self._thread.start()
+
+    # ---- faults
+
+    def scale(self, count: int) -> None:
+        """Run the slots 0 to count - 1: what is beyond ends with SIGTERM, what is missing starts."""
+        with self._changing:
+            leaving = [self._slots.pop(name) for name in sorted(self._slots) if int(name) >= count]
+            for i in range(count):
+                self._slots.setdefault(str(i), Slot(str(i)))
+        self._end(leaving)
+
+    def kill(self, name: str, again: float | None = 0.0) -> None:
+        """End a slot as a power cut would; start it anew after `again` seconds, None: never."""
+        with self._changing:
+            slot = self._slots[name]
+            slot.again, slot.expected = _later(again), True
+            if slot.worker is not None:
+                slot.worker.kill()
+
+    def terminate(self, name: str, again: float | None = 0.0, seconds: float = 40.0) -> int | None:
+        """Ask a slot to end and wait; return its exit status. Start it anew `again` seconds after that."""
+        with self._changing:
+            slot = self._slots[name]
+            slot.again, slot.expected = NEVER, True
+        status = self._await_end(slot, seconds) if slot.worker is not None else None
+        with self._changing:
+            slot.again = _later(again)
+        return status
+
+    def pause(self, name: str) -> None:
+        """Freeze a slot with SIGSTOP."""
+        self._signal(name, signal.SIGSTOP)
+
+    def resume(self, name: str) -> None:
+        self._signal(name, signal.SIGCONT)
+
+    def replace(self, name: str, start: Callable[[], Worker], seconds: float = 60.0) -> None:
+        """Let another process be the slot; the first one must end by itself with status 3."""
+        with self._changing:
+            slot = self._slots[name]
+            first, slot.worker = slot.worker, start()
+            slot.lives.append(slot.worker)
+        assert first is not None
+        try:
+            status = first.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.exits.append(f"slot {name} went on for {seconds:.0f} s beside its twin")
+            first.kill()
+            return
+        if status != 3:
+            self.exits.append(f"slot {name} ended with status {status}, not 3, when its twin came")
+
+    def _signal(self, name: str, number: int) -> None:
+        with self._changing:
+            slot = self._slots.get(name)
+            if slot is not None and slot.worker is not None and slot.worker.process.poll() is None:
+                slot.worker.process.send_signal(number)
+
+    # ---- what is so
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._slots)
+
+    def worker(self, name: str) -> Worker | None:
+        return self._slots[name].worker
+
+    @property
+    def lives(self) -> int:
+        """How many processes were started so far."""
+        return sum(len(slot.lives) for slot in self._slots.values())
+
+    def partitions(self, name: str) -> tuple[int, ...]:
+        """Return the partitions that a slot reads, as its log tells."""
+        worker = self._slots[name].worker
+        return partitions_read(worker.text()) if worker is not None else ()
+
+    def wait_ready(self, partitions: int, seconds: float = 90.0) -> None:
+        """Block until the slots read so many partitions together."""
+        deadline = time.monotonic() + seconds
+        while sum(len(self.partitions(name)) for name in self.names) < partitions:
+            if time.monotonic() > deadline:
+                logs = "\n".join(worker.text()[-1500:] for name in self.names if (worker := self.worker(name)))
+                raise TimeoutError(
+                    f"the slots do not read all of {partitions} partitions after {seconds:.0f} s:\n{logs}"
+                )
+            time.sleep(0.1)
+
+    def restore(self, count: int) -> None:
+        """Let every slot below `count` run now."""
+        with self._changing:
+            for slot in self._slots.values():
+                if int(slot.name) < count:
+                    slot.again = min(slot.again, time.monotonic())
+        for name in self.names:
+            self.resume(name)
+
+    def close(self, seconds: float = 40.0) -> None:
+        """End all slots with SIGTERM."""
+        self._halt.set()
+        self._thread.join()
+        with self._changing:
+            for slot in self._slots.values():
+                if slot.worker is not None and slot.worker.process.poll() is None:
+                    slot.worker.process.send_signal(signal.SIGCONT)
+            self._end(list(self._slots.values()), seconds)
+
+    def kill_all(self) -> None:
+        """Leave nothing behind."""
+        self._halt.set()
+        for slot in self._slots.values():
+            for worker in slot.lives:
+                if worker.process.poll() is None:
+                    worker.kill()
+
+    # ---- keeping them up
+
+    def _end(self, slots: Sequence[Slot], seconds: float = 40.0) -> None:
+        running = [slot for slot in slots if slot.worker is not None and slot.worker.process.poll() is None]
+        for slot in running:
+            assert slot.worker is not None
+            slot.worker.process.send_signal(signal.SIGTERM)
+        for slot in running:
+            self._await_end(slot, seconds)
+
+    def _await_end(self, slot: Slot, seconds: float) -> int | None:
+        """Wait for the end of a slot's process after SIGTERM; note what was wrong with it."""
+        assert slot.worker is not None
+        try:
+            status = slot.worker.stop(seconds)
+        except AssertionError:
+            self.exits.append(f"slot {slot.name} did not end within {seconds:.0f} s of SIGTERM")
+            return None
+        if status:
+            self.exits.append(f"slot {slot.name} ended with status {status} after SIGTERM: {_last_line(slot)}")
+        return status
+
+    def _watch(self) -> None:
+        while not self._halt.wait(LOOK_SECONDS):
+            with self._changing:
+                for slot in list(self._slots.values()):
+                    self._keep(slot)
+            if time.monotonic() - self._sampled > SAMPLE_SECONDS:
+                self._sampled = time.monotonic()
+                self._sample()
+
+    def _keep(self, slot: Slot) -> None:
+        if slot.worker is not None and slot.worker.process.poll() is None:
+            return
+        if slot.worker is not None and not slot.expected:
+            self.exits.append(
+                f"slot {slot.name} ended with status {slot.worker.process.returncode}: {_last_line(slot)}"
+            )
+            slot.again, slot.expected = _later(CRASH_SECONDS), True
+        if time.monotonic() >= slot.again:
+            slot.worker = self._start(slot.name)
+            slot.lives.append(slot.worker)
+            slot.expected = False
+
+    def _sample(self) -> None:
+        for slot in list(self._slots.values()):
+            if slot.worker is not None and slot.worker.process.poll() is None:
+                sample = sample_of(slot.worker.process.pid)
+                if sample is not None:
+                    self.samples.append(sample)
+
+
+def partitions_read(log: str) -> tuple[int, ...]:
+    """Return the partitions that a worker with this log reads."""
+    mine: set[int] = set()
+    for what, numbers in re.findall(r"(reads|gave back) partitions \[([\d, ]*)\]", log):
+        named = {int(number) for number in numbers.split(",") if number.strip()}
+        mine = named if what == "reads" else mine - named
+    return tuple(sorted(mine))
+
+
+def sample_of(pid: int) -> Sample | None:
+    """Return what a process uses now, None when it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        files = len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return None
+    return Sample(time.time(), pid, pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20), files)
+
+
+def growth(samples: Sequence[Sample]) -> tuple[float, int]:
+    """Return how much the longest-lived process grew: the ratio of median MiB, last third to first, and open files."""
+    by_process: dict[int, list[Sample]] = {}
+    for sample in samples:
+        by_process.setdefault(sample.pid, []).append(sample)
+    if not by_process:
+        return 1.0, 0
+    longest = max(by_process.values(), key=len)
+    third = max(1, len(longest) // 3)
+    first, last = longest[third : 2 * third] or longest, longest[-third:]
+    middle = len(first) // 2, len(last) // 2
+    rss = [sorted(s.rss_mib for s in part)[m] for part, m in zip((first, last), middle, strict=True)]
+    files = [sorted(s.files for s in part)[m] for part, m in zip((first, last), middle, strict=True)]
+    return rss[1] / rss[0], files[1] - files[0]
+
+
+def _later(seconds: float | None) -> float:
+    return NEVER if seconds is None else time.monotonic() + seconds
+
+
+def _last_line(slot: Slot) -> str:
+    lines = slot.worker.text().strip().splitlines() if slot.worker is not None else []
+    return lines[-1] if lines else "its log is empty"

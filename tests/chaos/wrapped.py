@@ -1,0 +1,97 @@
+"""`penstock worker` with something broken around it: `python -m tests.chaos.wrapped [OPTION...] -- ARGUMENTS`.
+
+`--break KIND` takes one of the promise's legs away, for the negative controls: the verifier must find each.
+`--clock FILE` lets wall-clock time be off by the seconds that the file holds. `--file-bytes N` lets no file that the
+process writes grow beyond N bytes, as a full disk would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+LOOK_SECONDS = 0.1
+
+
+def step_clock(file: Path) -> None:
+    """Let time.time be wrong by what the file says; must come before anybody imports the function."""
+    real, off = time.time, [0.0]
+
+    def look() -> None:
+        while True:
+            try:
+                off[0] = float(file.read_text())
+            except (OSError, ValueError):
+                off[0] = 0.0
+            time.sleep(LOOK_SECONDS)
+
+    time.time = lambda: real() + off[0]
+    threading.Thread(target=look, daemon=True).start()
+
+
+def no_transactions() -> None:
+    """Publish without transactions: offsets are committed after the records, on their own."""
+    from streams import service, sink
+
+    service.TransactionalSink = sink.AcknowledgedSink  # type: ignore[attr-defined, assignment]
+
+
+def early_offsets() -> None:
+    """Commit a batch's offsets before its records are published."""
+    from confluent_kafka import TopicPartition
+
+    from streams.sink import TransactionalSink
+
+    publish = TransactionalSink.publish
+
+    def early(self: TransactionalSink, records: Sequence[Any], positions: Mapping[int, int]) -> None:
+        source = self._source
+        offsets = [TopicPartition(source.topic, partition, offset) for partition, offset in positions.items()]
+        if offsets:
+            source.consumer.commit(offsets=offsets, asynchronous=False)
+        publish(self, records, {})
+
+    TransactionalSink.publish = early  # type: ignore[method-assign]
+
+
+def shared_id() -> None:
+    """Let all slots use the same transactional ids."""
+    from streams.sink import TransactionalSink
+
+    begin = TransactionalSink.__init__
+
+    def shared(self: TransactionalSink, kafka: Any, slot_id: str, *more: Any, **options: Any) -> None:
+        begin(self, kafka, slot_id.rsplit(".", 1)[0], *more, **options)
+
+    TransactionalSink.__init__ = shared  # type: ignore[method-assign]
+
+
+BREAKAGES = {"no_transactions": no_transactions, "early_offsets": early_offsets, "shared_id": shared_id}
+
+
+def main() -> None:
+    at = sys.argv.index("--")
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.wrapped", description=__doc__)
+    parser.add_argument("--break", dest="breakage", choices=sorted(BREAKAGES))
+    parser.add_argument("--clock", type=Path)
+    parser.add_argument("--file-bytes", type=int)
+    options = parser.parse_args(sys.argv[1:at])
+    if options.clock is not None:
+        step_clock(options.clock)
+    if options.file_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (options.file_bytes, options.file_bytes))
+    from penstock.cli.worker import command
+
+    if options.breakage is not None:
+        BREAKAGES[options.breakage]()
+    command(sys.argv[at + 1 :], prog_name="penstock worker")
+
+
+if __name__ == "__main__":
+    main()
