@@ -1,0 +1,117 @@
+"""`penstock verify`: recompute a range of inferences from events and bundles, and report every difference."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from streams.findings import Findings
+
+
+@click.command("verify")
+@click.option(
+    "--deployment",
+    "files",
+    required=True,
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="The deployment's YAML file. Repeat it for older states, the newest first.",
+)
+@click.option("--arm", default="active", show_default=True, help="active or shadow.")
+@click.option("--from", "begin", help="First event: an ISO 8601 time (UTC), or PARTITION:OFFSET[,PARTITION:OFFSET...].")
+@click.option("--to", "end", help="First event that is left out, in the same form.")
+@click.option(
+    "--isolation",
+    type=click.Choice(["read_committed", "read_uncommitted"]),
+    default="read_committed",
+    show_default=True,
+    help="How inferences and dead letters are read.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a page.")
+@click.option(
+    "--bootstrap-servers", help="Kafka's HOST:PORT; else PENSTOCK_BOOTSTRAP_SERVERS or the broker started here."
+)
+@click.option("--repository", help="Model repository: a folder or an fsspec URL.  [default: .penstock/models]")
+@click.option("--registry", envvar="PENSTOCK_REGISTRY", help="URL of a Confluent-compatible schema registry.")
+@click.option("--schemas", "schema_folder", type=click.Path(path_type=Path), help="Folder of writer schemas (.avsc).")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def command(
+    files: tuple[Path, ...],
+    arm: str,
+    begin: str | None,
+    end: str | None,
+    isolation: str,
+    as_json: bool,
+    bootstrap_servers: str | None,
+    repository: str | None,
+    registry: str | None,
+    schema_folder: Path | None,
+    log_format: str,
+) -> None:
+    """Check that a range of events has each one inference or one dead letter, in order, and recompute every inference.
+
+    Each inference is made again with the model version and under the revision that it names, and compared bit for
+    bit, or within the tolerance that the bundle's proof records. Without --from and --to the range is all that the
+    input topic holds up to what the workers have committed; where these name partitions, only those are checked.
+    Nothing is written.
+
+    Exit status: 0 nothing is wrong, 1 something is, 2 refused (the message says what to change).
+    """
+    import os
+
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # as the worker scores
+    from models.errors import ModelError
+    from penstock.config import kafka_settings, load_deployment, repository_url
+    from penstock.errors import PenstockError
+    from penstock.logs import set_up
+    from schemas.errors import SchemaError
+    from streams.errors import StreamError
+    from streams.reading import Point
+    from streams.verify import Options, verify
+    from streams.versions import Declaration
+
+    try:
+        loaded = [load_deployment(file) for file in files]
+        set_up(log_format, {"deployment": loaded[0].deployment.name, "arm": arm})
+        options = Options(
+            kafka=kafka_settings(bootstrap_servers),
+            repository=repository_url(repository),
+            registry=registry,
+            schema_folder=schema_folder,
+            arm=arm,
+            begin=Point.parse(begin) if begin else None,
+            end=Point.parse(end) if end else None,
+            isolation=isolation,
+        )
+        findings = verify([Declaration(each.deployment, each.reader) for each in loaded], options)
+    except (PenstockError, StreamError, SchemaError, ModelError) as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(2) from error
+    click.echo(json.dumps(findings.to_dict(), indent=2) if as_json else _page(findings))
+    raise SystemExit(1 if findings.wrong else 0)
+
+
+def _page(findings: Findings) -> str:
+    from streams.findings import COUNTS, WRONG
+    from streams.offsets import ranges_of
+
+    spans = {partition: span for partition, span in findings.ranges.items() if span[0] < span[1]}
+    lines = [*map(str, ranges_of(findings.source, spans)), ""]
+    always = ("events", "inferences", "dead_letters", "missing", "twice", "out_of_order", "different")
+    for name, meaning in COUNTS.items():
+        if findings.counts[name] or name in always:
+            sign = "!" if name in WRONG and findings.counts[name] else " "
+            lines.append(f"{sign} {name:<17}{findings.counts[name]:>13,}  {meaning}")
+    lines += [f"  {count:,} inferences by {version}" for version, count in findings.versions.most_common()]
+    lines += [f"  {count:,} dead letters: {what}" for what, count in findings.letters.most_common()]
+    lines += [f"  note: {note}" for note in findings.notes]
+    if findings.examples:
+        lines += ["", "examples:"]
+    for each in findings.examples:
+        lines.append(f"  {each.what}: {' '.join(filter(None, (each.event, each.record)))}: {each.detail}")
+    verdict = f"{findings.wrong:,} things are wrong" if findings.wrong else "nothing is wrong"
+    return "\n".join([*lines, "", f"verified in {findings.seconds:.1f} s: {verdict}"])

@@ -1,0 +1,228 @@
+"""Reading ranges of topics to their end, in no group: which offsets an operator means, and what stands there."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from streams.clients import quiet
+from streams.errors import Refused
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 60.0  # seconds without a message before a reader gives up; an abandoned transaction ends within 10
+TIMEOUT = 10.0
+Ends = dict[int, tuple[int, int]]  # per partition: the first offset, and the one behind the last
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One end of a range: a time in ms since 1970, or an offset for each partition named."""
+
+    ms: int | None = None
+    offsets: Mapping[int, int] | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Point:
+        """`2026-05-01T12:00:00Z` (UTC where it names no zone) or `0:1200,3:1100`. Raises Refused."""
+        parts = [re.fullmatch(r"(\d{1,9}):(\d{1,18})", part.strip()) for part in text.split(",")]
+        if all(parts):
+            return cls(offsets={int(part[1]): int(part[2]) for part in parts if part})
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise Refused(
+                f"{text!r} is neither a time nor offsets: write 2026-05-01T12:00:00Z, or PARTITION:OFFSET and more "
+                "after commas"
+            ) from None
+        return cls(ms=round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000))
+
+
+class TopicReader:
+    """Reads ranges of topics. isolation: read_committed, or read_uncommitted for a look at what was aborted too."""
+
+    def __init__(self, kafka: Mapping[str, str], group: str, isolation: str = "read_committed") -> None:
+        """group: is only asked for its committed offsets, never joined."""
+        settings: dict[str, Any] = {
+            **{name: value for name, value in kafka.items() if not name.startswith("group.")},
+            **quiet(),
+            "group.id": group,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "queued.max.messages.kbytes": 16_384,
+            "fetch.message.max.bytes": 4 << 20,
+            "fetch.wait.max.ms": 50,
+            "fetch.queue.backoff.ms": 2,
+        }
+        self._consumer = Consumer({**settings, "isolation.level": isolation}, logger=log)
+        # beside the first one: what a read_committed client calls a topic's end is where the oldest transaction began
+        self._whole = Consumer({**settings, "isolation.level": "read_uncommitted"}, logger=log)
+
+    def partitions(self, topic: str) -> list[int]:
+        """Return the topic's partitions, none when it does not exist."""
+        found = self._ask(lambda: self._whole.list_topics(timeout=TIMEOUT).topics.get(topic), f"list topic {topic}")
+        return sorted(found.partitions) if found is not None else []
+
+    def ends(self, topic: str) -> Ends:
+        """Return what each partition holds now, open transactions included. Raises Refused without the topic."""
+        wanted = self.partitions(topic)
+        if not wanted:
+            raise Refused(f"topic {topic} does not exist: correct the deployment's YAML file or --bootstrap-servers")
+
+        def one(partition: int) -> tuple[int, int]:
+            low, high = self._whole.get_watermark_offsets(TopicPartition(topic, partition), TIMEOUT, cached=False)
+            return low, high
+
+        return {p: self._ask(lambda p=p: one(p), f"find the ends of {topic}/{p}") for p in wanted}  # type: ignore[misc]
+
+    def committed(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Return what the group has committed, without the partitions of which it has nothing."""
+        wanted = [TopicPartition(topic, partition) for partition in partitions]
+        found = self._ask(lambda: self._consumer.committed(wanted, timeout=TIMEOUT), "read the group's offsets")
+        for each in found:
+            if each.error is not None:
+                raise Refused(f"cannot read the group's offset of {topic}/{each.partition}: {each.error.str()}")
+        return {each.partition: each.offset for each in found if each.offset >= 0}
+
+    def at(self, topic: str, ms: int, ends: Ends) -> dict[int, int]:
+        """Return the first offset of each partition whose record time is `ms` or later; the end where none is."""
+        wanted = [TopicPartition(topic, partition, ms) for partition in ends]
+        found = self._ask(lambda: self._whole.offsets_for_times(wanted, timeout=TIMEOUT), "find offsets by time")
+        return {each.partition: each.offset if each.offset >= 0 else ends[each.partition][1] for each in found}
+
+    def read(self, topic: str, ends: Ends, limit: int = 2_000) -> Iterator[list[Message]]:
+        """Yield the messages of a range, at most `limit` at a time, each partition's in order, until all is read.
+
+        Waits for transactions that are open in the range. Raises Refused when that, or the broker, takes too long.
+        """
+        waiting = {partition: last for partition, (first, last) in ends.items() if first < last}
+        starts = [TopicPartition(topic, partition, ends[partition][0]) for partition in waiting]
+        self._consumer.assign(starts)
+        self._consumer.resume(starts)  # one that an earlier call paused comes back paused
+        heard = time.monotonic()
+        try:
+            while waiting:
+                messages = self._consume(limit)
+                kept = [message for message in messages if self._within(topic, message, waiting)]
+                if messages:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > PATIENCE:
+                    raise Refused(self._stuck(topic, waiting))
+                if kept:
+                    yield kept
+        finally:
+            self._consumer.unassign()
+
+    def pick(self, topic: str, places: Mapping[int, list[int]]) -> dict[tuple[int, int], Message]:
+        """Return the messages at these offsets of each partition."""
+        ends = {partition: (min(offsets), max(offsets) + 1) for partition, offsets in places.items()}
+        wanted = {(partition, offset) for partition, offsets in places.items() for offset in offsets}
+        found = {}
+        for messages in self.read(topic, ends):
+            for message in messages:
+                if (place := place_of(message)) in wanted:
+                    found[place] = message
+        return found
+
+    def close(self) -> None:
+        """Let go of Kafka."""
+        self._consumer.close()
+        self._whole.close()
+
+    def _consume(self, limit: int) -> list[Message]:
+        try:
+            messages: list[Message] = self._consumer.consume(limit, 0.2)
+        except KafkaException as error:
+            raise Refused(f"reading failed: {error.args[0].str()}") from error
+        return messages
+
+    def _within(self, topic: str, message: Message, waiting: dict[int, int]) -> bool:
+        """Say whether a message belongs to the range, and note a partition that is read to its end."""
+        partition, offset = place_of(message)
+        error = message.error()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
+            if error.retriable():
+                return False
+            raise Refused(f"{topic}/{partition} cannot be read: {error.str()}")
+        if partition not in waiting:
+            return False
+        last = waiting[partition]
+        within = error is None and offset < last
+        if offset >= last or (within and offset == last - 1):
+            del waiting[partition]
+            self._consumer.pause([TopicPartition(topic, partition)])
+        return within
+
+    def _stuck(self, topic: str, waiting: Mapping[int, int]) -> str:
+        places = ", ".join(f"{topic}/{partition} before offset {last}" for partition, last in waiting.items())
+        return (
+            f"nothing came for {PATIENCE:g} s of {places}: an open transaction holds it back, or the broker is away; "
+            "try again later, or look with --isolation read_uncommitted"
+        )
+
+    def _ask(self, call: Callable[[], Any], what: str) -> Any:
+        """Ask the broker, again while it says that it will know later."""
+        deadline = time.monotonic() + PATIENCE / 2
+        while True:
+            try:
+                return call()
+            except KafkaException as error:
+                failure = error.args[0]
+                if time.monotonic() > deadline or not (failure.retriable() or failure.code() == KafkaError._TIMED_OUT):
+                    raise Refused(f"cannot {what}: {failure.str()}") from error
+                time.sleep(0.2)
+
+
+def resolve(reader: TopicReader, topic: str, group: str, begin: Point | None, end: Point | None) -> Ends:
+    """Return what an operator means of the source topic: by default all of it, up to what the group has committed.
+
+    Where an end names offsets, only the partitions named are meant. Nothing behind the group's commit is: it is not
+    scored yet. A group without any commit (never run, or forgotten by the broker) must be told where to end.
+    Raises Refused.
+    """
+    ends = reader.ends(topic)
+    named = {partition for point in (begin, end) if point and point.offsets for partition in point.offsets}
+    if absent := sorted(named - ends.keys()):
+        raise Refused(f"{topic} has no partition {absent[0]}; it has {', '.join(map(str, sorted(ends)))}")
+    ends = {partition: ends[partition] for partition in sorted(named or ends)}
+    committed = reader.committed(topic, ends)
+    if not committed and end is None:
+        raise Refused(
+            f"the group {group} has committed nothing of {topic}: was another deployment meant, or has the broker "
+            "forgotten an idle group? Say where to end with --to"
+        )
+    firsts = _offsets(reader, topic, begin, ends, {partition: low for partition, (low, _) in ends.items()})
+    lasts = _offsets(reader, topic, end, ends, {partition: committed.get(partition, 0) for partition in ends})
+    found = {}
+    for partition, (_, high) in ends.items():
+        last = min(lasts[partition], committed.get(partition, high), high)
+        found[partition] = (min(firsts[partition], last), last)
+    return found
+
+
+def _offsets(
+    reader: TopicReader, topic: str, point: Point | None, ends: Ends, otherwise: Mapping[int, int]
+) -> dict[int, int]:
+    """Return what a point means in each partition."""
+    if point is None:
+        return dict(otherwise)
+    if point.ms is not None:
+        return reader.at(topic, point.ms, ends)
+    return {partition: (point.offsets or {}).get(partition, otherwise[partition]) for partition in ends}
+
+
+def place_of(message: Message) -> tuple[int, int]:
+    """Return the partition and offset, which every message of a consumer has."""
+    partition, offset = message.partition(), message.offset()
+    assert partition is not None
+    assert offset is not None
+    return partition, offset

@@ -1,0 +1,373 @@
+"""Whether the inferences of a range are all there, once, in order, and what their events, bundle and declaration give.
+
+The first pass reads what one arm recorded (`streams.recorded`). The second reads the events, scores each again with the
+very scorer of the worker under the revision and model version that its inference names, and compares whole records.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
+
+from models.repository import Repository
+from models.sandboxed import cpu_kind
+from schemas.sources import SchemaTopic
+from schemas.values import Rejection
+from streams.assembly import arm_of, group_of, letter_topic, output_topic, writers_of
+from streams.batch import Batch, batch_of
+from streams.batch import Message as BatchMessage
+from streams.clients import quiet
+from streams.errors import Refused
+from streams.findings import EXAMPLES_OF_A_KIND, Findings
+from streams.reading import Point, TopicReader, resolve
+from streams.recorded import DIGEST, Ledger, Recorded, digest_of, headers_of, named
+from streams.topics import Topics
+from streams.versions import Declaration, Unknown, Version, Versions, differences
+
+log = logging.getLogger(__name__)
+
+LEFT_ALONE = {"quarantined", "model_timed_out"}  # reasons of dead letters whose events may crash or hang the model
+SAY_SECONDS = 10.0
+Indexes = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is verified besides the declarations.
+
+    begin, end: of the range of source events; None: all that there is, and what the group has committed.
+    isolation: of the reader of inferences and dead letters; events are always read as the worker reads them.
+    """
+
+    kafka: Mapping[str, str]
+    repository: str
+    registry: str | None = None
+    schema_folder: Path | None = None
+    arm: str = "active"
+    begin: Point | None = None
+    end: Point | None = None
+    isolation: str = "read_committed"
+    batch_events: int = 2_000
+
+
+def verify(declarations: Sequence[Declaration], options: Options) -> Findings:
+    """Compare what an arm recorded of a range of events with what its events give, and return what was found.
+
+    declarations: states of one deployment, the newest first, which says topics and group. Nothing is written. Both
+    topics that the arm writes are read whole, whatever the range; 34 bytes of memory an event of the range are needed.
+    The event schema is no part of a revision: give each declaration with the schema that it had.
+    Raises Refused, and errors of models and schemas when repository or schema source do not answer.
+    """
+    began = time.monotonic()
+    newest = declarations[0].deployment
+    for other in declarations[1:]:
+        if other.deployment.name != newest.name:
+            raise Refused(
+                f"the declarations are of {newest.name} and {other.deployment.name}; give states of one deployment"
+            )
+    arm = arm_of(newest, options.arm)
+    group = group_of(newest, arm)
+    events, records = TopicReader(options.kafka, group), TopicReader(options.kafka, group, options.isolation)
+    try:
+        ranges = resolve(events, newest.input.topic, group, options.begin, options.end)
+        findings = Findings(newest.input.topic, output_topic(newest, arm), letter_topic(newest, arm), ranges)
+        recorded = Recorded(newest.name, arm.role, findings, whole=options.begin is None)
+        recorded.read(records)
+        log.info("read %d inferences, %d dead letters", findings.counts["inferences"], findings.counts["dead_letters"])
+        _Verification(declarations, options, findings, recorded, events, records).run()
+    finally:
+        events.close()
+        records.close()
+    findings.seconds = time.monotonic() - began
+    return findings
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """A batch of events with what was recorded of each; see streams.recorded.Ledger for the columns."""
+
+    batch: Batch
+    inferred: npt.NDArray[np.bool_]
+    rejected: npt.NDArray[np.bool_]
+    makers: Indexes
+    kinds: Indexes
+    digests: npt.NDArray[np.uint8]
+
+
+class _Verification:
+    """The second pass over one range."""
+
+    def __init__(
+        self,
+        declarations: Sequence[Declaration],
+        options: Options,
+        findings: Findings,
+        recorded: Recorded,
+        events: TopicReader,
+        records: TopicReader,
+    ) -> None:
+        output = Topics(options.kafka).require(findings.output)
+        self._schema_topic = SchemaTopic(options.kafka)
+        writers = writers_of(self._schema_topic, options.registry, options.schema_folder)
+        self._versions = Versions(declarations, Repository(options.repository), writers, output)
+        self._options, self._findings, self._recorded = options, findings, recorded
+        self._events, self._records = events, records
+        self._starts_late = declarations[0].deployment.input.start == "latest" and options.begin is None
+        ledgers = recorded.ledgers.items()
+        self._floor = {partition: self._judged_from(partition, ledger) for partition, ledger in ledgers}
+        self._maker = {partition: self._first_maker(ledger) for partition, ledger in ledgers}
+
+    def run(self) -> None:
+        said = time.monotonic()
+        counts = self._findings.counts
+        try:
+            for messages in self._events.read(self._findings.source, self._findings.ranges, self._options.batch_events):
+                self._check(batch_of(cast(list[BatchMessage], messages)))
+                if time.monotonic() - said > SAY_SECONDS:
+                    said = time.monotonic()
+                    log.info("recomputed %d events so far", counts["events"])
+            self._judge_absent_events()
+            self._explain()
+        finally:
+            self._versions.close()
+            self._schema_topic.close()
+
+    # ---- before
+
+    def _judged_from(self, partition: int, ledger: Ledger) -> int:
+        """Return the first event that must have been recorded: retention of the output, or a late start, set it."""
+        if self._recorded.truncated or self._starts_late:
+            return self._recorded.lowest.get(partition, ledger.last)
+        return ledger.first
+
+    def _first_maker(self, ledger: Ledger) -> int:
+        """Return what made the first inference of a partition: dead letters before it do not say what made them."""
+        rows = np.flatnonzero(ledger.inferences)
+        if len(rows):
+            return int(ledger.kind[rows[0]])
+        makers = self._recorded.makers
+        if not makers and (newest := self._versions.newest(self._options.arm)) is not None:
+            makers.append(newest)
+        return 0 if makers else -1
+
+    # ---- a batch of events
+
+    def _check(self, batch: Batch) -> None:
+        noted = self._noted(batch)
+        self._findings.counts["events"] += len(batch)
+        self._miss(batch, np.flatnonzero(~noted.inferred & ~noted.rejected))
+        again = noted.inferred.copy()
+        again[self._check_letters(noted)] = True
+        for maker in np.unique(noted.makers[again]).tolist():
+            self._recompute(noted, np.flatnonzero(again & (noted.makers == maker)), maker)
+
+    def _noted(self, batch: Batch) -> _Noted:
+        count = len(batch)
+        inferred, rejected = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+        makers, kinds, digests = np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros((count, DIGEST), "u1")
+        for partition in np.unique(batch.partitions).tolist():
+            rows = np.flatnonzero(batch.partitions == partition)
+            ledger = self._recorded.ledgers[partition]
+            at = batch.offsets[rows] - ledger.first
+            ledger.seen[at] = True
+            inferred[rows] = ledger.inferences[at] > 0
+            rejected[rows] = (ledger.letters[at] > 0) & ~inferred[rows]
+            digests[rows], kinds[rows] = ledger.digests[at], ledger.kind[at]
+            makers[rows] = self._filled(partition, np.where(inferred[rows], kinds[rows], -1))
+        return _Noted(batch, inferred, rejected, makers, kinds, digests)
+
+    def _filled(self, partition: int, makers: Indexes) -> Indexes:
+        """Return the maker of each event of a partition; a dead letter's is that of the inference before it."""
+        known = np.concatenate([[self._maker[partition]], makers])
+        filled: Indexes = known[np.maximum.accumulate(np.where(known >= 0, np.arange(len(known)), 0))]
+        self._maker[partition] = int(filled[-1])
+        return filled[1:]
+
+    def _miss(self, batch: Batch, rows: Indexes) -> None:
+        for row in rows.tolist():
+            partition, offset = int(batch.partitions[row]), int(batch.offsets[row])
+            if offset < self._floor[partition]:
+                self._findings.counts["unjudged"] += 1
+                continue
+            event = self._recorded.event(partition, offset)
+            self._findings.found("missing", event=event, detail="has neither inference nor dead letter")
+
+    def _check_letters(self, noted: _Noted) -> list[int]:
+        """Compare dead letters with their events, and return those whose events may be scored again."""
+        batch, safe = noted.batch, []
+        for row in np.flatnonzero(noted.rejected).tolist():
+            kind = self._recorded.kinds[noted.kinds[row]]
+            mine = digest_of(batch.keys[row], batch.values[row], headers_of(cast(Any, batch.messages[row])))
+            if kind.whole and mine != noted.digests[row].tobytes():
+                self._differs(batch, row, "the dead letter is not its event byte for byte")
+            if kind.reason in LEFT_ALONE:
+                self._findings.counts["not_recomputed"] += 1
+            else:
+                safe.append(row)
+        return safe
+
+    # ---- scoring again
+
+    def _recompute(self, noted: _Noted, rows: Indexes, maker: int) -> None:
+        """Score events again with what made their inferences, and compare."""
+        version = self._version(noted, rows, maker)
+        if version is None:
+            return
+        batch = noted.batch
+        part = batch if len(rows) == len(batch) else batch_of([batch.messages[row] for row in rows.tolist()])
+        scored = version.scorer.score(part)
+        for rejection in scored.rejected:
+            self._rejected_now(noted, int(rows[rejection.row]), rejection)
+        made = rows if scored.rows is None else rows[scored.rows]
+        compared = noted.inferred[made]
+        for row in made[~compared].tolist():
+            self._findings.letters[f"{self._recorded.kinds[noted.kinds[row]].reason}, would be scored now"] += 1
+        now = b"".join(digest_of(batch.keys[row], v) for row, v in zip(made.tolist(), scored.inferences, strict=True))
+        same = (np.frombuffer(now, np.uint8).reshape(-1, DIGEST) == noted.digests[made]).all(axis=1)
+        other = np.flatnonzero(~same & compared).tolist()
+        if other:
+            self._compare(batch, {int(made[i]): scored.inferences[i] for i in other}, version)
+
+    def _version(self, noted: _Noted, rows: Indexes, maker: int) -> Version | None:
+        """Return what scored the rows; None after counting them as what cannot be made again."""
+        found: Version | Unknown = Unknown("unknown_version", "the repository has no model of this arm")
+        if maker >= 0:
+            found = self._versions.get(self._recorded.makers[maker])
+        if isinstance(found, Version):
+            return found
+        inferred = rows[noted.inferred[rows]]
+        self._findings.counts["not_recomputed"] += len(rows) - len(inferred)
+        if len(inferred):
+            event, record = self._places(noted.batch, int(inferred[0]))
+            self._findings.found(found.what, event=event, record=record, detail=found.detail, count=len(inferred))
+        return None
+
+    def _rejected_now(self, noted: _Noted, row: int, rejection: Rejection) -> None:
+        if noted.inferred[row]:
+            detail = f"would be a dead letter now ({rejection.reason}: {rejection.detail:.200})"
+            self._differs(noted.batch, row, detail)
+        elif (reason := self._recorded.kinds[noted.kinds[row]].reason) != rejection.reason:
+            self._findings.letters[f"{reason}, would be {rejection.reason} now"] += 1
+
+    def _compare(self, batch: Batch, made: Mapping[int, bytes], version: Version) -> None:
+        """Judge inferences whose bytes are others now, by row: a tolerance needs each of them, examples a few."""
+        looked_at = list(made)
+        if not version.tolerance:
+            looked_at = looked_at[:EXAMPLES_OF_A_KIND] if self._findings.wants("different") else []
+        texts = self._compared(batch, {row: made[row] for row in looked_at}, version)
+        for row in made:
+            text, within = texts.get(row, ("other bytes", False))
+            if within:
+                self._findings.counts["within_tolerance"] += 1
+            else:
+                self._differs(batch, row, text)
+        self._note_surroundings(version)
+
+    def _compared(self, batch: Batch, wanted: Mapping[int, bytes], version: Version) -> dict[int, tuple[str, bool]]:
+        """Return by row what differs from the record that was published, and whether the tolerance allows it."""
+        places = {row: self._place(batch, row) for row in wanted}
+        offsets: dict[int, list[int]] = {}
+        for partition, offset in places.values():
+            offsets.setdefault(partition, []).append(offset)
+        found = self._records.pick(self._findings.output, offsets)
+        texts = {}
+        for row, place in places.items():
+            message = found.get(place)
+            if message is None:
+                texts[row] = ("other bytes, and retention has removed the record meanwhile", False)
+                continue
+            told, within = differences(version, message.value() or b"", wanted[row])
+            if message.key() != batch.keys[row]:
+                told, within = [f"its key is {message.key()!r:.80}, the event's {batch.keys[row]!r:.80}"], False
+            texts[row] = ("; ".join(told), within)
+        return texts
+
+    # ---- words
+
+    def _place(self, batch: Batch, row: int) -> tuple[int, int]:
+        ledger = self._recorded.ledgers[int(batch.partitions[row])]
+        at = int(batch.offsets[row]) - ledger.first
+        return int(ledger.partitions[at]), int(ledger.offsets[at])
+
+    def _places(self, batch: Batch, row: int) -> tuple[str, str]:
+        """Return names of an event and of what was recorded of it."""
+        partition, offset = int(batch.partitions[row]), int(batch.offsets[row])
+        ledger = self._recorded.ledgers[partition]
+        topic = self._findings.output if ledger.inferences[offset - ledger.first] else self._findings.dead_letters
+        return self._recorded.event(partition, offset), named(topic, self._place(batch, row))
+
+    def _differs(self, batch: Batch, row: int, detail: str) -> None:
+        event, record = self._places(batch, row)
+        self._findings.found("different", event=event, record=record, detail=detail)
+
+    def _note_surroundings(self, version: Version) -> None:
+        here = {"onnxruntime": onnxruntime.__version__, "cpu": cpu_kind()}
+        there = {name: version.proof.get(name, value) for name, value in here.items()}
+        if there != here:
+            self._findings.note(
+                f"the bundle was proven with onnxruntime {there['onnxruntime']} on {there['cpu']}, this is "
+                f"{here['onnxruntime']} on {here['cpu']}: others may round otherwise, verify where it was scored"
+            )
+
+    # ---- after
+
+    def _judge_absent_events(self) -> None:
+        """Judge records of events that the input topic does not hold: it lost them, or they never were."""
+        ends = self._events.ends(self._findings.source)
+        compacted: bool | None = None
+        for partition, ledger in self._recorded.ledgers.items():
+            low = ends[partition][0]
+            absent = np.flatnonzero(((ledger.inferences > 0) | (ledger.letters > 0)) & ~ledger.seen) + ledger.first
+            self._findings.counts["gone"] += int((absent < low).sum())
+            for offset in absent[absent >= low].tolist():
+                compacted = self._is_compacted() if compacted is None else compacted
+                if compacted:
+                    self._findings.counts["gone"] += 1
+                else:
+                    self._invented(partition, offset, self._record_of(ledger, offset))
+        for partition, (offset, record) in self._recorded.beyond.items():
+            if partition not in ends or offset >= ends[partition][1]:
+                self._invented(partition, offset, record)
+
+    def _record_of(self, ledger: Ledger, offset: int) -> str:
+        row = offset - ledger.first
+        topic = self._findings.output if ledger.inferences[row] else self._findings.dead_letters
+        return named(topic, (int(ledger.partitions[row]), int(ledger.offsets[row])))
+
+    def _invented(self, partition: int, offset: int, record: str) -> None:
+        detail = "the input topic has no such event: was an aborted one scored, or the topic made anew?"
+        event = self._recorded.event(partition, offset)
+        self._findings.found("without_event", event=event, record=record, detail=detail)
+
+    def _is_compacted(self) -> bool:
+        resource = ConfigResource(ResourceType.TOPIC, self._findings.source)
+        admin = AdminClient({**self._options.kafka, **quiet()}, logger=log)
+        try:
+            entries = admin.describe_configs([resource], request_timeout=10)[resource].result()
+        except KafkaException:
+            return False
+        return "compact" in entries["cleanup.policy"].value
+
+    def _explain(self) -> None:
+        """Say what an operator should know of the counts."""
+        counts, findings = self._findings.counts, self._findings
+        if counts["unjudged"]:
+            why = "the deployment starts at the latest event" if self._starts_late else "retention works there"
+            findings.note(
+                f"{counts['unjudged']} events precede the first inference that {findings.output} holds and are not "
+                f"called missing: {why}"
+            )
+        if counts["gone"]:
+            findings.note(f"{counts['gone']} records are of events that retention removed; they cannot be recomputed")

@@ -1,0 +1,154 @@
+"""What made an inference, made again: the scorer of the revision and model version that the inference names."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from models.errors import ModelError, RepositoryUnavailable
+from models.repository import Repository
+from models.runtimes.base import Model
+from schemas.deployment import Deployment
+from schemas.errors import InferenceRefused, SchemaError, SourceUnavailable
+from schemas.inference import InferenceCodec
+from schemas.sources import Writers
+from streams.assembly import arm_of, assemble
+from streams.recorded import Maker
+from streams.scorer import Scorer
+from streams.topics import Topic
+
+log = logging.getLogger(__name__)
+
+KEPT = 8  # versions that stay loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """One state of a deployment, with the event schema that it reads."""
+
+    deployment: Deployment
+    reader: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A loaded model version under one revision. tolerance: what its proof allows, 0 for bit for bit."""
+
+    scorer: Scorer
+    codec: InferenceCodec
+    outputs: frozenset[str]
+    tolerance: float
+    proof: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Why an inference cannot be made again. what: the count that it goes to."""
+
+    what: str
+    detail: str
+
+
+class Versions:
+    """Versions by what made an inference; loaded on first use, the last few kept."""
+
+    def __init__(
+        self, declarations: Sequence[Declaration], repository: Repository, writers: Writers, output: Topic
+    ) -> None:
+        self._declared = {each.deployment.revision: each for each in reversed(declarations)}
+        self._newest, self._repository, self._writers, self._output = declarations[0], repository, writers, output
+        self._held: OrderedDict[Maker, tuple[Version, Model]] = OrderedDict()
+        self._unknown: dict[Maker, Unknown] = {}
+
+    def get(self, maker: Maker) -> Version | Unknown:
+        """Return the version. Raises RepositoryUnavailable when nobody can tell whether there is one."""
+        if maker in self._unknown:
+            return self._unknown[maker]
+        if maker not in self._held:
+            found = self._load(maker)
+            if isinstance(found, Unknown):
+                self._unknown[maker] = found
+                return found
+            self._held[maker] = found
+            if len(self._held) > KEPT:
+                _, (_, model) = self._held.popitem(last=False)
+                model.close()
+        self._held.move_to_end(maker)
+        return self._held[maker][0]
+
+    def newest(self, role: str) -> Maker | None:
+        """Return what the newest declaration's arm would score with now; None where its model is not there."""
+        deployment = self._newest.deployment
+        try:
+            manifest = self._repository.resolve(arm_of(deployment, role).model).manifest
+        except ModelError:
+            return None
+        source = deployment.input.topic
+        return Maker(deployment.name, deployment.revision, role, manifest.name, manifest.version, source)
+
+    def close(self) -> None:
+        """Let go of the models."""
+        for _, model in self._held.values():
+            model.close()
+        self._held.clear()
+
+    def _load(self, maker: Maker) -> tuple[Version, Model] | Unknown:
+        declared = self._declared.get(maker.revision)
+        if declared is None:
+            return Unknown(
+                "unknown_revision",
+                f"revision {maker.revision} is that of no declaration given: give the YAML file of that state with "
+                "another --deployment",
+            )
+        try:
+            return self._made(declared, maker)
+        except (RepositoryUnavailable, SourceUnavailable):
+            raise
+        except (ModelError, SchemaError) as error:
+            return Unknown("unknown_version", f"{maker.model}@{maker.version}: {error}")
+
+    def _made(self, declared: Declaration, maker: Maker) -> tuple[Version, Model]:
+        ref = f"{maker.model}@{maker.version}"
+        try:
+            proof: Mapping[str, Any] = self._repository.resolve(ref).proof
+        except RepositoryUnavailable:  # the cache may have the bundle; without its proof it must be bit for bit
+            proof = {}
+        arm = arm_of(declared.deployment, maker.arm)
+        made = assemble(declared.deployment, arm, declared.reader, self._repository.load(ref), self._writers)
+        log.info("recomputes with %s under revision %d", ref, maker.revision)
+        version = Version(
+            scorer=made.scorer(self._output),
+            codec=made.codec,
+            outputs=frozenset(output.name for output in made.model.outputs),
+            tolerance=float((proof.get("determinism") or {}).get("tolerance") or 0.0),
+            proof=proof,
+        )
+        return version, made.model
+
+
+def differences(version: Version, recorded: bytes, recomputed: bytes) -> tuple[list[str], bool]:
+    """Return what differs field by field, and whether no more than the version's tolerance does."""
+    try:
+        old = version.codec.decode(recorded)
+    except (InferenceRefused, ValueError, EOFError, IndexError, OverflowError, MemoryError) as error:
+        return [f"cannot be read as the inference it should be: {error or type(error).__name__}"], False
+    new = version.codec.decode(recomputed)
+    found = [name for name in new if not _same(old[name], new[name], 0.0)]
+    told = [f"{name}: {old[name]!r:.80} recorded, {new[name]!r:.80} recomputed" for name in found]
+    within = bool(version.tolerance) and all(
+        name in version.outputs and _same(old[name], new[name], version.tolerance) for name in found
+    )
+    return told or ["the same fields in other bytes"], within
+
+
+def _same(old: Any, new: Any, tolerance: float) -> bool:
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(_same(a, b, tolerance) for a, b in zip(old, new, strict=True))
+    if isinstance(old, float) and isinstance(new, float):
+        both_nan = math.isnan(old) and math.isnan(new)
+        return old == new or both_nan or abs(old - new) <= tolerance * max(1.0, abs(old))
+    return bool(old == new)
