@@ -143,7 +143,8 @@ class QuarantineTopic:
         reading = set(metadata.partitions)
         deadline = time.monotonic() + self._seconds
         while reading:
-            for message in consumer.consume(1_000, max(0.0, min(0.5, deadline - time.monotonic()))):
+            first = consumer.consume(1, 0.5)  # then what is there: it would wait for a number of messages
+            for message in first + consumer.consume(1_000, 0):
                 error = message.error()
                 if error is None:
                     yield message.key() or b"", message.value()

@@ -1,15 +1,31 @@
-"""`penstock worker`: run one slot of a deployment."""
+"""`penstock worker`: run one slot of a deployment, or several under a supervisor."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from penstock.config import Loaded
+    from streams.orders import Order
+
+FROM_STDIN = "-"  # as a slot: a supervisor says which, when it is needed
 
 
 @click.command()
 @click.argument("deployment", type=click.Path(path_type=Path))
 @click.option("--slot", default="0", show_default=True, help="Stable identity of this worker among those of the arm.")
+@click.option("--slots", type=click.IntRange(1, 1_000), help="Run this many slots here; implies --supervise.")
+@click.option("--first-slot", default=0, type=click.IntRange(0), help="Number of the first of them.  [default: 0]")
+@click.option(
+    "--supervise", is_flag=True, help="Run each slot in a process of its own, and start again those that die."
+)
+@click.option("--no-standby", is_flag=True, help="Keep no process ready to take over the slot of one that died.")
 @click.option("--arm", default="active", show_default=True, help="active or shadow.")
 @click.option(
     "--bootstrap-servers", help="Kafka's HOST:PORT; else PENSTOCK_BOOTSTRAP_SERVERS or the broker started here."
@@ -17,7 +33,11 @@ import click
 @click.option("--repository", help="Model repository: a folder or an fsspec URL.  [default: .penstock/models]")
 @click.option("--registry", envvar="PENSTOCK_REGISTRY", help="URL of a Confluent-compatible schema registry.")
 @click.option("--schemas", "schema_folder", type=click.Path(path_type=Path), help="Folder of writer schemas (.avsc).")
-@click.option("--metrics-port", type=int, help="Serve /metrics, /live and /ready on this port (0: a free one).")
+@click.option(
+    "--metrics-port",
+    type=int,
+    help="Serve /metrics, /live and /ready on this port (0: a free one); slots after the first on those after it.",
+)
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve them on.")
 @click.option(
     "--batch-events", default=2_000, show_default=True, type=click.IntRange(1, 100_000), help="Largest batch."
@@ -26,6 +46,10 @@ import click
 def command(
     deployment: Path,
     slot: str,
+    slots: int | None,
+    first_slot: int,
+    supervise: bool,
+    no_standby: bool,
     arm: str,
     bootstrap_servers: str | None,
     repository: str | None,
@@ -39,10 +63,98 @@ def command(
     """Score the events of DEPLOYMENT (a YAML file) until told to stop.
 
     Exit status: 0 stopped by SIGTERM or SIGINT, 2 refused (the message says what to change), 3 another worker has the
-    slot, 5 did not stop in time. SIGUSR1 goes on after the limit on dead letters was reached.
+    slot, 4 with --supervise: no slot is left that could be started, 5 did not stop in time. SIGUSR1 goes on after the
+    limit on dead letters was reached, and tries again what was given up.
     """
-    import os
+    names = [slot] if slots is None else [str(first_slot + i) for i in range(slots)]
+    given = click.get_current_context().get_parameter_source
+    if slots is not None and given("slot") == click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("give --slot or --slots, not both; --first-slot says where --slots begins")
+    if slots is None and given("first_slot") == click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--first-slot needs --slots: how many slots to run from there on")
+    if FROM_STDIN in names and supervise:
+        raise click.UsageError("--supervise needs the name of a slot")
+    call = Call(
+        deployment,
+        arm,
+        bootstrap_servers,
+        repository,
+        registry,
+        schema_folder,
+        metrics_port,
+        metrics_host,
+        batch_events,
+        log_format,
+    )
+    if supervise or slots is not None:
+        raise SystemExit(_supervise(call, names, not no_standby))
+    raise SystemExit(_work(call, slot))
 
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The options that hold for every slot."""
+
+    deployment: Path
+    arm: str
+    bootstrap_servers: str | None
+    repository: str | None
+    registry: str | None
+    schema_folder: Path | None
+    metrics_port: int | None
+    metrics_host: str
+    batch_events: int
+    log_format: str
+
+    def arguments(self) -> list[str]:
+        """Return the command line of a worker that is told its slot and its metrics port."""
+        given = {
+            "--arm": self.arm,
+            "--bootstrap-servers": self.bootstrap_servers,
+            "--repository": self.repository,
+            "--registry": self.registry,
+            "--schemas": self.schema_folder,
+            "--metrics-host": self.metrics_host,
+            "--batch-events": self.batch_events,
+            "--log-format": self.log_format,
+            "--slot": FROM_STDIN,
+        }
+        options = [text for name, value in given.items() if value is not None for text in (name, str(value))]
+        return ["worker", str(self.deployment), *options]
+
+
+def _supervise(call: Call, names: list[str], standby: bool) -> int:
+    import shlex
+    import sys
+
+    from penstock.config import STATE_FOLDER, load_deployment
+    from penstock.logs import set_up
+    from penstock.supervisor import Plan, Supervisor
+    from schemas.errors import SchemaError
+
+    try:
+        deployment = load_deployment(call.deployment).deployment
+    except SchemaError as error:
+        click.echo(f"Error: {error}", err=True)
+        return 2
+    set_up(call.log_format, {"deployment": deployment.name, "arm": call.arm, "slot": "supervisor"})
+    advice = ["penstock", "quarantine", str(call.deployment), "--arm", call.arm]
+    if call.bootstrap_servers:
+        advice += ["--bootstrap-servers", call.bootstrap_servers]
+    plan = Plan(
+        slots=names,
+        command=[sys.executable, "-m", "penstock.cli", *call.arguments()],
+        markers=STATE_FOLDER / "slots",
+        group=deployment.group(call.arm),
+        advice=shlex.join(advice),
+        metrics_port=call.metrics_port,
+        batch_events=call.batch_events,
+        warm=standby,
+    )
+    return Supervisor(plan).run()
+
+
+def _work(call: Call, slot: str) -> int:
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # a batch is small: threads cost more than they bring
     from models.errors import ModelError
     from penstock.config import STATE_FOLDER, kafka_settings, load_deployment, repository_url
@@ -52,25 +164,60 @@ def command(
     from streams.errors import Fenced, StreamError
     from streams.service import Options, serve
 
+    def log_as(name: str) -> None:
+        set_up(call.log_format, {"deployment": loaded.deployment.name, "arm": call.arm, "slot": name})
+
     try:
-        loaded = load_deployment(deployment)
-        set_up(log_format, {"deployment": loaded.deployment.name, "arm": arm, "slot": slot})
+        loaded = load_deployment(call.deployment)
+        log_as(slot)
         options = Options(
-            kafka=kafka_settings(bootstrap_servers),
-            repository=repository_url(repository),
+            kafka=kafka_settings(call.bootstrap_servers),
+            repository=repository_url(call.repository),
             slot=slot,
-            arm=arm,
-            registry=registry,
-            schema_folder=schema_folder,
-            metrics_host=metrics_host,
-            metrics_port=metrics_port,
+            arm=call.arm,
+            registry=call.registry,
+            schema_folder=call.schema_folder,
+            metrics_host=call.metrics_host,
+            metrics_port=call.metrics_port,
             state_folder=STATE_FOLDER,
-            batch_events=batch_events,
+            batch_events=call.batch_events,
         )
-        serve(loaded.deployment, loaded.reader, options)
+        serve(loaded.deployment, loaded.reader, options, _orders(loaded, log_as) if slot == FROM_STDIN else None)
     except Fenced as error:
         click.echo(f"Error: {error}", err=True)
-        raise SystemExit(3) from error
+        return 3
     except (PenstockError, StreamError, SchemaError, ModelError) as error:
         click.echo(f"Error: {error}", err=True)
-        raise SystemExit(2) from error
+        return 2
+    return 0
+
+
+def _orders(
+    loaded: Loaded, log_as: Callable[[str], None]
+) -> Callable[[Callable[[], bool], Callable[[], bool]], Order | None]:
+    """Return what waits for a slot on standard input, and from then on ends this process when the input ends."""
+    import signal
+    import threading
+
+    from penstock.config import load_deployment
+    from schemas.errors import SchemaError
+    from streams.orders import await_end, await_order
+
+    def changed() -> bool:
+        try:
+            return load_deployment(loaded.path) != loaded
+        except SchemaError:  # somebody is writing it
+            return False
+
+    def end_with_the_pipe() -> None:
+        await_end(0)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def orders(stopping: Callable[[], bool], stale: Callable[[], bool]) -> Order | None:
+        order = await_order(0, stopping, lambda: changed() or stale())
+        if order is not None:
+            log_as(order.slot)
+            threading.Thread(target=end_with_the_pipe, name="supervisor", daemon=True).start()
+        return order
+
+    return orders

@@ -1,0 +1,295 @@
+"""Runs the slots of a deployment on this machine, each in a process of its own, and starts again those that die.
+
+Small on purpose: it knows neither Kafka nor models, so that little can go wrong in it. A process more than there are
+slots stands by with everything imported and the model loaded, and takes over the slot of one that died: it need not
+pay for the start. Each child reads its slot from a pipe, and the end of the pipe tells it that the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.crashes import DEATHS, Crashes, Incident
+from streams import inflight
+from streams.orders import Order
+
+log = logging.getLogger(__name__)
+
+REFUSED, FENCED, NO_SLOT_LEFT, LATE = 2, 3, 4, 5  # exit statuses of a worker, and of the supervisor
+REFUSED_SECONDS = 30.0  # before a slot that was refused is tried again
+FENCED_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)  # a predecessor may still be ending
+WARM_SECONDS = 5.0  # after a start, before the next process is made ready: the one that started goes first
+DRAIN_SECONDS = 25.0  # a worker ends itself after 20
+LOOK_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run. slots: their names. command: starts a worker that reads its slot from standard input.
+
+    markers: where the slots' markers are; group: of the arm. metrics_port: of the first slot; 0 takes free ones.
+    advice: the command that puts a range in quarantine, without the range. warm: keep a process standing by.
+    """
+
+    slots: Sequence[str]
+    command: Sequence[str]
+    markers: Path
+    group: str
+    advice: str
+    metrics_port: int | None = None
+    batch_events: int = 2_000
+    warm: bool = True
+
+
+class Child:
+    """A worker process that waits for its slot on its standard input."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            process_group=0,  # a Ctrl-C goes to the supervisor alone, which passes it on
+            preexec_fn=_ignore_resume,
+        )
+        self.since = time.monotonic()
+
+    def take(self, order: Order) -> None:
+        """Tell the process its slot; one that died meanwhile is found dead as that slot."""
+        self.since = time.monotonic()
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(order.to_line())
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            log.debug("process %d ended before it could take slot %s", self.process.pid, order.slot)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def reap(self) -> int | None:
+        """Return the exit status once the process has ended, negative for a signal."""
+        status = self.process.poll()
+        if status is not None:
+            self.close()
+        return status
+
+    def end(self, deadline: float) -> int:
+        """Wait for the end until `deadline` (monotonic), then make one; returns the exit status."""
+        try:
+            status = self.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            status = self.process.wait()
+        self.close()
+        return status
+
+    def close(self) -> None:
+        """Close the pipe, which tells the process to stop."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:  # an order that nobody read
+            log.debug("process %d did not read its slot", self.process.pid)
+
+
+def _ignore_resume() -> None:
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until the worker has its own handler: the default is to end
+
+
+class Slot:
+    """One slot: its process, or when the next one starts."""
+
+    def __init__(self, name: str, batch_events: int, marker: Path, metrics_port: int | None) -> None:
+        self.name, self.marker, self.metrics_port = name, marker, metrics_port
+        self.crashes = Crashes(batch_events)
+        self.child: Child | None = None
+        self.due = 0.0  # when to start again, while there is no child
+        self.fenced = 0
+        self.refused = self.given_up = False
+
+
+class Supervisor:
+    """Call `run` on the main thread: it takes over SIGTERM, SIGINT, SIGUSR1 and SIGCHLD."""
+
+    def __init__(self, plan: Plan, clock: Callable[[], float] = time.monotonic) -> None:
+        self._plan, self._clock = plan, clock
+        self._slots = [self._slot(i, name) for i, name in enumerate(plan.slots)]
+        self._warm: Child | None = None
+        self._warm_due = clock() + WARM_SECONDS
+        self._stopping = self._resuming = self._ran = False
+
+    def _slot(self, i: int, name: str) -> Slot:
+        plan = self._plan
+        port = plan.metrics_port and plan.metrics_port + i
+        return Slot(name, plan.batch_events, inflight.marker_path(plan.markers, f"{plan.group}.{name}"), port)
+
+    def run(self) -> int:
+        """Supervise until SIGTERM or SIGINT; returns the exit status.
+
+        0 stopped, 2 every slot was refused from the start, 4 every slot was given up, 5 one did not stop in time.
+        """
+        wakes, woken = socket.socketpair()
+        with wakes, woken:
+            for end in (wakes, woken):
+                end.setblocking(False)
+            signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
+            signal.signal(signal.SIGTERM, self._stop)
+            signal.signal(signal.SIGINT, self._stop)
+            signal.signal(signal.SIGUSR1, self._resume)
+            signal.signal(signal.SIGCHLD, lambda *_: None)
+            try:
+                return self._supervise(wakes)
+            finally:
+                signal.set_wakeup_fd(-1)
+
+    def _supervise(self, wakes: socket.socket) -> int:
+        while not self._stopping:
+            self._reap()
+            if self._resuming:
+                self._pass_on()
+            if (status := self._verdict()) is not None:
+                self._end()
+                return status
+            self._start()
+            if select.select([wakes], [], [], self._patience())[0]:
+                wakes.recv(4096)
+        return self._end()
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _resume(self, *_: object) -> None:
+        self._resuming = True
+
+    # ---- starting
+
+    def _start(self) -> None:
+        now = self._clock()
+        for slot in self._slots:
+            if slot.child is None and not slot.given_up and slot.due <= now:
+                self._take_over(slot)
+                self._warm_due = self._clock() + WARM_SECONDS
+        if self._plan.warm and self._warm is None and self._warm_due <= now:
+            self._warm = Child(self._plan.command)
+
+    def _take_over(self, slot: Slot) -> None:
+        warm, self._warm = self._warm, None
+        with contextlib.suppress(OSError):  # it was read when its process died; the next one writes its own
+            slot.marker.unlink()
+        slot.child = warm or Child(self._plan.command)
+        slot.refused = False
+        slot.child.take(Order(slot.name, slot.metrics_port, slot.crashes.caution))
+        log.info("slot %s runs as process %d", slot.name, slot.child.process.pid)
+
+    def _patience(self) -> float:
+        """Return how many seconds nothing can become due."""
+        due = [slot.due for slot in self._slots if slot.child is None and not slot.given_up]
+        if self._plan.warm and self._warm is None:
+            due.append(self._warm_due)
+        return max(0.0, min([LOOK_SECONDS, *(moment - self._clock() for moment in due)]))
+
+    # ---- deaths
+
+    def _reap(self) -> None:
+        for slot in self._slots:
+            if slot.child is not None and (status := slot.child.reap()) is not None:
+                lived = self._clock() - slot.child.since
+                slot.child = None
+                self._buried(slot, status, lived)
+        if self._warm is not None and (status := self._warm.reap()) is not None:
+            self._warm = None
+            self._warm_due = self._clock() + (WARM_SECONDS if status == 0 else REFUSED_SECONDS)
+            if status:
+                log.warning("the process standing by %s; the next one follows in 30 s", _ended(status))
+
+    def _buried(self, slot: Slot, status: int, lived: float) -> None:
+        """Decide what becomes of a slot whose process ended."""
+        trace = inflight.read(slot.marker)
+        self._ran = self._ran or trace.joined
+        if status != FENCED:
+            slot.fenced = 0
+        if status == REFUSED:
+            slot.refused = True
+            delay, why = REFUSED_SECONDS, "was refused, see above"
+        elif status == FENCED:
+            delay, why = FENCED_SECONDS[min(slot.fenced, len(FENCED_SECONDS) - 1)], "found its slot taken"
+            slot.fenced += 1
+        elif status in (0, LATE):
+            slot.crashes.stopped(lived)
+            delay, why = slot.crashes.delay, _ended(status)
+        else:
+            why = self._crashed(slot, status, slot.crashes.died(trace, lived))
+            delay = slot.crashes.delay
+        slot.due = self._clock() + delay
+        if not slot.given_up:
+            log.warning("slot %s %s; starting again%s", slot.name, why, f" in {delay:g} s" if delay else "")
+
+    def _crashed(self, slot: Slot, status: int, incident: Incident | None) -> str:
+        why = _ended(status)
+        if slot.crashes.hopeless:
+            slot.given_up = True
+            log.error(
+                "slot %s is given up: its process %s, as %d before it, and none of them got as far as reading events. "
+                "Mend what is wrong and send SIGUSR1 to process %d, or start it again",
+                *(slot.name, why, DEATHS - 1, os.getpid()),
+            )
+        if incident is None:
+            return why
+        where = ", ".join(map(str, incident.ranges))
+        if incident.deaths < DEATHS:
+            small = f", time {incident.deaths}: reading them {slot.crashes.batch(incident.deaths)} at a time"
+            return f"{why} while it scored {where}{small if incident.deaths > 1 else ''}"
+        log.error(
+            "slot %s gives up on %s: its process %s there %d times. These events hold up their partitions, the others "
+            "go on. Put them in quarantine, as dead letters, with\n    %s %s",
+            *(slot.name, where, why, DEATHS, self._plan.advice, " ".join(map(str, incident.ranges))),
+        )
+        return f"{why} while it scored {where}"
+
+    def _verdict(self) -> int | None:
+        if all(slot.given_up for slot in self._slots):
+            log.error("no slot is left; ending")
+            return NO_SLOT_LEFT
+        if not self._ran and all(slot.refused for slot in self._slots):
+            return REFUSED
+        return None
+
+    # ---- signals
+
+    def _pass_on(self) -> None:
+        """SIGUSR1: every slot tries again what it held back or was given up for."""
+        self._resuming = False
+        for slot in self._slots:
+            slot.crashes.forgive()
+            slot.given_up, slot.due = False, min(slot.due, self._clock())
+            if slot.child is not None:
+                slot.child.signal(signal.SIGUSR1)
+
+    def _end(self) -> int:
+        children = [slot.child for slot in self._slots if slot.child] + ([self._warm] if self._warm else [])
+        for child in children:
+            child.signal(signal.SIGTERM)
+            child.close()  # wakes the one that stands by
+        deadline = time.monotonic() + DRAIN_SECONDS
+        late = [child for child in children if child.end(deadline) in (LATE, -signal.SIGKILL)]
+        log.info("every slot has ended")
+        return LATE if late else 0
+
+
+def _ended(status: int) -> str:
+    if status < 0:
+        try:
+            return f"ended by {signal.Signals(-status).name}"
+        except ValueError:
+            return f"ended by signal {-status}"
+    return "stopped" if status == 0 else f"ended with status {status}"
