@@ -13,6 +13,7 @@ COMMANDS = {
     "model": "model",
     "monitor": "monitor",
     "produce": "produce",
+    "quarantine": "quarantine",
     "topic": "topic",
     "validate": "validate",
     "watch": "watch",
