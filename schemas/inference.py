@@ -21,12 +21,10 @@ import polars as pl
 
 from schemas.errors import InferenceRefused
 from schemas.longs import read_long, write_long
-from schemas.values import OutputField
+from schemas.values import LINEAGE, Lineage, OutputField
 from schemas.wire import fingerprint as fingerprint_of
 from schemas.wire import single_object_header
 
-LINEAGE = ("deployment", "revision", "arm", "model", "version", "event_schema", "source_topic")
-POSITION = ("source_partition", "source_offset", "event_time")
 SYNC = 16  # bytes of the marker that ends an Avro container's header and each of its blocks
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -52,19 +50,6 @@ _WRITTEN_AS: dict[type[pl.DataType], tuple[pl.DataType, str]] = {
     pl.UInt16: (pl.Int32(), "int"),
     pl.UInt32: (pl.Int64(), "long"),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Lineage:
-    """What made an inference; the same for every row of a batch that one model version scored."""
-
-    deployment: str
-    revision: int
-    arm: str
-    model: str
-    version: str
-    event_schema: str
-    source_topic: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,3 +264,6 @@ def _body(container: bytes) -> bytes:
     _, at = read_long(container, at)  # the number of rows
     _, at = read_long(container, at)  # and of bytes
     return container[at:-SYNC]
+
+
+__all__ = ["LINEAGE", "InferenceCodec", "Lineage"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +32,21 @@ class OutputField:
     kind: str
     avro: str
     classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What made an inference; the same for every row of a batch that one model version scored."""
+
+    deployment: str
+    revision: int
+    arm: str
+    model: str
+    version: str
+    event_schema: str
+    source_topic: str
+
+
+# The fields that every inference record has besides outputs and echo: first those of its lineage, then its event's.
+LINEAGE = tuple(field.name for field in fields(Lineage))
+POSITION = ("source_partition", "source_offset", "event_time")

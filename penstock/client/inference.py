@@ -7,18 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-LINEAGE = (
-    "deployment",
-    "revision",
-    "arm",
-    "model",
-    "version",
-    "event_schema",
-    "source_topic",
-    "source_partition",
-    "source_offset",
-)
+from schemas.values import LINEAGE, POSITION
+
 ROLE = "penstock.role"  # a field property of the inference schema: "output" or "echo"
+_ALWAYS = (*LINEAGE, *POSITION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +58,9 @@ class Inference:
     def of(cls, record: Mapping[str, Any], schema: Mapping[str, Any], position: Position) -> Inference:
         """From a decoded record and its schema; KeyError names what an inference must have and this record lacks."""
         roles = {field["name"]: field.get(ROLE, "output") for field in schema["fields"]}
-        values = {name: value for name, value in record.items() if name not in LINEAGE and name != "event_time"}
+        values = {name: value for name, value in record.items() if name not in _ALWAYS}
         return cls(
-            **{name: record[name] for name in LINEAGE},
-            event_time=record["event_time"],
+            **{name: record[name] for name in _ALWAYS},
             outputs={name: value for name, value in values.items() if roles[name] == "output"},
             echo={name: value for name, value in values.items() if roles[name] != "output"},
             position=position,
