@@ -249,7 +249,7 @@ def _guarded(read: Callable[[], pl.DataFrame]) -> pl.DataFrame:
 
 
 def _nonce() -> bytes:
-    """Eight unpredictable bytes that are an ordinary double (not NaN, zero, infinite): equal means same bytes."""
+    """Eight unpredictable bytes that are an ordinary double (not NaN, whose bits a copy may change)."""
     raw = bytearray(secrets.token_bytes(_NONCE))
     raw[7] = (raw[7] & 0x80) | 0x3F
     return bytes(raw)
