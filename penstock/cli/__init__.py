@@ -16,6 +16,7 @@ COMMANDS = {
     "quarantine": "quarantine",
     "topic": "topic",
     "validate": "validate",
+    "verify": "verify",
     "watch": "watch",
     "worker": "worker",
 }
