@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from streams.clients import quiet
 from streams.errors import Refused
+from streams.trim import Trimmer
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ class TopicReader:
             "enable.auto.offset.store": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
-            "queued.max.messages.kbytes": 16_384,
+            "queued.min.messages": 20_000,  # small ones cost many times their bytes
+            "queued.max.messages.kbytes": 8_192,
             "fetch.message.max.bytes": 4 << 20,
             "fetch.wait.max.ms": 50,
             "fetch.queue.backoff.ms": 2,
@@ -108,7 +110,7 @@ class TopicReader:
         starts = [TopicPartition(topic, partition, ends[partition][0]) for partition in waiting]
         self._consumer.assign(starts)
         self._consumer.resume(starts)  # one that an earlier call paused comes back paused
-        heard = time.monotonic()
+        heard, trim = time.monotonic(), Trimmer()
         try:
             while waiting:
                 messages = self._consume(limit)
@@ -119,6 +121,7 @@ class TopicReader:
                     raise Refused(self._stuck(topic, waiting))
                 if kept:
                     yield kept
+                trim()
         finally:
             self._consumer.unassign()
 
@@ -140,7 +143,7 @@ class TopicReader:
 
     def _consume(self, limit: int) -> list[Message]:
         try:
-            messages: list[Message] = self._consumer.consume(limit, 0.2)
+            messages: list[Message] = self._consumer.consume(limit, 0.05)
         except KafkaException as error:
             raise Refused(f"reading failed: {error.args[0].str()}") from error
         return messages

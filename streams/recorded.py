@@ -54,7 +54,7 @@ def digest_of(key: bytes | None, value: bytes | None, headers: Headers | None = 
 
 
 class Ledger:
-    """One source partition's range [first, last): per event what was found of it. 34 bytes an event.
+    """One source partition's range [first, last): per event what was found of it. 33 bytes an event.
 
     inferences, letters: how many, up to 255. kind: index of the first one's maker or, for a letter, of its kind.
     digests: of the first one, shape (n, 16). partitions, offsets: where it stands. seen: pass 2 met the event.

@@ -113,5 +113,7 @@ def _page(findings: Findings) -> str:
         lines += ["", "examples:"]
     for each in findings.examples:
         lines.append(f"  {each.what}: {' '.join(filter(None, (each.event, each.record)))}: {each.detail}")
-    verdict = f"{findings.wrong:,} things are wrong" if findings.wrong else "nothing is wrong"
+    verdict = "nothing is wrong"
+    if findings.wrong:
+        verdict = "1 thing is wrong" if findings.wrong == 1 else f"{findings.wrong:,} things are wrong"
     return "\n".join([*lines, "", f"verified in {findings.seconds:.1f} s: {verdict}"])
