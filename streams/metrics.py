@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from streams.backlog import Backlog
+
 STAGES = ("poll", "decode", "score", "encode", "profile", "publish")
 AGES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
@@ -32,6 +34,8 @@ class WorkerMetrics:
         self._broken_checks = counter("broken_checks", "Events read that broke a declared check, by field", "field")
         self._broken_so_far: dict[str, int] = {}
         self._lost = counter("events_lost", "Events that retention removed before they were scored", "partition")
+        self._rescored = counter("rescored_events", "Events scored once more: offsets were set back", "partition")
+        self._skipped = counter("events_skipped", "Events never scored: offsets were set forward", "partition")
         self.batches = counter("batches", "Batches committed").labels(**bound)
         self._stages = counter("stage_seconds", "Seconds spent in each stage of the hot path", "stage")
         self._restarts = counter("restarts", "Returns to the committed offsets, by cause", "cause")
@@ -46,6 +50,13 @@ class WorkerMetrics:
             registry=registry,
         ).labels(**bound)
         self.lag = gauge("lag_events", "Events of this slot's partitions that are not read yet").labels(**bound)
+        self.backlog = Backlog()
+        gauge("drain_seconds", "Until no event waits, at the present rates").labels(**bound).set_function(
+            self.backlog.drain_seconds
+        )
+        gauge("oldest_unscored_seconds", "Age of the oldest event that is not committed").labels(**bound).set_function(
+            self.backlog.oldest_seconds
+        )
         self.partitions = gauge("partitions", "Partitions that this slot reads").labels(**bound)
         self._held = gauge("held", "1 while the worker holds a batch back, by cause", "cause")
         self._model = gauge("model_info", "1 for the model version that scores", "model", "version")
@@ -55,6 +66,12 @@ class WorkerMetrics:
 
     def lost(self, partition: int, count: int) -> None:
         self._lost.labels(**self._bound, partition=str(partition)).inc(count)
+
+    def rescored(self, partition: int, count: int) -> None:
+        self._rescored.labels(**self._bound, partition=str(partition)).inc(count)
+
+    def skipped(self, partition: int, count: int) -> None:
+        self._skipped.labels(**self._bound, partition=str(partition)).inc(count)
 
     def broken_checks(self, totals: Mapping[str, int]) -> None:
         """Raise the counters to these totals of this process."""

@@ -24,13 +24,16 @@ from schemas.sources import SchemaTopic
 from streams.assembly import arm_of, assemble, group_of, letter_topic, output_topic, writers_of
 from streams.deadletters import LetterLimit
 from streams.errors import Refused
+from streams.guarantees import Promise, uphold
 from streams.health import HealthServer
 from streams.metrics import WorkerMetrics
 from streams.orders import Order
+from streams.progress import Progress, Target, inference_origin, letter_origin
 from streams.safeguard import safeguard
 from streams.sink import AcknowledgedSink, TransactionalSink
 from streams.slot import SlotLock
-from streams.source import Hooks, KafkaSource
+from streams.source import KafkaSource
+from streams.starts import Hooks
 from streams.topics import OVERHEAD, Topic, Topics
 from streams.work import Route
 from streams.worker import Worker
@@ -176,6 +179,7 @@ class _Parts:
         letters = {"max.message.bytes": str(self._source.message_bytes + OVERHEAD)}
         self._letters = topics.ensure(letter_topic(deployment, arm), self._source.partitions, letters)
         self._profiles = topics.ensure(deployment.profile_topic, 1) if self._watched else None
+        uphold(topics.admin, self._promise())
         self._schema_topic = SchemaTopic(options.kafka)
         self._repository = Repository(options.repository)
         bundle = self._repository.load(arm.model)
@@ -186,6 +190,20 @@ class _Parts:
         self._schema_topic.publish(self._assembly.codec.schema)
         self._profiler = self._make_profiler(bundle)
         log.info("scores with %s version %s", self.model.name, self.model.version)
+
+    def _promise(self) -> Promise:
+        return Promise(
+            self._options.kafka,
+            group_of(self._deployment, self._arm),
+            exactly_once=self._deployment.delivery == "exactly_once",
+            source=self._source.name,
+            outputs=[target.name for target in self._targets],
+            letters=self._letters.name,
+        )
+
+    @property
+    def _targets(self) -> list[Topic]:
+        return [self._output, self._letters] + ([self._profiles] if self._profiles else [])
 
     @property
     def _watched(self) -> bool:
@@ -246,14 +264,33 @@ class _Parts:
         self, group: str, slot: str, slot_id: str, metrics: WorkerMetrics
     ) -> Callable[[Callable[[], None]], tuple[KafkaSource, TransactionalSink | AcknowledgedSink]]:
         deployment, kafka = self._deployment, self._options.kafka
-        targets: list[Topic] = [self._output, self._letters] + ([self._profiles] if self._profiles else [])
         kind = TransactionalSink if deployment.delivery == "exactly_once" else AcknowledgedSink
 
         def connect(revoked: Callable[[], None]) -> tuple[KafkaSource, TransactionalSink | AcknowledgedSink]:
-            hooks = Hooks(revoked, metrics.lost)
-            source = KafkaSource(kafka, self._source.name, group, slot, start=deployment.input.start, hooks=hooks)
-            limits = [target.message_bytes for target in targets]
+            source = KafkaSource(
+                kafka,
+                self._source.name,
+                group,
+                slot,
+                start=deployment.input.start,
+                hooks=Hooks(revoked, metrics.lost, metrics.rescored, metrics.skipped),
+                reached=self._progress(group),
+                backlog=metrics.backlog,
+            )
+            limits = [target.message_bytes for target in self._targets]
             sink = kind(kafka, slot_id, source, message_bytes=max(limits), batch_bytes=min(limits))
             return source, sink
 
         return connect
+
+    def _progress(self, group: str) -> Progress:
+        """Return what tells how far the arm's records had got."""
+
+        def count(topic: Topic) -> int | None:
+            return topic.partitions if topic.partitions == self._source.partitions else None
+
+        targets = [
+            Target(self._output.name, count(self._output), inference_origin),
+            Target(self._letters.name, count(self._letters), letter_origin(self._arm.role)),
+        ]
+        return Progress(self._options.kafka, group, self._deployment.name, self._arm.role, self._source.name, targets)

@@ -16,17 +16,20 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer
 
-from streams.batch import Records
-from streams.clients import quiet
+from streams.batch import Headers, Records
+from streams.clients import quiet, without_group
 from streams.errors import Fenced, ProducerFenced, Refused, Rewind, StartOver
+from streams.marks import marked
 from streams.source import DENIED, FENCED, KafkaSource
 
 log = logging.getLogger(__name__)
 
 TRANSACTION_TIMEOUT_MS = 10_000  # what a killed slot that never returns can hold back readers
 BATCH_BYTES = 1_000_000  # of a record batch, before compression
+QUEUE_KBYTES = 64 << 10  # of records that wait for a slow broker; producing waits while they are more
+QUEUE_RECORDS = 200_000
 PATIENCE = 15.0  # seconds that a retriable step of a transaction is tried again
 DENIED_TRANSACTION = DENIED | {KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED}
 PRODUCER_FENCED = {
@@ -44,7 +47,7 @@ def producer_settings(kafka: Mapping[str, str], message_bytes: int, batch_bytes:
     a topic's limit is on a whole record batch, and a batch that was refused is never split.
     """
     return {
-        **kafka,
+        **without_group(kafka),
         **quiet(),
         "enable.idempotence": True,
         "acks": "all",
@@ -52,8 +55,8 @@ def producer_settings(kafka: Mapping[str, str], message_bytes: int, batch_bytes:
         "linger.ms": 0,
         "batch.num.messages": 10_000,
         "batch.size": min(BATCH_BYTES, batch_bytes),
-        "queue.buffering.max.messages": 1_000_000,
-        "queue.buffering.max.kbytes": 1 << 20,
+        "queue.buffering.max.messages": QUEUE_RECORDS,
+        "queue.buffering.max.kbytes": max(QUEUE_KBYTES, message_bytes >> 8),  # four of the largest at least
         "message.max.bytes": message_bytes,
         "partitioner": "murmur2_random",  # as Java's clients place a key
     }
@@ -94,6 +97,11 @@ class TransactionalSink:
                 raise Refused(
                     f"no permission for transactions: {failure.str()}; grant WRITE on the transactional ids"
                 ) from error
+            if failure.code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
+                raise Refused(
+                    f"the brokers take no transactions of {TRANSACTION_TIMEOUT_MS} ms: raise their "
+                    "transaction.max.timeout.ms"
+                ) from error
             raise StartOver(f"transactions cannot begin: {failure.str()} ({failure.name()})") from error
 
     def _begin(self, producer: Producer) -> None:
@@ -105,7 +113,7 @@ class TransactionalSink:
     def publish(self, records: Sequence[Records], positions: Mapping[int, int]) -> None:
         producer = self._producers[0]
         self._producers.reverse()
-        offsets = [TopicPartition(self._source.topic, partition, offset) for partition, offset in positions.items()]
+        offsets = marked(self._source.topic, positions)
         try:
             producer.begin_transaction()
             for group in records:
@@ -138,8 +146,7 @@ class TransactionalSink:
 
     def close(self) -> None:
         for producer in self._producers:
-            producer.purge(in_queue=True, in_flight=True)
-            producer.flush(1)
+            _discard(producer)
 
 
 class AcknowledgedSink:
@@ -167,7 +174,7 @@ class AcknowledgedSink:
         """There is nothing to abort."""
 
     def publish(self, records: Sequence[Records], positions: Mapping[int, int]) -> None:
-        offsets = [TopicPartition(self._source.topic, partition, offset) for partition, offset in positions.items()]
+        offsets = marked(self._source.topic, positions)
         try:
             for group in records:
                 _produce(self._producer, group)
@@ -175,15 +182,25 @@ class AcknowledgedSink:
             if left or self._failed:
                 raise StartOver(f"{left or len(self._failed)} records were not acknowledged: {self._failed[:1]}")
             if offsets:
-                self._source.consumer.commit(offsets=offsets, asynchronous=False)
+                for done in self._source.consumer.commit(offsets=offsets, asynchronous=False):
+                    if done.error is not None:  # one partition's may fail beside others that are committed
+                        raise KafkaException(done.error)
         except KafkaException as error:
             raise _unacknowledged(error.args[0]) from error
         except BufferError as error:
             raise StartOver("the producer's queue stayed full") from error
 
     def close(self) -> None:
-        self._producer.purge(in_queue=True, in_flight=True)
-        self._producer.flush(1)
+        _discard(self._producer)
+
+
+def _discard(producer: Producer) -> None:
+    """Drop what a producer still holds. One that was fenced raises that again, which must not hide why it is closed."""
+    try:
+        producer.purge(in_queue=True, in_flight=True)
+        producer.flush(1)
+    except KafkaException as error:
+        log.info("closing a producer: %s", error.args[0].str())
 
 
 def _unacknowledged(error: KafkaError) -> Exception:
@@ -195,19 +212,48 @@ def _unacknowledged(error: KafkaError) -> Exception:
 
 
 def _produce(producer: Producer, records: Records) -> None:
-    produce, topic = producer.produce, records.topic
+    produce, topic, values, keys = producer.produce, records.topic, records.values, records.keys
+    partitions = records.partitions
     if records.headers is not None:
-        partitions = records.partitions or [-1] * len(records.values)
         for value, key, partition, headers in zip(
-            records.values, records.keys, partitions, records.headers, strict=True
+            values, keys, partitions or [-1] * len(values), records.headers, strict=True
         ):
-            produce(topic, value, key, partition, headers=headers)
-    elif records.partitions is not None:
-        for value, key, partition in zip(records.values, records.keys, records.partitions, strict=True):
-            produce(topic, value, key, partition)
+            try:
+                produce(topic, value, key, partition, headers=headers)
+            except BufferError:
+                _produce_when_there_is_room(producer, topic, value, key, partition, headers)
+    elif partitions is not None:
+        for value, key, partition in zip(values, keys, partitions, strict=True):
+            try:
+                produce(topic, value, key, partition)
+            except BufferError:
+                _produce_when_there_is_room(producer, topic, value, key, partition)
     else:
-        for value, key in zip(records.values, records.keys, strict=True):
-            produce(topic, value, key)
+        for value, key in zip(values, keys, strict=True):
+            try:
+                produce(topic, value, key)
+            except BufferError:
+                _produce_when_there_is_room(producer, topic, value, key)
+
+
+def _produce_when_there_is_room(
+    producer: Producer,
+    topic: str,
+    value: bytes | None,
+    key: bytes | None,
+    partition: int = -1,
+    headers: Headers | None = None,
+) -> None:
+    """Wait until the broker took enough of what is queued. Raises BufferError after PATIENCE seconds."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        producer.poll(0.05)  # lets go of what was acknowledged
+        try:
+            producer.produce(topic, value, key, partition, headers=headers or [])
+            return
+        except BufferError:
+            if time.monotonic() > deadline:
+                raise
 
 
 def _patiently(step: Callable[[], object], name: str) -> None:

@@ -1,12 +1,12 @@
-"""Kafka in: one static member of a consumer group that never skips an offset in silence."""
+"""Kafka in: one member of a consumer group that reads batches and answers for what becomes of its partitions."""
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from confluent_kafka import (
@@ -17,15 +17,19 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from streams.backlog import Backlog
 from streams.batch import Batch, batch_of
 from streams.batch import Message as BatchMessage
-from streams.clients import talkative
 from streams.errors import Fenced, Refused, Rewind, StartOver
+from streams.fencing import owner_of, was_taken
+from streams.membership import SESSION_TIMEOUT_MS, consumer_settings
+from streams.starts import Hooks, Reached, Starts, unknown
 
 log = logging.getLogger(__name__)
 
 FENCED = {KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED}
 INSTANCE_FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()  # a fatal error names its cause in words only
+FENCED_SECONDS = 8.0  # a session timeout and some: a member that is still there then lives
 DENIED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -34,53 +38,39 @@ DENIED = {
 }
 MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 OUT_OF_RANGE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """What the worker hears of: partitions about to leave, and events lost to retention (partition, how many)."""
-
-    revoked: Callable[[], None] = lambda: None
-    lost: Callable[[int, int], None] = lambda partition, count: None
-
-
-def consumer_settings(kafka: Mapping[str, str], group: str, slot: str) -> dict[str, Any]:
-    """Return the settings that the promises rest on, over those that reach the cluster."""
-    return {
-        **kafka,
-        **talkative(),
-        "group.id": group,
-        "client.id": f"{group}.{slot}",
-        "group.instance.id": f"{group}.{slot}",
-        "session.timeout.ms": 6_000,
-        "heartbeat.interval.ms": 1_500,
-        "partition.assignment.strategy": "cooperative-sticky",
-        "auto.offset.reset": "error",  # where to start is decided in _start, and said
-        "enable.auto.commit": False,
-        "isolation.level": "read_committed",
-        "fetch.message.max.bytes": 4 << 20,
-        "queued.min.messages": 100_000,
-        "queued.max.messages.kbytes": 8_192,  # of prefetched events: memory stays flat whatever the backlog
-        "fetch.wait.max.ms": 500,  # data is sent when there is some; at 50 ms an idle consumer costs 4 % of a core
-        "fetch.queue.backoff.ms": 2,
-        "topic.metadata.refresh.interval.ms": 10_000,  # how soon partitions added later are found
-    }
+MISSING_SECONDS = 30.0  # brokers that move leaders, or start, may say for a while that a topic does not exist
+LOOK_SECONDS = 1.0
 
 
 class KafkaSource:
-    """A source on confluent-kafka; see streams.protocols.Source."""
+    """A source on confluent-kafka; see streams.protocols.Source.
+
+    reached: how far an arm's records had got, asked where offsets were set by hand. backlog: told what is read.
+    """
 
     def __init__(
-        self, kafka: Mapping[str, str], topic: str, group: str, slot: str, *, start: str, hooks: Hooks
+        self,
+        kafka: Mapping[str, str],
+        topic: str,
+        group: str,
+        slot: str,
+        *,
+        start: str,
+        hooks: Hooks,
+        reached: Reached = unknown,
+        backlog: Backlog | None = None,
     ) -> None:
         self.topic = topic
-        self._start_at, self._hooks = start, hooks
+        self._hooks, self._backlog = hooks, backlog or Backlog()
         self._next: dict[int, int] = {}  # per assigned partition: the offset that the next message has at least
         self._committed: dict[int, int] = {}
         self._failure: Exception | None = None
-        self._taken = False
+        self._taken = self._leaving = False
+        self._missed = self._looked = 0.0  # since when the topic is missing, and when it was last looked for
         self.joined = False
-        self.consumer = Consumer(consumer_settings(kafka, group, slot), logger=log)
+        self.consumer = Consumer({**consumer_settings(kafka, group, slot), "stats_cb": self._note}, logger=log)
+        self._owner, self._member = owner_of(kafka, group, f"{group}.{slot}"), ""
+        self._starts = Starts(self.consumer, topic, start, hooks, reached)
 
     def begin(self) -> None:
         """Join the group."""
@@ -89,6 +79,14 @@ class KafkaSource:
     # ---- reading
 
     def poll(self, limit: int, seconds: float) -> Batch | None:
+        batch = self._poll(limit, seconds)
+        if batch is not None:
+            self._backlog.took(batch)
+        elif self._missed:
+            self._look_for_topic()
+        return batch
+
+    def _poll(self, limit: int, seconds: float) -> Batch | None:
         messages: list[Message] = self._consume(1, seconds)
         if messages and limit > 1:
             messages += self._consume(limit - 1, 0)
@@ -146,24 +144,60 @@ class KafkaSource:
         if error.code() in OUT_OF_RANGE:
             self._restart_partition(_place(message)[0])
             return True
+        if error.code() in MISSING:
+            if not self._missed:
+                self._missed = time.monotonic()
+                log.warning("%s: %s; waiting for the brokers to know it again", self.topic, error.str())
+            return True
         raise self._judge(error)
+
+    def _look_for_topic(self) -> None:
+        """Ask whether the topic is there again; the client itself says only once that it is not."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_SECONDS:
+            return
+        self._looked = now
+        try:
+            found = self.consumer.list_topics(self.topic, timeout=5).topics[self.topic]
+        except KafkaException as error:
+            log.info("cannot look for topic %s: %s", self.topic, error)
+            return
+        if found.error is None and found.partitions.keys() >= self._next.keys():
+            self._missed = 0.0
+            log.info("topic %s is there again", self.topic)
+        elif now - self._missed > MISSING_SECONDS:
+            raise Refused(
+                f"topic {self.topic} does not exist (any more), or lacks partitions that were read: the brokers have "
+                f"said so for {MISSING_SECONDS:.0f} s; create it, or correct input.topic"
+            )
 
     def _judge(self, error: KafkaError) -> Exception:
         code = error.code()
         if code in FENCED or (code == KafkaError._FATAL and INSTANCE_FENCED in error.str()):
-            return Fenced(f"another worker took over this slot: give each worker a --slot of its own ({error.str()})")
+            return self._fenced(error)
         if code in DENIED:
             return Refused(f"no permission to read {self.topic}: {error.str()}; grant READ on the topic and the group")
-        if code in MISSING:
-            return Refused(f"topic {self.topic} does not exist (any more): {error.str()}")
+        if code == KafkaError.INVALID_SESSION_TIMEOUT:
+            return Refused(
+                f"the brokers take no session timeout of {SESSION_TIMEOUT_MS} ms: group.min.session.timeout.ms and "
+                "group.max.session.timeout.ms must let it pass"
+            )
         return StartOver(f"the consumer failed: {error.str()} ({error.name()})")
+
+    def _fenced(self, error: KafkaError) -> Exception:
+        """Tell a worker that took the slot from a coordinator that only took us for one."""
+        if was_taken(self._owner, self._member, FENCED_SECONDS):
+            return Fenced(f"another worker took over this slot: give each worker a --slot of its own ({error.str()})")
+        return StartOver(f"the group's coordinator took this slot for another worker's ({error.str()})")
 
     # ---- positions
 
     def committed(self, positions: Mapping[int, int]) -> None:
         self._committed.update(positions)
+        self._backlog.committed(positions)
 
     def rewind(self) -> None:
+        self._backlog.given_up()
         try:
             for partition in self._next:
                 position = self._committed[partition]
@@ -208,18 +242,36 @@ class KafkaSource:
         return dict(self._next)
 
     def lags(self) -> Mapping[int, int]:
-        lags = {}
+        lags, ends = {}, {}
         for partition, position in list(self._next.items()):
             _, high = self.consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
             if high >= 0:  # known from the first fetch on
                 lags[partition] = max(0, high - position)
+                ends[partition] = high
+        self._backlog.ends(ends)
         return lags
+
+    def _note(self, statistics: str) -> None:
+        """Tell the backlog which partitions are read to their end as far as that can be read; called inside consume.
+
+        `next_offset` is behind transactions' markers, which are no messages.
+        """
+        topic = json.loads(statistics).get("topics", {}).get(self.topic, {})
+        read = {}
+        for name, state in topic.get("partitions", {}).items():
+            end = state["ls_offset"] if state["ls_offset"] >= 0 else state["hi_offset"]
+            if int(name) in self._next and state["fetchq_cnt"] == 0 and 0 <= end <= state["next_offset"]:
+                read[int(name)] = state["hi_offset"]
+        self._backlog.read(read)
 
     def metadata(self) -> object:
         """Return the group membership that a transaction's offsets are fenced by."""
         return self.consumer.consumer_group_metadata()
 
     def close(self, leave: bool) -> None:
+        self._leaving = True
+        self._backlog.given_up()
+
         def leaving() -> None:  # a static member that only closes keeps its partitions for the session timeout
             self.consumer.unsubscribe()
             self.consumer.consume(1, 0.1)
@@ -234,7 +286,8 @@ class KafkaSource:
 
     def _assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         try:
-            starts = self._starts(partitions)
+            found = self._starts.find(partitions)
+            starts = [TopicPartition(self.topic, partition, offset) for partition, offset in found.items()]
             consumer.incremental_assign(starts)
             consumer.resume(starts)  # one that left while `hold` paused it would come back paused
         except Refused as error:
@@ -243,9 +296,10 @@ class KafkaSource:
         except KafkaException as error:
             self._fail(StartOver(f"cannot take partitions over: {error}"))
             return
-        for start in starts:
-            self._next[start.partition] = self._committed[start.partition] = start.offset
-        self.joined = True
+        self._next.update(found)
+        self._committed.update(found)
+        self._backlog.assigned(found, self._next)
+        self.joined, self._member = True, consumer.memberid()
         log.info("reads partitions %s of %s", sorted(self._next), self.topic)
 
     def _revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -256,6 +310,8 @@ class KafkaSource:
         for gone in partitions:
             self._next.pop(gone.partition, None)
             self._committed.pop(gone.partition, None)
+        if not self._leaving:  # else they are read on by new clients, or the process ends
+            self._backlog.revoked([gone.partition for gone in partitions])
         self._taken = True
         try:
             consumer.incremental_unassign(partitions)
@@ -268,82 +324,16 @@ class KafkaSource:
         if self._failure is None or isinstance(self._failure, Rewind):
             self._failure = error
 
-    def _starts(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """Return where to read each partition from, as concrete offsets."""
-        if not partitions:
-            return []
-        committed = self._offsets(partitions)
-        if self._start_at == "latest" and all(tp.offset < 0 for tp in committed):
-            everywhere = self._offsets(self._all_partitions())
-            if all(tp.offset < 0 for tp in everywhere):
-                self._begin_at_end(everywhere)
-                committed = self._offsets(partitions)
-        return [self._start(tp) for tp in committed]
-
-    def _offsets(self, partitions: list[TopicPartition]) -> list[TopicPartition]:
-        """Return the committed offsets; one that cannot be told must not pass for one that was never committed."""
-        committed: list[TopicPartition] = self.consumer.committed(partitions, timeout=10)
-        for tp in committed:
-            if tp.error is not None:
-                raise KafkaException(tp.error)
-        return committed
-
-    def _all_partitions(self) -> list[TopicPartition]:
-        metadata = self.consumer.list_topics(self.topic, timeout=10).topics[self.topic]
-        if metadata.error is not None:
-            raise KafkaException(metadata.error)
-        return [TopicPartition(self.topic, partition) for partition in metadata.partitions]
-
-    def _begin_at_end(self, partitions: list[TopicPartition]) -> None:
-        """Commit the end of every partition: else a restart before the first batch would skip what came meanwhile."""
-        ends = [self.consumer.get_watermark_offsets(tp, timeout=10, cached=False)[1] for tp in partitions]
-        starts = [TopicPartition(tp.topic, tp.partition, end) for tp, end in zip(partitions, ends, strict=True)]
-        self.consumer.commit(offsets=starts, asynchronous=False)
-
-    def _start(self, tp: TopicPartition) -> TopicPartition:
-        """Go on at a committed offset inside the log; what retention removed before it was scored is counted."""
-        low, high = self.consumer.get_watermark_offsets(tp, timeout=10, cached=False)
-        if tp.offset < 0:  # never committed; a partition added later is read from its beginning whatever `start` says
-            return TopicPartition(tp.topic, tp.partition, low)
-        self._refuse_past_end(tp.partition, tp.offset, high, "the group's committed offset")
-        if tp.offset < low:
-            self._lost(tp.partition, low - tp.offset, tp.offset, low)
-        return TopicPartition(tp.topic, tp.partition, max(tp.offset, low))
-
     def _restart_partition(self, partition: int) -> None:
-        """Retention overtook this reader: count what is gone and go on at the beginning of the log."""
+        """Retention overtook this reader: go on at the beginning of the log."""
         if partition not in self._next:
             return
-        tp, position = TopicPartition(self.topic, partition), self._next[partition]
         try:
-            low, high = self.consumer.get_watermark_offsets(tp, timeout=10, cached=False)
-            self._refuse_past_end(partition, position, high, "the next offset")
-            if low > position:
-                self._lost(partition, low - position, position, low)
-            self._next[partition] = max(low, position)
+            self._next[partition] = self._starts.behind_retention(partition, self._next[partition])
             self.consumer.seek(TopicPartition(self.topic, partition, self._next[partition]))
         except KafkaException as error:
             raise StartOver(f"cannot find the beginning of {self.topic}/{partition}: {error}") from error
         time.sleep(0.1)
-
-    def _refuse_past_end(self, partition: int, position: int, high: int, what: str) -> None:
-        if position > high:
-            raise Refused(
-                f"{self.topic}/{partition}: {what} {position} is past the end of the log ({high}): "
-                "was the topic made anew? Delete the group's offsets or rename the deployment"
-            )
-
-    def _lost(self, partition: int, count: int, position: int, low: int) -> None:
-        log.error(
-            "%s/%d: retention removed offsets %d to %d (%d events) before they were scored; lengthen the topic's "
-            "retention or add slots",
-            self.topic,
-            partition,
-            position,
-            low - 1,
-            count,
-        )
-        self._hooks.lost(partition, count)
 
 
 def _place(message: Message) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from streams.clients import quiet
+from streams.clients import quiet, without_group
 from streams.errors import Refused
 from streams.source import DENIED
 
@@ -36,7 +36,7 @@ class Topics:
     """The cluster's topics, read and made through the admin client."""
 
     def __init__(self, kafka: Mapping[str, str]) -> None:
-        self._admin = AdminClient({**kafka, **quiet()}, logger=log)
+        self.admin = AdminClient({**without_group(kafka), **quiet()}, logger=log)
         self._servers = kafka["bootstrap.servers"]
 
     def wait_for_broker(self, stopping: Callable[[], bool], sleep: Callable[[float], object] = time.sleep) -> None:
@@ -44,7 +44,7 @@ class Topics:
         said = 0.0
         while not stopping():
             try:
-                self._admin.list_topics(timeout=5)
+                self.admin.list_topics(timeout=5)
                 return
             except KafkaException as error:
                 failure = error.args[0]
@@ -60,7 +60,7 @@ class Topics:
     def get(self, name: str) -> Topic | None:
         """Return the topic, or None when it does not exist; raises Refused without permission to see it."""
         try:
-            found = self._admin.list_topics(timeout=TIMEOUT).topics.get(name)
+            found = self.admin.list_topics(timeout=TIMEOUT).topics.get(name)
         except KafkaException as error:
             raise Refused(f"cannot list the topics of {self._servers}: {error.args[0].str()}") from error
         if found is None or (found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART):
@@ -72,7 +72,7 @@ class Topics:
     def _message_bytes(self, name: str) -> int:
         resource = ConfigResource(ResourceType.TOPIC, name)
         try:
-            entries = self._admin.describe_configs([resource], request_timeout=TIMEOUT)[resource].result()
+            entries = self.admin.describe_configs([resource], request_timeout=TIMEOUT)[resource].result()
         except KafkaException as error:
             log.info("topic %s: its max.message.bytes cannot be read (%s); taking 1 MiB", name, error.args[0].str())
             return 1 << 20
@@ -95,7 +95,7 @@ class Topics:
             return topic
         new = NewTopic(name, num_partitions=partitions, replication_factor=-1, config=dict(config or {}))
         try:
-            self._admin.create_topics([new], request_timeout=TIMEOUT)[name].result()
+            self.admin.create_topics([new], request_timeout=TIMEOUT)[name].result()
             log.info("made topic %s with %d partitions", name, partitions)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:

@@ -15,7 +15,8 @@ from streams.batch import Batch, Records
 from streams.memory import MemoryKafka, MemorySink, MemorySource
 from streams.protocols import Sink, Source
 from streams.sink import TransactionalSink
-from streams.source import Hooks, KafkaSource
+from streams.source import KafkaSource
+from streams.starts import Hooks
 
 PARTITIONS = 2
 

@@ -10,7 +10,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from streams.errors import Refused, Rewind, StartOver
-from streams.source import Hooks, KafkaSource
+from streams.source import KafkaSource
+from streams.starts import Hooks
 
 
 class Group:
@@ -122,7 +123,7 @@ class Consumer:
 def source_on(consumer: Consumer) -> KafkaSource:
     source = KafkaSource({"bootstrap.servers": "127.0.0.1:1"}, "t", "g", "0", start="earliest", hooks=Hooks())
     source.consumer.close()
-    source.consumer = consumer  # type: ignore[assignment]
+    source.consumer = source._starts._consumer = consumer  # type: ignore[assignment]
     source._next[0] = 10
     return source
 
@@ -139,7 +140,7 @@ def test_an_offset_out_of_range_is_counted_refused_or_a_start_over() -> None:
 
 def test_an_offset_that_cannot_be_told_is_not_taken_for_none() -> None:
     with pytest.raises(KafkaException):
-        source_on(Consumer(0, 20))._starts([TopicPartition("t", 0)])
+        source_on(Consumer(0, 20))._starts.find([TopicPartition("t", 0)])
 
 
 def test_a_broken_client_is_not_hidden_by_a_rewind() -> None:
