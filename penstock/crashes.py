@@ -1,6 +1,7 @@
-"""What the deaths of one slot's processes have in common, and what follows: wait, read in small batches, or hold back.
+"""What the deaths of a deployment's processes have in common, and what follows: wait, read in small batches, hold back.
 
-Pure: the supervisor tells what a dead process left, and asks how to start the next one.
+Pure: the supervisor tells what a dead process left, and asks how to start the next one. Events are suspected whatever
+slot died on them, because their partition moves to other slots.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from streams.offsets import OffsetRange, Spans, common, ranges_of
 from streams.orders import Caution
 
 DELAYS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before a restart, by how many short lives in a row there were
+SCORED_DELAYS = DELAYS[:3]  # soon enough to keep the slot's partitions: on the same events it dies a few times only
 SHORT_LIFE = 10.0
-LONG_LIFE = 60.0  # after which earlier deaths do not count any more
-DEATHS = 5  # on the same events, or before becoming a member of the group
-INCIDENTS = 8  # events that slots die on at a time: more are not told apart
+DEATHS = 5  # on the same events, or in a row before becoming a member of the group
+INCIDENTS = 8  # events that processes die on at a time: more are not told apart
+MEMORY = 600.0  # seconds after which a death is forgotten
 
 
 @dataclass(slots=True)
@@ -25,59 +27,52 @@ class Incident:
 
     topic: str
     spans: Spans
+    last: float
     deaths: int = 1
 
     @property
     def ranges(self) -> list[OffsetRange]:
         return ranges_of(self.topic, self.spans)
 
+    @property
+    def hopeless(self) -> bool:
+        """These events are held back from now on."""
+        return self.deaths >= DEATHS
+
 
 @dataclass(slots=True)
-class Crashes:
-    """The ledger of one slot. batch_events: the largest batch of a worker without crashes."""
+class Incidents:
+    """What processes died on. batch_events: the largest batch of a worker without crashes."""
 
     batch_events: int
-    hopeless: bool = False  # its processes die before they score anything
     held: dict[int, tuple[int, int]] = field(default_factory=dict)
-    _incidents: list[Incident] = field(default_factory=list)
-    _unexplained: int = 0
-    _short: int = 0
+    _open: list[Incident] = field(default_factory=list)
 
-    def died(self, trace: Trace, lived: float) -> Incident | None:
-        """Note a death after `lived` seconds; returns the incident it belongs to, None when nothing was scored."""
-        self.stopped(lived)
-        if lived >= LONG_LIFE:
-            self._incidents.clear()
+    def died(self, trace: Trace, now: float) -> Incident | None:
+        """Note a death; returns the incident it belongs to, None when nothing was being scored."""
         if not trace.spans:
-            self._unexplained = 0 if trace.joined else self._unexplained + 1
-            self.hopeless = self._unexplained >= DEATHS
             return None
-        self._unexplained = 0
-        incident = self._incident(trace)
-        if incident.deaths >= DEATHS:
-            self._incidents.remove(incident)
+        if known := common(self.held, trace.spans):  # the partition came to a slot that did not know
+            return Incident(trace.topic, known, now, DEATHS)
+        self._open = [incident for incident in self._open if now - incident.last < MEMORY]
+        incident = self._add(trace, now)
+        if incident.hopeless:
+            self._open.remove(incident)
             self.held.update(incident.spans)
         return incident
 
-    def stopped(self, lived: float) -> None:
-        """Note an end after `lived` seconds that was no crash."""
-        self._short = 1 if lived >= SHORT_LIFE else self._short + 1
-
-    def forgive(self) -> None:
-        """Begin anew: somebody says that what went wrong is mended."""
-        self.hopeless, self._unexplained, self._short = False, 0, 0
-        self.held.clear()
-        self._incidents.clear()
-
-    @property
-    def delay(self) -> float:
-        """Seconds to wait before the next start."""
-        return DELAYS[min(max(self._short, 1), len(DELAYS)) - 1]
+    def _add(self, trace: Trace, now: float) -> Incident:
+        for incident in self._open:
+            if both := common(incident.spans, trace.spans):
+                incident.spans, incident.deaths, incident.last = both, incident.deaths + 1, now
+                return incident
+        self._open = [*self._open[1 - INCIDENTS :], Incident(trace.topic, trace.spans, now)]
+        return self._open[-1]
 
     @property
     def caution(self) -> Caution:
         """What the next process has to know."""
-        again = [incident for incident in self._incidents if incident.deaths > 1]
+        again = [incident for incident in self._open if incident.deaths > 1]
         suspects: dict[int, tuple[int, int]] = {}
         for incident in again:
             for partition, (first, past) in incident.spans.items():
@@ -90,10 +85,25 @@ class Crashes:
         steps = DEATHS - 2
         return max(1, round(math.pow(self.batch_events, 1 - min(deaths - 1, steps) / steps)))
 
-    def _incident(self, trace: Trace) -> Incident:
-        for incident in self._incidents:
-            if incident.topic == trace.topic and (both := common(incident.spans, trace.spans)):
-                incident.spans, incident.deaths = both, incident.deaths + 1
-                return incident
-        self._incidents = [*self._incidents[1 - INCIDENTS :], Incident(trace.topic, trace.spans)]
-        return self._incidents[-1]
+    def forgive(self) -> None:
+        """Begin anew: somebody says that what went wrong is mended."""
+        self.held.clear()
+        self._open.clear()
+
+
+@dataclass(slots=True)
+class Lives:
+    """How long the processes of one slot lived."""
+
+    hopeless: bool = False  # they die before they read anything
+    delay: float = 0.0  # seconds to wait before the next start
+    _short: int = 0
+    _unborn: int = 0
+
+    def ended(self, lived: float, *, joined: bool, crashed: bool, scoring: bool) -> None:
+        """Note an end after `lived` seconds. joined: of the group; scoring: events are the likely cause."""
+        self._short = 1 if lived >= SHORT_LIFE else self._short + 1
+        delays = SCORED_DELAYS if scoring else DELAYS
+        self.delay = delays[min(self._short, len(delays)) - 1]
+        self._unborn = self._unborn + 1 if crashed and not joined else 0
+        self.hopeless = self._unborn >= DEATHS

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.crashes import DEATHS, Crashes, Incident
+from penstock.crashes import DEATHS, Incident, Incidents, Lives
 from streams import inflight
 from streams.orders import Order
 
@@ -109,9 +109,9 @@ def _ignore_resume() -> None:
 class Slot:
     """One slot: its process, or when the next one starts."""
 
-    def __init__(self, name: str, batch_events: int, marker: Path, metrics_port: int | None) -> None:
+    def __init__(self, name: str, marker: Path, metrics_port: int | None) -> None:
         self.name, self.marker, self.metrics_port = name, marker, metrics_port
-        self.crashes = Crashes(batch_events)
+        self.lives = Lives()
         self.child: Child | None = None
         self.due = 0.0  # when to start again, while there is no child
         self.fenced = 0
@@ -124,6 +124,7 @@ class Supervisor:
     def __init__(self, plan: Plan, clock: Callable[[], float] = time.monotonic) -> None:
         self._plan, self._clock = plan, clock
         self._slots = [self._slot(i, name) for i, name in enumerate(plan.slots)]
+        self._incidents = Incidents(plan.batch_events)
         self._warm: Child | None = None
         self._warm_due = clock() + WARM_SECONDS
         self._stopping = self._resuming = self._ran = False
@@ -131,7 +132,7 @@ class Supervisor:
     def _slot(self, i: int, name: str) -> Slot:
         plan = self._plan
         port = plan.metrics_port and plan.metrics_port + i
-        return Slot(name, plan.batch_events, inflight.marker_path(plan.markers, f"{plan.group}.{name}"), port)
+        return Slot(name, inflight.marker_path(plan.markers, f"{plan.group}.{name}"), port)
 
     def run(self) -> int:
         """Supervise until SIGTERM or SIGINT; returns the exit status.
@@ -188,7 +189,7 @@ class Supervisor:
             slot.marker.unlink()
         slot.child = warm or Child(self._plan.command)
         slot.refused = False
-        slot.child.take(Order(slot.name, slot.metrics_port, slot.crashes.caution))
+        slot.child.take(Order(slot.name, slot.metrics_port, self._incidents.caution))
         log.info("slot %s runs as process %d", slot.name, slot.child.process.pid)
 
     def _patience(self) -> float:
@@ -224,37 +225,36 @@ class Supervisor:
         elif status == FENCED:
             delay, why = FENCED_SECONDS[min(slot.fenced, len(FENCED_SECONDS) - 1)], "found its slot taken"
             slot.fenced += 1
-        elif status in (0, LATE):
-            slot.crashes.stopped(lived)
-            delay, why = slot.crashes.delay, _ended(status)
         else:
-            why = self._crashed(slot, status, slot.crashes.died(trace, lived))
-            delay = slot.crashes.delay
+            crashed = status not in (0, LATE)
+            incident = self._incidents.died(trace, self._clock()) if crashed else None
+            slot.lives.ended(lived, joined=trace.joined, crashed=crashed, scoring=incident is not None)
+            slot.given_up = slot.lives.hopeless
+            delay, why = slot.lives.delay, self._say(slot, _ended(status), incident)
         slot.due = self._clock() + delay
         if not slot.given_up:
             log.warning("slot %s %s; starting again%s", slot.name, why, f" in {delay:g} s" if delay else "")
 
-    def _crashed(self, slot: Slot, status: int, incident: Incident | None) -> str:
-        why = _ended(status)
-        if slot.crashes.hopeless:
-            slot.given_up = True
+    def _say(self, slot: Slot, ended: str, incident: Incident | None) -> str:
+        """Return how a process ended; says at once what somebody has to do about it."""
+        if slot.given_up:
             log.error(
                 "slot %s is given up: its process %s, as %d before it, and none of them got as far as reading events. "
-                "Mend what is wrong and send SIGUSR1 to process %d, or start it again",
-                *(slot.name, why, DEATHS - 1, os.getpid()),
+                "Mend what is wrong, then start again, or send SIGUSR1 to process %d",
+                *(slot.name, ended, DEATHS - 1, os.getpid()),
             )
         if incident is None:
-            return why
+            return ended
         where = ", ".join(map(str, incident.ranges))
-        if incident.deaths < DEATHS:
-            small = f", time {incident.deaths}: reading them {slot.crashes.batch(incident.deaths)} at a time"
-            return f"{why} while it scored {where}{small if incident.deaths > 1 else ''}"
-        log.error(
-            "slot %s gives up on %s: its process %s there %d times. These events hold up their partitions, the others "
-            "go on. Put them in quarantine, as dead letters, with\n    %s %s",
-            *(slot.name, where, why, DEATHS, self._plan.advice, " ".join(map(str, incident.ranges))),
-        )
-        return f"{why} while it scored {where}"
+        if incident.hopeless:
+            log.error(
+                "giving up on %s: processes died there %d times, the last one %s. These events hold up their "
+                "partitions, the others go on. Put them in quarantine, as dead letters, with\n    %s %s",
+                *(where, DEATHS, ended, self._plan.advice, " ".join(map(str, incident.ranges))),
+            )
+            return f"{ended} while it scored {where}"
+        small = f", time {incident.deaths}: reading them {self._incidents.batch(incident.deaths)} at a time"
+        return f"{ended} while it scored {where}{small if incident.deaths > 1 else ''}"
 
     def _verdict(self) -> int | None:
         if all(slot.given_up for slot in self._slots):
@@ -269,8 +269,9 @@ class Supervisor:
     def _pass_on(self) -> None:
         """SIGUSR1: every slot tries again what it held back or was given up for."""
         self._resuming = False
+        self._incidents.forgive()
         for slot in self._slots:
-            slot.crashes.forgive()
+            slot.lives = Lives()
             slot.given_up, slot.due = False, min(slot.due, self._clock())
             if slot.child is not None:
                 slot.child.signal(signal.SIGUSR1)

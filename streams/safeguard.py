@@ -68,6 +68,13 @@ class Safeguard:
         ahead = [p for p, (_, past) in self._suspects.items() if p in positions and positions[p] < past]
         return min(most, self._small) if ahead else most
 
+    def too_large(self, batch: Batch) -> bool:
+        """Say whether the batch has suspected events among too many: their partition came while it was read."""
+        if len(batch) <= self._small or not self._suspects:
+            return False
+        firsts = batch.firsts()
+        return any(p in firsts and firsts[p] < past for p, (_, past) in self._suspects.items())
+
     def admit(self, source: Source, batch: Batch) -> Batch | None:
         """Return the batch without the events from a held one on, whose partitions are read no further for now."""
         if not self._held:

@@ -140,13 +140,17 @@ class Worker:
         self._failures += 1
         if self._failures > 1:
             self._rest(RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1])
-        source.rewind()
-        source.unpark()
-        self._guard.forget()
+        self._return(source)
         self._forget()
         for cause in ("schemas", "dead_letters"):  # the batch that was held back is given up
             self._metrics.held(cause, False)
         self.whole = not self._stopping
+
+    def _return(self, source: Source) -> None:
+        """Read every partition again from its committed offset."""
+        source.rewind()
+        source.unpark()
+        self._guard.forget()
 
     def _forget(self) -> None:
         """What was counted may not have been committed, and whether a partition is idle must be seen anew."""
@@ -168,6 +172,10 @@ class Worker:
         began = time.perf_counter()
         most = self._guard.limit(self._most, source)
         batch = source.poll(most, IDLE_SECONDS)
+        if batch is not None and self._guard.too_large(batch):
+            publisher.join()
+            self._return(source)
+            return
         whole = batch is not None and len(batch) >= most
         batch = batch and self._guard.admit(source, batch)
         if batch is None:
