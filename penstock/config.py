@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STATE_FOLDER = Path(".penstock")
 KAFKA_PREFIX = "PENSTOCK_KAFKA_"
+MEMBER_PREFIX = "group."
 BOOTSTRAP = "PENSTOCK_BOOTSTRAP_SERVERS"
 
 
@@ -29,14 +30,10 @@ def kafka_settings(bootstrap_servers: str | None = None, environ: Mapping[str, s
 
     The address is the option, else PENSTOCK_BOOTSTRAP_SERVERS, else the embedded broker that `penstock broker start`
     left running here. PENSTOCK_KAFKA_SECURITY_PROTOCOL=SASL_SSL becomes `security.protocol`, and so on for every
-    librdkafka setting.
+    librdkafka setting but those of a group's members, see `member_settings`.
     Raises ConfigError when no address is known.
     """
-    settings = {
-        name.removeprefix(KAFKA_PREFIX).lower().replace("_", "."): value
-        for name, value in environ.items()
-        if name.startswith(KAFKA_PREFIX)
-    }
+    settings = {name: value for name, value in _kafka(environ).items() if not name.startswith(MEMBER_PREFIX)}
     servers = bootstrap_servers or environ.get(BOOTSTRAP) or _embedded_address()
     if not servers:
         raise ConfigError(
@@ -44,6 +41,22 @@ def kafka_settings(bootstrap_servers: str | None = None, environ: Mapping[str, s
             "or start one here with `penstock broker start`"
         )
     return {**settings, "bootstrap.servers": servers}
+
+
+def member_settings(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the librdkafka settings that only a consumer that joins a group may have: `group.protocol` and the like.
+
+    Producers and admin clients warn of them.
+    """
+    return {name: value for name, value in _kafka(environ).items() if name.startswith(MEMBER_PREFIX)}
+
+
+def _kafka(environ: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name.removeprefix(KAFKA_PREFIX).lower().replace("_", "."): value
+        for name, value in environ.items()
+        if name.startswith(KAFKA_PREFIX)
+    }
 
 
 def _embedded_address() -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from confluent_kafka import KafkaError
@@ -33,11 +32,6 @@ def quiet(level: int = 2) -> dict[str, Any]:
     A producer's errors come as the failure of a transaction: nobody polls it for callbacks, so it gets none.
     """
     return {"log_level": level}
-
-
-def without_group(kafka: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings without those of a group's members: producers and admin clients would warn of each."""
-    return {name: value for name, value in kafka.items() if not name.startswith("group.")}
 
 
 def talkative() -> dict[str, Any]:

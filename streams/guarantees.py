@@ -15,7 +15,7 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
 from streams.errors import Refused
-from streams.membership import SESSION_TIMEOUT_MS, is_classic, set_group_timeouts
+from streams.membership import SESSION_TIMEOUT_MS, set_group_timeouts
 from streams.sink import TRANSACTION_TIMEOUT_MS
 from streams.topics import OVERHEAD
 
@@ -48,23 +48,17 @@ class Facts:
 class Promise:
     """What a worker needs of the cluster.
 
-    kafka: settings that reach it. outputs: topics that it writes. letters: the one of them for dead letters.
+    servers: its address, for commands to type. classic: the group's protocol. outputs: topics that it writes. letters:
+    the one of them for dead letters.
     """
 
-    kafka: Mapping[str, str]
+    servers: str
     group: str
+    classic: bool
     exactly_once: bool
     source: str
     outputs: Sequence[str]
     letters: str
-
-    @property
-    def servers(self) -> str:
-        return self.kafka["bootstrap.servers"]
-
-    @property
-    def classic(self) -> bool:
-        return is_classic(self.kafka)
 
     @property
     def topics(self) -> list[str]:

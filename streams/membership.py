@@ -25,6 +25,13 @@ HEARTBEAT_MS = 1_500
 ANSWER_BYTES = 16 << 20  # of one answer to a fetch: what comes in beside a full queue stays small
 STATISTICS_MS = 2_000  # how soon the markers of a producer's transactions are told from events that wait
 TIMEOUT = 10.0
+CLASSIC_ONLY = {  # librdkafka refuses them with KIP-848, but for the instance's id
+    "session.timeout.ms",
+    "heartbeat.interval.ms",
+    "partition.assignment.strategy",
+    "group.protocol.type",
+    "group.instance.id",
+}
 
 
 def is_classic(kafka: Mapping[str, str]) -> bool:
@@ -34,12 +41,13 @@ def is_classic(kafka: Mapping[str, str]) -> bool:
 
 def consumer_settings(kafka: Mapping[str, str], group: str, slot: str) -> dict[str, Any]:
     """Return the settings that the promises rest on, over those that reach the cluster."""
+    classic = is_classic(kafka)
     return {
-        **kafka,
+        **{name: value for name, value in kafka.items() if classic or name not in CLASSIC_ONLY},
         **talkative(),
         "group.id": group,
         "client.id": f"{group}.{slot}",
-        **(_classic(group, slot) if is_classic(kafka) else {}),
+        **(_classic(group, slot) if classic else {}),
         "auto.offset.reset": "error",  # where to start is decided in streams.starts, and said
         "enable.auto.commit": False,
         "isolation.level": "read_committed",
@@ -55,7 +63,7 @@ def consumer_settings(kafka: Mapping[str, str], group: str, slot: str) -> dict[s
 
 
 def _classic(group: str, slot: str) -> dict[str, Any]:
-    """Return the settings that KIP-848 leaves to the brokers, and that a consumer of it refuses."""
+    """Return the settings that KIP-848 leaves to the brokers or, static membership, that do not suit us there."""
     return {
         "group.instance.id": f"{group}.{slot}",
         "session.timeout.ms": SESSION_TIMEOUT_MS,

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from streams.deadletters import LetterLimit
 from streams.errors import Refused
 from streams.guarantees import Promise, uphold
 from streams.health import HealthServer
+from streams.membership import is_classic
 from streams.metrics import WorkerMetrics
 from streams.orders import Order
 from streams.progress import Progress, Target, inference_origin, letter_origin
@@ -46,7 +47,10 @@ DRAIN_SECONDS = 20.0  # a worker told to stop ends within this, whatever hangs
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a worker's command line says besides the deployment."""
+    """What a worker's command line says besides the deployment.
+
+    kafka: settings that reach the cluster. member: those that only a member of a group may have besides.
+    """
 
     kafka: Mapping[str, str]
     repository: str
@@ -58,6 +62,7 @@ class Options:
     metrics_port: int | None = None
     state_folder: Path = Path(".penstock")
     batch_events: int = 2_000
+    member: Mapping[str, str] = field(default_factory=dict)
 
 
 Orders = Callable[[Callable[[], bool], Callable[[], bool]], Order | None]
@@ -193,8 +198,9 @@ class _Parts:
 
     def _promise(self) -> Promise:
         return Promise(
-            self._options.kafka,
+            self._options.kafka["bootstrap.servers"],
             group_of(self._deployment, self._arm),
+            classic=is_classic(self._options.member),
             exactly_once=self._deployment.delivery == "exactly_once",
             source=self._source.name,
             outputs=[target.name for target in self._targets],
@@ -268,7 +274,7 @@ class _Parts:
 
         def connect(revoked: Callable[[], None]) -> tuple[KafkaSource, TransactionalSink | AcknowledgedSink]:
             source = KafkaSource(
-                kafka,
+                {**kafka, **self._options.member},
                 self._source.name,
                 group,
                 slot,

@@ -19,7 +19,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.batch import Headers, Records
-from streams.clients import quiet, without_group
+from streams.clients import quiet
 from streams.errors import Fenced, ProducerFenced, Refused, Rewind, StartOver
 from streams.marks import marked
 from streams.source import DENIED, FENCED, KafkaSource
@@ -47,7 +47,7 @@ def producer_settings(kafka: Mapping[str, str], message_bytes: int, batch_bytes:
     a topic's limit is on a whole record batch, and a batch that was refused is never split.
     """
     return {
-        **without_group(kafka),
+        **kafka,
         **quiet(),
         "enable.idempotence": True,
         "acks": "all",

@@ -13,7 +13,7 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
-from streams.clients import quiet, without_group
+from streams.clients import quiet
 from streams.errors import Refused
 from streams.source import DENIED
 
@@ -36,7 +36,7 @@ class Topics:
     """The cluster's topics, read and made through the admin client."""
 
     def __init__(self, kafka: Mapping[str, str]) -> None:
-        self.admin = AdminClient({**without_group(kafka), **quiet()}, logger=log)
+        self.admin = AdminClient({**kafka, **quiet()}, logger=log)
         self._servers = kafka["bootstrap.servers"]
 
     def wait_for_broker(self, stopping: Callable[[], bool], sleep: Callable[[float], object] = time.sleep) -> None:

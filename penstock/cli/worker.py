@@ -157,7 +157,7 @@ def _supervise(call: Call, names: list[str], standby: bool) -> int:
 def _work(call: Call, slot: str) -> int:
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # a batch is small: threads cost more than they bring
     from models.errors import ModelError
-    from penstock.config import STATE_FOLDER, kafka_settings, load_deployment, repository_url
+    from penstock.config import STATE_FOLDER, kafka_settings, load_deployment, member_settings, repository_url
     from penstock.errors import PenstockError
     from penstock.logs import set_up
     from schemas.errors import SchemaError
@@ -172,6 +172,7 @@ def _work(call: Call, slot: str) -> int:
         log_as(slot)
         options = Options(
             kafka=kafka_settings(call.bootstrap_servers),
+            member=member_settings(),
             repository=repository_url(call.repository),
             slot=slot,
             arm=call.arm,
