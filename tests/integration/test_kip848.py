@@ -1,4 +1,4 @@
-"""A group of the new protocol (KIP-848), asked for as an operator would: slots come, go, die and return; no event is lost."""
+"""A group of the new protocol (KIP-848), asked for as an operator would: slots come, go, die and return."""
 
 from __future__ import annotations
 
