@@ -89,10 +89,15 @@ class TopicReader:
     def committed(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """Return what the group has committed, without the partitions of which it has nothing."""
         wanted = [TopicPartition(topic, partition) for partition in partitions]
-        found = self._ask(lambda: self._consumer.committed(wanted, timeout=TIMEOUT), "read the group's offsets")
-        for each in found:
-            if each.error is not None:
-                raise Refused(f"cannot read the group's offset of {topic}/{each.partition}: {each.error.str()}")
+
+        def ask() -> list[TopicPartition]:
+            found: list[TopicPartition] = self._consumer.committed(wanted, timeout=TIMEOUT)
+            for each in found:
+                if each.error is not None:
+                    raise KafkaException(each.error)
+            return found
+
+        found = self._ask(ask, f"read the group's offsets of {topic}")
         return {each.partition: each.offset for each in found if each.offset >= 0}
 
     def at(self, topic: str, ms: int, ends: Ends) -> dict[int, int]:

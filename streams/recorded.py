@@ -98,7 +98,7 @@ class Recorded:
         self.makers: list[Maker] = []
         self.kinds: list[Kind] = []
         self.lowest: dict[int, int] = {}
-        self.beyond: dict[int, tuple[int, str]] = {}
+        self.beyond: dict[int, tuple[int, str, tuple[int, int]]] = {}
         self.truncated = False  # retention removed records of the output topic
         self._deployment, self._arm, self._findings, self._whole = deployment, arm, findings, whole
         self._maker_of: dict[Maker, int] = {}
@@ -223,8 +223,8 @@ class Recorded:
 
     def _ledger(self, topic: str, partition: int, offset: int, place: tuple[int, int]) -> Ledger | None:
         """Return where an event of the range is noted; None for one beside it, which counts when it is gone."""
-        if offset >= self.beyond.get(partition, (-1, ""))[0]:
-            self.beyond[partition] = (offset, named(topic, place))
+        if offset >= self.beyond.get(partition, (-1,))[0]:
+            self.beyond[partition] = (offset, topic, place)
         ledger = self.ledgers.get(partition)
         if ledger is None or offset >= ledger.last:
             return None

@@ -82,7 +82,8 @@ def verify(declarations: Sequence[Declaration], options: Options) -> Findings:
     events, records = TopicReader(options.kafka, group), TopicReader(options.kafka, group, options.isolation)
     try:
         ranges = resolve(events, newest.input.topic, group, options.begin, options.end)
-        findings = Findings(newest.input.topic, output_topic(newest, arm), letter_topic(newest, arm), ranges)
+        topics = (newest.input.topic, output_topic(newest, arm), letter_topic(newest, arm))
+        findings = Findings(*topics, ranges, repeats=newest.delivery == "at_least_once")
         recorded = Recorded(newest.name, arm.role, findings, whole=options.begin is None)
         recorded.read(records)
         log.info("read %d inferences, %d dead letters", findings.counts["inferences"], findings.counts["dead_letters"])
@@ -337,9 +338,9 @@ class _Verification:
                     self._findings.counts["gone"] += 1
                 else:
                     self._invented(partition, offset, self._record_of(ledger, offset))
-        for partition, (offset, record) in self._recorded.beyond.items():
+        for partition, (offset, topic, place) in self._recorded.beyond.items():
             if partition not in ends or offset >= ends[partition][1]:
-                self._invented(partition, offset, record)
+                self._invented(partition, offset, named(topic, place))
 
     def _record_of(self, ledger: Ledger, offset: int) -> str:
         row = offset - ledger.first
@@ -369,5 +370,7 @@ class _Verification:
                 f"{counts['unjudged']} events precede the first inference that {findings.output} holds and are not "
                 f"called missing: {why}"
             )
+        if counts["twice"] and findings.repeats:
+            findings.note("delivery is at_least_once: a batch that was repeated after a fault is not wrong")
         if counts["gone"]:
             findings.note(f"{counts['gone']} records are of events that retention removed; they cannot be recomputed")

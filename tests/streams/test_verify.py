@@ -43,6 +43,8 @@ class Stand(Rig):
         self.admin = AdminClient({"bootstrap.servers": servers})
         super().__init__(servers, folder, self._topic)
         self.written: dict[str, list[Record]] = {}
+        self.altered: set[str] = set()  # topics that are not as the worker wrote them
+        self.mine: set[str] = set()  # those of them that the test at hand wrote
 
     def _topic(self, partitions: int, name: str, **_: str) -> str:
         whole = f"verify.{name}.{secrets.token_hex(4)}"
@@ -62,6 +64,8 @@ class Stand(Rig):
 
     def rewrite(self, topic: str, records: list[Record]) -> None:
         """Make the topic anew with these records."""
+        self.altered.add(topic)
+        self.mine.add(topic)
         self.admin.delete_topics([topic])[topic].result()
         while topic in self.admin.list_topics(timeout=10).topics:
             time.sleep(0.05)
@@ -71,7 +75,14 @@ class Stand(Rig):
             producer.produce(topic, value, key, partition, headers=headers)
         assert producer.flush(30) == 0
 
+    def mend(self) -> None:
+        """Write topics as the worker did that an earlier test altered."""
+        for topic in self.altered - self.mine:
+            self.rewrite(topic, self.written[topic])
+            self.altered.discard(topic)
+
     def verify(self, *files: Path, **options: Any) -> Findings:
+        self.mend()
         loaded = [load_deployment(file) for file in files or [self.file]]
         settings = {"kafka": {"bootstrap.servers": self.servers}, "repository": str(self.folder / "models"), **options}
         return verify([Declaration(each.deployment, each.reader) for each in loaded], Options(**settings))
@@ -91,20 +102,10 @@ def scored(bootstrap_servers: str, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def stand(scored: Stand) -> Iterator[Stand]:
-    """The scored events; topics that a test wrote anew are as the worker wrote them afterwards."""
-    changed: list[str] = []
-    rewrite = scored.rewrite
-
-    def noted(topic: str, records: list[Record]) -> None:
-        changed.append(topic)
-        rewrite(topic, records)
-
-    scored.rewrite = noted  # type: ignore[method-assign]
-    yield scored
-    scored.rewrite = rewrite  # type: ignore[method-assign]
-    for topic in dict.fromkeys(changed):
-        scored.rewrite(topic, scored.written[topic])
+def stand(scored: Stand) -> Stand:
+    """The scored events; topics that an earlier test wrote anew are as the worker wrote them when they are verified."""
+    scored.mine.clear()
+    return scored
 
 
 @pytest.fixture
@@ -336,6 +337,7 @@ def test_a_proof_with_a_tolerance_allows_that_much_and_no_more(stand: Stand) -> 
 
 
 def test_a_transaction_that_is_open_is_waited_for(stand: Stand) -> None:
+    stand.mend()
     producer = Producer({"bootstrap.servers": stand.servers, "transactional.id": f"verify.{secrets.token_hex(4)}"})
     producer.init_transactions(10)
     producer.begin_transaction()
@@ -362,6 +364,54 @@ def test_a_dead_letter_whose_event_could_be_scored_now_is_told_by_reason(fresh: 
     findings = stand.verify()
     assert wrong(findings) == {}
     assert findings.letters == {"unknown_schema, would be scored now": 1}
+
+
+def test_a_dead_letter_on_which_the_model_may_hang_is_compared_and_not_scored(stand: Stand) -> None:
+    letters = stand.written[stand.dead_letters]
+    reasons = {"penstock.reason": b"quarantined"}
+    changed = [(name, reasons.get(name, text)) for name, text in letters[0][3]]
+    stand.rewrite(stand.dead_letters, [(*letters[0][:3], changed), *letters[1:]])
+    findings = stand.verify()
+    assert (wrong(findings), findings.letters, findings.counts["not_recomputed"]) == ({}, {}, 1)
+    stand.rewrite(stand.dead_letters, [(*letters[0][:2], b"other", changed), *letters[1:]])
+    assert wrong(stand.verify()) == {"different": 1}
+
+
+def test_a_dead_letter_that_would_have_another_reason_now_is_told(stand: Stand) -> None:
+    letters = stand.written[stand.dead_letters]
+    junk = next(place for place, letter in enumerate(letters) if (letter[2] or b"").startswith(b"junk"))
+    changed = [(name, b"model_failed" if name == "penstock.reason" else text) for name, text in letters[junk][3]]
+    stand.rewrite(stand.dead_letters, [*letters[:junk], (*letters[junk][:3], changed), *letters[junk + 1 :]])
+    findings = stand.verify()
+    assert wrong(findings) == {}
+    assert findings.letters == {"model_failed, would be bad_header now": 1}
+
+
+def test_repeats_are_counted_and_allowed_where_delivery_is_at_least_once(fresh: Stand) -> None:
+    fresh.declared["delivery"] = "at_least_once"
+    fresh.write()
+    fresh.produce(encode({"id": i, "a": 0.5, "b": None}) for i in range(8))
+    fresh.score(8)
+    (some, *_) = read_committed(fresh.servers, fresh.inferences, 8)
+    producer = Producer({"bootstrap.servers": fresh.servers})
+    producer.produce(fresh.inferences, some.value(), some.key(), some.partition() or 0)
+    producer.flush(10)
+    findings = fresh.verify()
+    assert (findings.counts["twice"], findings.wrong) == (1, 0)
+
+
+def test_events_before_a_start_at_the_latest_are_not_called_missing(fresh: Stand) -> None:
+    fresh.declared["input"]["start"] = "latest"
+    fresh.write()
+    fresh.produce(encode({"id": i, "a": 0.5, "b": None}) for i in range(40))
+    worker = fresh.worker()
+    worker.wait_for("reads partitions")
+    fresh.produce(encode({"id": i, "a": 0.5, "b": None}) for i in range(8))
+    fresh.wait_committed(48)
+    assert worker.stop() == 0
+    findings = fresh.verify()
+    assert (wrong(findings), findings.counts["unjudged"], findings.counts["inferences"]) == ({}, 40, 8)
+    assert wrong(fresh.verify(begin=Point.parse("0:5"))) == {"missing": 5}
 
 
 def test_what_retention_took_is_counted_and_not_called_wrong(fresh: Stand) -> None:
