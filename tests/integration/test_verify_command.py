@@ -47,7 +47,6 @@ def test_what_killed_workers_of_two_versions_and_revisions_did_is_verified(rig: 
     first = stand.worker("--batch-events", "50")
     stand.wait_committed(50)
     first.kill()
-    assert stand.committed() < 20_001
     second = stand.worker()
     second.wait_for("reads partitions")
     stand.wait_committed(20_001)
