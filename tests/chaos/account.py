@@ -48,7 +48,7 @@ def page(outcome: Outcome) -> str:
 def verdict(outcomes: Sequence[Outcome], seconds: float) -> str:
     """Return the last line of a run of several scenarios."""
     failed = [outcome.scenario.name for outcome in outcomes if not outcome.passed]
-    real = [outcome for outcome in outcomes if not outcome.scenario.expect.breakages]
+    real = [outcome for outcome in outcomes if not outcome.scenario.expect.broken]
     events = sum(outcome.findings.events for outcome in real)
     counts = {name: sum(outcome.findings.breakages[name] for outcome in real) for name in BREAKAGES}
     told = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items())

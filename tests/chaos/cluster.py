@@ -110,6 +110,8 @@ class Cluster:
         for node in self.nodes:
             with contextlib.suppress(Exception):
                 node.kill()
+        for proxy in self.proxies:
+            proxy.close()
         if self._loop is not None:
             self._loop.close()
 
@@ -175,6 +177,15 @@ class Cluster:
             raise failures[0]
         self._wait_for_leaders()
 
+    def heal(self) -> None:
+        """Let everything run that a fault may have left down."""
+        for proxy in self.proxies:
+            proxy.clear()
+        for node in range(self.size):
+            if self.nodes[node].running:
+                self.resume(node)
+        self.start(*range(self.size))
+
     def _wait_for_leaders(self) -> None:
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end:
@@ -221,7 +232,7 @@ class Cluster:
         end = time.monotonic() + 15
         while time.monotonic() < end:
             with contextlib.suppress(KafkaException):
-                self.admin.elect_leaders(ElectionType.PREFERRED, partitions, request_timeout=10).result()
+                self.admin.elect_leaders(ElectionType.PREFERRED, partitions).result(15)
                 return
             time.sleep(0.2)
 

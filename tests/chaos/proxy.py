@@ -29,13 +29,7 @@ class ProxyLoop:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
 
     def close(self) -> None:
-        async def cancel() -> None:
-            others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
-
-        self.run(cancel())
+        """End the thread; proxies are closed before."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
@@ -67,6 +61,20 @@ class Proxy:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
         self._loop.run(serve())
+
+    def close(self) -> None:
+        """Listen no more and close every connection."""
+
+        async def end() -> None:
+            assert self._server is not None
+            self._server.close()
+            await self._drop()
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            if others:
+                await asyncio.wait(others, timeout=5)
+
+        if self._server is not None:
+            self._loop.run(end())
 
     # ---- faults; each holds until `clear`
 

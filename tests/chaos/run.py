@@ -10,7 +10,8 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.chaos.catalogue import catalogue
 from tests.chaos.cluster import Cluster
 from tests.chaos.runner import Outcome, run
 from tests.chaos.scenario import Scenario
+from tests.chaos.verifier import Findings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,9 +81,20 @@ def run_all(scenarios: Sequence[Scenario], folder: Path, *, quiet: bool = False)
             for scenario in group:
                 if not quiet:
                     print(f"-- {scenario.name}", flush=True)
-                outcome = run(scenario, cluster, folder / scenario.name, _quiet if quiet else _say)
+                outcome = _try(scenario, cluster, folder / scenario.name, _quiet if quiet else _say)
                 print(page(outcome), flush=True)
                 yield outcome
+
+
+def _try(scenario: Scenario, cluster: Cluster, folder: Path, say: Callable[[str], None]) -> Outcome:
+    """Run a scenario; one that breaks off fails, and the others go on."""
+    try:
+        cluster.heal()
+        return run(scenario, cluster, folder, say)
+    except Exception as error:
+        traceback.print_exc()
+        problem = f"broke off: {type(error).__name__}: {str(error)[:500]}"
+        return Outcome(scenario, Findings(), [], problems=[problem])
 
 
 def _say(text: str) -> None:

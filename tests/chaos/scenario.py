@@ -31,16 +31,16 @@ class Fault:
 class Expect:
     """What a run must show; None: not asked.
 
-    breakages: those that the verifier must find (a negative control); of all others it must find none.
+    broken: of a negative control, the kinds of problems of which one must be found; empty: none at all may be found.
     complete: False where a control is so broken that it need not come to an end.
     stuck: seconds that an event may wait beyond its fault's end. recovery: seconds until the partitions of a slot that
     was hit speak again, `elsewhere`: p99 in seconds of the other partitions meanwhile. drain: seconds from the end of
     the load to the last result. calm_p95: seconds, of events away from every fault. growth: of a worker's resident
     memory, as a ratio. gone: retention must have taken some events, and the workers must have counted exactly these.
-    exits: a worker may end by itself with these statuses.
+    exits: a worker may end by itself with these statuses. restarts: how often workers may make their clients anew.
     """
 
-    breakages: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
     complete: bool = True
     stuck: float | None = 30.0
     recovery: float | None = None
@@ -50,6 +50,7 @@ class Expect:
     growth: float | None = None
     gone: bool = False
     exits: tuple[int, ...] = ()
+    restarts: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

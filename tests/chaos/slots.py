@@ -132,24 +132,15 @@ class Slots:
         return partitions_read(worker.text()) if worker is not None else ()
 
     def wait_ready(self, partitions: int, seconds: float = 90.0) -> None:
-        """Block until the slots read so many partitions together."""
+        """Block until the slots read so many partitions together, and each of them some."""
         deadline = time.monotonic() + seconds
-        while sum(len(self.partitions(name)) for name in self.names) < partitions:
+        while not shared([self.partitions(name) for name in self.names], partitions):
             if time.monotonic() > deadline:
                 logs = "\n".join(worker.text()[-1500:] for name in self.names if (worker := self.worker(name)))
                 raise TimeoutError(
                     f"the slots do not read all of {partitions} partitions after {seconds:.0f} s:\n{logs}"
                 )
             time.sleep(0.1)
-
-    def restore(self, count: int) -> None:
-        """Let every slot below `count` run now."""
-        with self._changing:
-            for slot in self._slots.values():
-                if int(slot.name) < count:
-                    slot.again = min(slot.again, time.monotonic())
-        for name in self.names:
-            self.resume(name)
 
     def close(self, seconds: float = 40.0) -> None:
         """End all slots with SIGTERM."""
@@ -196,9 +187,6 @@ class Slots:
             with self._changing:
                 for slot in list(self._slots.values()):
                     self._keep(slot)
-            if time.monotonic() - self._sampled > SAMPLE_SECONDS:
-                self._sampled = time.monotonic()
-                self._sample()
 
     def _keep(self, slot: Slot) -> None:
         if slot.worker is not None and slot.worker.process.poll() is None:
@@ -213,12 +201,21 @@ class Slots:
             slot.lives.append(slot.worker)
             slot.expected = False
 
-    def _sample(self) -> None:
+    def sample(self) -> None:
+        """Note what the slots' processes use, now and then."""
+        if time.monotonic() - self._sampled < SAMPLE_SECONDS:
+            return
+        self._sampled = time.monotonic()
         for slot in list(self._slots.values()):
             if slot.worker is not None and slot.worker.process.poll() is None:
                 sample = sample_of(slot.worker.process.pid)
                 if sample is not None:
                     self.samples.append(sample)
+
+
+def shared(parts: Sequence[Sequence[int]], partitions: int) -> bool:
+    """Say whether the slots read each partition once and none of them is left without."""
+    return all(parts) and sorted(p for part in parts for p in part) == list(range(partitions))
 
 
 def partitions_read(log: str) -> tuple[int, ...]:

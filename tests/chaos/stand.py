@@ -18,6 +18,7 @@ from tests.chaos.load import Load
 from tests.chaos.reader import Reader
 from tests.chaos.scenario import Scenario
 from tests.chaos.slots import Slots
+from tests.chaos.supervised import SupervisedSlots
 from tests.rig import Rig, Worker, sum_model
 from tests.stub_registry import StubRegistry
 
@@ -60,7 +61,9 @@ class Stand:
             scenario.events,
             limit=scenario.limit,
         )
-        self.slots = Slots(self._start)
+        self.slots: Slots | SupervisedSlots = Slots(self._start)
+        if scenario.supervised:
+            self.slots = SupervisedSlots(self._start_supervisor, folder / ".penstock" / "slots", self.group)
 
     def begin(self) -> None:
         """Start the slots, wait until they read every partition, then start the reader and the load."""
@@ -113,12 +116,18 @@ class Stand:
         """End a process with the stand."""
         self._children.append(process)
 
+    def _arguments(self) -> list[str]:
+        arguments = [str(self.rig.file), "--bootstrap-servers", self.cluster.worker_servers]
+        arguments += ["--repository", str(self.rig.folder / "models")]
+        return arguments + (["--registry", self.registry.url] if self.registry is not None else [])
+
+    def _start_supervisor(self, slots: int) -> Worker:
+        arguments = [*self._arguments(), "--slots", str(slots), "--supervise"]
+        return Worker(arguments, self.folder, self.folder / "slot-all.log", settings=self.scenario.settings)
+
     def _start(self, slot: str, folder: Path | None = None) -> Worker:
         self._lives += 1
-        arguments = [str(self.rig.file), "--bootstrap-servers", self.cluster.worker_servers]
-        arguments += ["--repository", str(self.rig.folder / "models"), "--slot", slot, "--metrics-port", "0"]
-        if self.registry is not None:
-            arguments += ["--registry", self.registry.url]
+        arguments = [*self._arguments(), "--slot", slot, "--metrics-port", "0"]
         log = self.folder / f"slot-{slot}-{self._lives:03}.log"
         return Worker(arguments, folder or self.folder, log, command=self._command(), settings=self.scenario.settings)
 
@@ -136,6 +145,7 @@ class Stand:
         """Run the slot in another state folder, where no lock file keeps it out, and let it be the slot."""
         elsewhere = self.folder / f"elsewhere-{self._lives}"
         elsewhere.mkdir()
+        assert isinstance(self.slots, Slots)
         self.slots.replace(slot, lambda: self._start(slot, elsewhere))
 
     # ---- levers

@@ -2,12 +2,14 @@
 
 `--break KIND` takes one of the promise's legs away, for the negative controls: the verifier must find each.
 `--clock FILE` lets wall-clock time be off by the seconds that the file holds. `--file-bytes N` lets no file that the
-process writes grow beyond N bytes, as a full disk would.
+process writes grow beyond N bytes, as a full disk would. `--stacks SECONDS` writes every thread's stack to the log
+again and again, to see where a worker hangs.
 """
 
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import resource
 import sys
 import threading
@@ -81,7 +83,10 @@ def main() -> None:
     parser.add_argument("--break", dest="breakage", choices=sorted(BREAKAGES))
     parser.add_argument("--clock", type=Path)
     parser.add_argument("--file-bytes", type=int)
+    parser.add_argument("--stacks", type=float)
     options = parser.parse_args(sys.argv[1:at])
+    if options.stacks is not None:
+        faulthandler.dump_traceback_later(options.stacks, repeat=True)
     if options.clock is not None:
         step_clock(options.clock)
     if options.file_bytes is not None:
