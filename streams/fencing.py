@@ -16,7 +16,7 @@ from typing import Any
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streams.clients import quiet, without_group
+from streams.clients import quiet
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def owner_of(kafka: Mapping[str, str], group: str, instance: str) -> Callable[[]
 
     The function raises KafkaException when the group cannot be asked.
     """
-    settings: dict[str, Any] = {**without_group(kafka), **quiet()}
+    settings: dict[str, Any] = {**kafka, **quiet()}
     admin: list[AdminClient] = []
 
     def ask() -> str | None:

@@ -12,7 +12,7 @@ from streams.fencing import was_taken
 AWAY = KafkaException(KafkaError(KafkaError._TRANSPORT))
 
 
-def asked(answers: Sequence[str | None | KafkaException]) -> tuple[Callable[[], str | None], list[float]]:
+def asked(answers: Sequence[str | KafkaException | None]) -> tuple[Callable[[], str | None], list[float]]:
     """Return an `ask` that gives the answers in turn, the last one for ever, and the times of the pauses."""
     left, pauses = list(answers), [0.0]
 
@@ -37,7 +37,7 @@ def asked(answers: Sequence[str | None | KafkaException]) -> tuple[Callable[[], 
     ],
 )
 def test_a_slot_was_taken_only_by_another_member_that_lives(
-    answers: Sequence[str | None | KafkaException], taken: bool
+    answers: Sequence[str | KafkaException | None], taken: bool
 ) -> None:
     ask, clock = asked(answers)
 
