@@ -72,18 +72,19 @@ def chosen(scenarios: Sequence[Scenario], options: argparse.Namespace) -> list[S
 
 def run_all(scenarios: Sequence[Scenario], folder: Path, *, quiet: bool = False) -> Iterable[Outcome]:
     """Run scenarios one after the other, those on the same kind of cluster on one; print an account of each."""
-
-    def kind(scenario: Scenario) -> tuple[int, bool]:
-        return scenario.brokers, scenario.proxied
-
-    for number, (shape, group) in enumerate(groupby(sorted(scenarios, key=kind), kind)):
-        with Cluster(folder / f"cluster-{number}", shape[0], proxied=shape[1]) as cluster:
+    for number, (kind, group) in enumerate(groupby(sorted(scenarios, key=shape), shape)):
+        with Cluster(folder / f"cluster-{number}", kind[0], proxied=kind[1]) as cluster:
             for scenario in group:
                 if not quiet:
                     print(f"-- {scenario.name}", flush=True)
                 outcome = _try(scenario, cluster, folder / scenario.name, _quiet if quiet else _say)
                 print(page(outcome), flush=True)
                 yield outcome
+
+
+def shape(scenario: Scenario) -> tuple[int, bool]:
+    """Return the kind of cluster that a scenario needs: how many brokers, and whether proxies stand before them."""
+    return scenario.brokers, scenario.proxied
 
 
 def _try(scenario: Scenario, cluster: Cluster, folder: Path, say: Callable[[str], None]) -> Outcome:
