@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -15,6 +15,10 @@ from streams.deadletters import LetterLimit
 from streams.errors import Fenced, ProducerFenced, Rewind, StartOver
 from streams.memory import MemoryKafka, MemorySink, MemorySource
 from streams.metrics import WorkerMetrics
+from streams.offsets import OffsetRange
+from streams.orders import Caution
+from streams.quarantine import Quarantine
+from streams.safeguard import LOOK_SECONDS, Safeguard
 from streams.work import Route
 from streams.worker import Worker
 from tests.streams.fakes import CODEC, NumberDecoder, scorer
@@ -339,6 +343,51 @@ def test_a_batch_that_was_held_and_given_up_is_not_shown_as_held(make: Callable[
     bench.sources[0].hold = lambda seconds: False  # type: ignore[method-assign]
     bench.wait(lambda: bench.value("penstock_held", cause="dead_letters") == 0)
     bench.stop()
+
+
+def test_a_held_event_stops_its_partition_alone_and_goes_to_the_dead_letters_once_in_quarantine(
+    make: Callable[..., Bench],
+) -> None:
+    now, ranges = [0.0], [Quarantine()]
+    guard = Safeguard("in", look=lambda: ranges[0], caution=Caution(held={0: (3, 4)}), clock=lambda: now[0])
+    bench = make(guard=guard, limit=1)
+    for i in range(20):
+        bench.kafka.append("in", b"%d" % (i * 100), None, i % 2)
+    bench.start()
+    bench.wait(lambda: bench.value("penstock_held", cause="crash") == 1)
+    assert bench.kafka.offsets == {("in", 0): 3, ("in", 1): 10}
+    ranges[0] = Quarantine([OffsetRange("in", 0, 3, 6)])  # more than the limit on dead letters
+    now[0] = LOOK_SECONDS
+    bench.wait(lambda: bench.decided() == 20)
+    bench.wait(lambda: bench.value("penstock_held", cause="crash") == 0)
+    bench.stop()
+    assert len(bench.doubles()) == 17
+    assert [dict(m.headers() or [])["penstock.source.offset"] for m in bench.kafka.read("letters")] == [
+        b"3",
+        b"4",
+        b"5",
+    ]
+
+
+def test_a_batch_that_came_with_the_assignment_is_read_again_in_small_ones(make: Callable[..., Bench]) -> None:
+    sizes = []
+
+    class Sized(NumberDecoder):
+        def decode(self, values: Sequence[bytes | None]) -> Any:
+            sizes.append(len(values))
+            return super().decode(values)
+
+    guard = Safeguard("in", caution=Caution({0: (0, 6)}, 2))
+    bench = make(guard=guard, decoder=Sized())
+    for i in range(10):
+        bench.kafka.append("in", b"%d" % (i * 100))
+    limits = [guard.limit]
+    guard.limit = lambda most, source: most if limits and limits.pop() else type(guard).limit(guard, most, source)  # type: ignore[method-assign,assignment]
+    bench.start()
+    bench.wait(lambda: bench.decided() == 10)
+    bench.stop()
+    assert sizes == [2, 2, 2, 4]
+    assert bench.doubles() == [i * 200 for i in range(10)]
 
 
 @pytest.mark.parametrize("kind", [Rewind, StartOver])

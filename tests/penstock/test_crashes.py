@@ -1,0 +1,93 @@
+"""What follows from deaths: smaller batches around the same events, holding them back, waiting, giving up."""
+
+from __future__ import annotations
+
+from penstock.crashes import DEATHS, INCIDENTS, MEMORY, Incidents, Lives
+from streams.inflight import Trace
+
+
+def died(incidents: Incidents, now: float = 0.0, **spans: tuple[int, int]) -> str:
+    """Note a death while p0=(first, next) and so on were scored; returns the events it is put down to."""
+    trace = Trace("events", True, {int(name[1:]): span for name, span in spans.items()})
+    incident = incidents.died(trace, now)
+    assert incident is not None
+    return f"{incident.deaths}: {', '.join(map(str, incident.ranges))}"
+
+
+def test_deaths_on_the_same_events_narrow_them_down_to_one_which_is_then_held() -> None:
+    incidents = Incidents(2_000)
+    assert died(incidents, p0=(0, 1_500), p1=(0, 500)) == "1: events/0@0-1499, events/1@0-499"
+    assert not incidents.caution.suspects  # anybody may be killed once
+    sizes = []
+    for width in (1_500, 159, 13, 1):
+        first = 700 - 700 % width
+        assert died(incidents, p0=(first, first + width)).startswith(f"{len(sizes) + 2}: events/0@")
+        sizes.append(incidents.caution.batch_events)
+    assert sizes == [159, 13, 1, 2_000]
+    assert incidents.held == incidents.caution.held == {0: (700, 701)}
+    assert not incidents.caution.suspects
+
+
+def test_deaths_elsewhere_are_other_incidents_and_two_of_them_are_narrowed_down_side_by_side() -> None:
+    incidents = Incidents(1_000)
+    for turn in range(1, DEATHS):
+        assert died(incidents, p0=(10, 20)).startswith(f"{turn}:")
+        assert died(incidents, p1=(30, 40)).startswith(f"{turn}:")
+    assert incidents.caution.suspects == {0: (10, 20), 1: (30, 40)}
+    assert died(incidents, p1=(30, 31)) == "5: events/1@30"
+    assert incidents.caution.held == {1: (30, 31)}
+    assert incidents.caution.suspects == {0: (10, 20)}
+    # a slot that did not know of the held event
+    assert died(incidents, p1=(25, 60)) == "5: events/1@30"
+
+
+def test_kills_that_hit_the_scoring_of_other_events_each_time_are_suspected_of_nothing() -> None:
+    incidents = Incidents(2_000)
+    for i in range(100):
+        assert died(incidents, p0=(i * 10, i * 10 + 10)).startswith("1:")
+    assert not incidents.caution.suspects
+    assert not incidents.held
+    assert len(incidents._open) == INCIDENTS
+
+
+def test_a_death_long_ago_is_forgotten_and_so_is_everything_when_somebody_says_so() -> None:
+    incidents = Incidents(2_000)
+    died(incidents, p0=(0, 10))
+    assert died(incidents, MEMORY + 1, p0=(0, 10)).startswith("1:")
+    for _ in range(DEATHS - 1):
+        died(incidents, MEMORY + 2, p0=(0, 10))
+    assert incidents.held
+    incidents.forgive()
+    assert not incidents.held
+    assert died(incidents, MEMORY + 3, p0=(0, 10)).startswith("1:")
+
+
+def test_a_death_while_nothing_was_scored_belongs_to_no_incident() -> None:
+    assert Incidents(10).died(Trace("events", True), 0.0) is None
+
+
+def delays(*lived: float, scoring: bool = False) -> list[float]:
+    lives, found = Lives(), []
+    for seconds in lived:
+        lives.ended(seconds, joined=True, crashed=True, scoring=scoring)
+        found.append(lives.delay)
+    return found
+
+
+def test_a_slot_is_started_again_at_once_and_later_where_it_dies_young() -> None:
+    assert delays(*[1.0] * 8) == [0, 0.5, 1, 2, 5, 10, 10, 10]
+    assert delays(100, 20, 20) == [0, 0, 0]
+    assert delays(1, 1, 20, 1) == [0, 0.5, 0, 0.5]
+    assert delays(*[1.0] * 5, scoring=True) == [0, 0.5, 1, 1, 1]  # before the group gives its partitions away
+
+
+def test_only_processes_that_never_join_make_a_slot_hopeless() -> None:
+    lives = Lives()
+    for _ in range(DEATHS):
+        assert not lives.hopeless
+        lives.ended(1, joined=False, crashed=True, scoring=False)
+    assert lives.hopeless
+    lives = Lives()
+    for turn in range(3 * DEATHS):
+        lives.ended(1, joined=turn % DEATHS == 0, crashed=True, scoring=False)
+    assert not lives.hopeless
