@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -122,10 +123,10 @@ class Deployment(Declared):
     def profile_topic(self) -> str:
         return f"{self.name}.profiles"
 
-    @property
-    def revision(self) -> int:
-        """Number of this state of the declaration: 31 bits of its sha256, until the control topic counts."""
-        canonical = json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":"))
+    def revision(self, reader: Mapping[str, Any]) -> int:
+        """Number of this state: 31 bits of the sha256 of it and its event schema, until the control topic counts."""
+        state = {"declaration": self.model_dump(mode="json", by_alias=True), "schema": reader}
+        canonical = json.dumps(state, sort_keys=True, separators=(",", ":"))
         return int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:4], "big") >> 1
 
     def to_dict(self) -> dict[str, Any]:

@@ -63,6 +63,7 @@ class Assembly:
     """What scores the events of one deployment's state with one model version."""
 
     deployment: Deployment
+    revision: int
     arm: Arm
     bundle: Bundle
     decoder: EventDecoder
@@ -74,7 +75,7 @@ class Assembly:
         deployment = self.deployment
         lineage = Lineage(
             deployment=deployment.name,
-            revision=deployment.revision,
+            revision=self.revision,
             arm=self.arm.role,
             model=self.model.name,
             version=self.model.version,
@@ -112,4 +113,4 @@ def assemble(deployment: Deployment, arm: Arm, reader: Mapping[str, Any], bundle
     except BaseException:
         model.close()
         raise
-    return Assembly(deployment, arm, bundle, decoder, model, codec)
+    return Assembly(deployment, deployment.revision(reader), arm, bundle, decoder, model, codec)

@@ -67,7 +67,6 @@ def verify(declarations: Sequence[Declaration], options: Options) -> Findings:
 
     declarations: states of one deployment, the newest first, which says topics and group. Nothing is written. Both
     topics that the arm writes are read whole, whatever the range; 33 bytes of memory an event of the range are needed.
-    The event schema is no part of a revision: give each declaration with the schema that it had.
     Raises Refused, and errors of models and schemas when repository or schema source do not answer.
     """
     began = time.monotonic()

@@ -33,6 +33,10 @@ class Declaration:
     deployment: Deployment
     reader: Mapping[str, Any]
 
+    @property
+    def revision(self) -> int:
+        return self.deployment.revision(self.reader)
+
 
 @dataclass(frozen=True, slots=True)
 class Version:
@@ -59,7 +63,7 @@ class Versions:
     def __init__(
         self, declarations: Sequence[Declaration], repository: Repository, writers: Writers, output: Topic
     ) -> None:
-        self._declared = {each.deployment.revision: each for each in reversed(declarations)}
+        self._declared = {each.revision: each for each in reversed(declarations)}
         self._newest, self._repository, self._writers, self._output = declarations[0], repository, writers, output
         self._held: OrderedDict[Maker, tuple[Version, Model]] = OrderedDict()
         self._unknown: dict[Maker, Unknown] = {}
@@ -88,7 +92,7 @@ class Versions:
         except ModelError:
             return None
         source = deployment.input.topic
-        return Maker(deployment.name, deployment.revision, role, manifest.name, manifest.version, source)
+        return Maker(deployment.name, self._newest.revision, role, manifest.name, manifest.version, source)
 
     def close(self) -> None:
         """Let go of the models."""

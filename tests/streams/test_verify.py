@@ -17,6 +17,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from benchmarks.latency import worker_place as place_of
 from penstock.config import load_deployment
+from schemas.deployment import Deployment
 from schemas.sources import SchemaTopic
 from streams.errors import Refused
 from streams.findings import EXAMPLES_OF_A_KIND, WRONG, Findings
@@ -440,3 +441,18 @@ def test_digests_tell_nothing_from_empty_and_key_from_value() -> None:
     kinds = [(None, None), (None, b""), (b"", None), (b"", b""), (b"a", b"b"), (b"ab", b""), (b"", b"ab")]
     assert len({digest_of(key, value) for key, value in kinds}) == len(kinds)
     assert digest_of(b"k", b"v", [("a", b"b")]) != digest_of(b"k", b"v", [("ab", b"")])
+
+
+def test_another_event_schema_is_another_revision() -> None:
+    declared = Deployment.model_validate(
+        {
+            "name": "d",
+            "input": {"topic": "e", "schema": "event.avsc"},
+            "output": {"topic": "i"},
+            "arms": [{"role": "active", "model": "m@production"}],
+        }
+    )
+    schema = {"type": "record", "name": "E", "fields": [{"name": "a", "type": "double"}]}
+    wider = {**schema, "fields": [{"name": "a", "type": ["double", "null"]}]}
+    assert declared.revision(schema) == declared.revision(dict(schema))
+    assert declared.revision(schema) != declared.revision(wider)
