@@ -33,6 +33,11 @@ def page(outcome: Outcome) -> str:
             f"   faults      {', '.join(f'{n} x {kind}' for kind, n in counts.items())}; {outcome.lives} processes"
         )
     lines.append(f"   waits       {_waits(outcome)}")
+    for each in outcome.drained:
+        lines.append(
+            f"   load        {each.rate:,.0f} a second were drained {each.drain:.1f} s after their end; "
+            f"p95 after that {each.p95 * 1000:.0f} ms"
+        )
     if outcome.recoveries:
         lines.append(f"   recovery    {_recovery(outcome)}")
     lines.append(f"   memory      {outcome.memory:.2f} times over the longest life, {outcome.files:+d} open files")

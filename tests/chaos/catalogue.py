@@ -288,13 +288,13 @@ def _load_steps() -> Sequence[Scenario]:
             "load-10",
             "the load rises tenfold for 10 s",
             (Step(15, 500), Step(10, 5_000), Step(30, 500)),
-            expect=Expect(calm_p95=0.25),
+            expect=Expect(step_p95=0.25, step_drain=20.0),
         ),
         Scenario(
             "load-1000",
             "the load rises a thousandfold for 10 s",
             (Step(15, 25), Step(10, 25_000), Step(45, 25)),
-            expect=Expect(calm_p95=0.25),
+            expect=Expect(step_p95=0.25, step_drain=30.0),
         ),
     ]
 

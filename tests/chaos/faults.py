@@ -195,7 +195,7 @@ def add_partitions(stand: Stand, to: int) -> None:
     """The input topic has so many partitions from now on, and events go to all of them."""
     futures = stand.cluster.admin.create_partitions([NewPartitions(stand.rig.events, to)])
     futures[stand.rig.events].result()
-    stand.load.partitions = to
+    stand.load.grow(to)
 
 
 @kind

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from tests.chaos.events import Events
 
@@ -58,7 +58,7 @@ class Load(threading.Thread):
         self, servers: str, topic: str, partitions: int, steps: Sequence[Step], events: Events, *, limit: int = 0
     ) -> None:
         super().__init__(name="load", daemon=True)
-        self._topic, self.partitions, self._steps, self._events = topic, partitions, list(steps), events
+        self._topic, self._partitions, self._steps, self._events = topic, partitions, list(steps), events
         self._limit = limit
         self.ledger = Ledger()
         self.failed: list[str] = []  # events that were not acknowledged: the brokers owe nothing for them
@@ -97,12 +97,26 @@ class Load(threading.Thread):
         if self._left:
             self.failed.append(f"{self._left} events were neither acknowledged nor refused")
 
+    def grow(self, partitions: int, seconds: float = 30.0) -> None:
+        """Produce to so many partitions from now on; blocks until the producer knows of them."""
+        deadline = time.monotonic() + seconds
+        while len(self._producer.list_topics(self._topic, timeout=10).topics[self._topic].partitions) < partitions:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the producer does not see {partitions} partitions of {self._topic}")
+            time.sleep(0.1)
+        self._partitions = partitions
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions events go to."""
+        return self._partitions
+
     def stop(self) -> None:
         """End the load now; what was sent is still acknowledged."""
         self._halt.set()
 
     def _send_until(self, due: float) -> None:
-        events, partitions = self._events, self.partitions
+        events = self._events
         if self._limit:
             due = min(due, self._limit)
         while self.sent < due:
@@ -112,15 +126,18 @@ class Load(threading.Thread):
                     self._topic,
                     events.value(sequence),
                     events.key(sequence),
-                    sequence % partitions,
+                    sequence % self._partitions,
                     on_delivery=partial(self._delivered, sequence),
                 )
             except BufferError:
                 self._producer.poll(0.05)
                 continue
-            except Exception as error:  # a fatal one: later events cannot be sent either
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError._UNKNOWN_PARTITION:  # its metadata is older than a new partition
+                    self._producer.poll(0.05)
+                    continue
                 self.failed.append(str(error))
-                self._halt.set()
+                self._halt.set()  # a fatal one: later events cannot be sent either
                 return
             self.sent += 1
             if not self.sent % 500:

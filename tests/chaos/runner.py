@@ -42,6 +42,7 @@ class Outcome:
     calm: tuple[float, float, float] = (0.0, 0.0, 0.0)  # p50, p95, p99 in seconds
     recoveries: list[float] = field(default_factory=list)
     elsewhere: float = float("nan")
+    drained: list[timing.Drained] = field(default_factory=list)
     rate: float = 0.0
     lives: int = 0
     restarts: int = 0
@@ -157,6 +158,8 @@ def _measure(outcome: Outcome, stand: Stand) -> None:
     outcome.rate = len(found.appended) / max(1e-9, float(found.appended.max() - found.appended.min()))
     outcome.longest = float(found.seconds.max())
     outcome.stuck = timing.stuck(found, happened)
+    steps = [(step.seconds, step.rate) for step in outcome.scenario.load]
+    outcome.drained = timing.after_steps(found, stand.load.began, steps)
     quiet = timing.calm(found, happened).seconds
     outcome.calm = (timing.percentile(quiet, 50), timing.percentile(quiet, 95), timing.percentile(quiet, 99))
     others = []
@@ -223,6 +226,13 @@ def _slow(outcome: Outcome, expect: Expect) -> Iterator[tuple[str, str]]:
         ("recovery", "the longest recovery of partitions", max(outcome.recoveries, default=0.0), expect.recovery),
         ("elsewhere", "the p99 of the other partitions meanwhile", outcome.elsewhere, expect.elsewhere),
         ("p95", "the p95 away from faults", outcome.calm[1], expect.calm_p95),
+        (
+            "p95",
+            "the p95 after a rise of the load",
+            max((d.p95 for d in outcome.drained), default=0.0),
+            expect.step_p95,
+        ),
+        ("drain", "the time to drain a rise", max((d.drain for d in outcome.drained), default=0.0), expect.step_drain),
         ("memory", "the growth of a worker's memory", outcome.memory, expect.growth),
         ("restarts", "clients made anew without a fault", float(outcome.restarts), expect.restarts),
     ]

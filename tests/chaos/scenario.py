@@ -35,7 +35,8 @@ class Expect:
     complete: False where a control is so broken that it need not come to an end.
     stuck: seconds that an event may wait beyond its fault's end. recovery: seconds until the partitions of a slot that
     was hit speak again, `elsewhere`: p99 in seconds of the other partitions meanwhile. drain: seconds from the end of
-    the load to the last result. calm_p95: seconds, of events away from every fault. growth: of a worker's resident
+    the load to the last result. calm_p95: seconds, of events away from every fault. step_drain, step_p95: seconds from
+    the end of a rise of the load to its last result, and the p95 of events after that. growth: of a worker's resident
     memory, as a ratio. gone: retention must have taken some events, and the workers must have counted exactly these.
     exits: a worker may end by itself with these statuses. restarts: how often workers may make their clients anew.
     """
@@ -47,6 +48,8 @@ class Expect:
     elsewhere: float | None = None
     drain: float = 120.0
     calm_p95: float | None = None
+    step_p95: float | None = None
+    step_drain: float | None = None
     growth: float | None = None
     gone: bool = False
     exits: tuple[int, ...] = ()

@@ -178,7 +178,8 @@ class Slots:
         except AssertionError:
             self.exits.append(f"slot {slot.name} did not end within {seconds:.0f} s of SIGTERM")
             return None
-        if status:
+        too_young = status == -signal.SIGTERM and not slot.worker.text()  # Python itself had hardly begun
+        if status and not too_young:
             self.exits.append(f"slot {slot.name} ended with status {status} after SIGTERM: {_last_line(slot)}")
         return status
 

@@ -8,7 +8,7 @@ import pytest
 from tests.chaos.events import ONE_IN, POISON, Events
 from tests.chaos.load import UNKNOWN, Ledger
 from tests.chaos.reader import INFERENCE, LETTER, Results, letter_digest
-from tests.chaos.timing import Happened, calm, recovery, stuck, waits
+from tests.chaos.timing import Happened, after_steps, calm, recovery, stuck, waits
 from tests.chaos.verifier import BREAKAGES, Findings, judge, same
 
 EVENTS = Events(poison=0.05, oversize=0.05)
@@ -253,3 +253,14 @@ def test_recovery_is_the_silence_of_the_partitions_that_were_hit() -> None:
     hit = Happened(104.5, "kill", "", ended=104.5, partitions=(0,))
     assert recovery(found, hit, 200.0) == pytest.approx(3.05)
     assert recovery(found, Happened(104.5, "kill", "", ended=104.5, partitions=(1,)), 200.0) < 0.2
+
+
+def test_a_rise_of_the_load_is_drained_when_its_last_event_has_a_result() -> None:
+    before = [(t / 10, t / 10 + 0.1) for t in range(1_000, 1_100)]
+    rise = [(110 + t / 100, 110 + t / 20) for t in range(1, 1_000)]
+    after = [(t / 10, max(t / 10, 160.0) + 0.2) for t in range(1_201, 2_000)]
+    found = waits(*made_up_waits({0: [*before, *rise, *after]}))
+    [drained] = after_steps(found, 100.0, [(10, 10), (10, 100), (80, 10)])
+    assert drained.rate == 100
+    assert drained.drain == pytest.approx(39.95)
+    assert drained.p95 == pytest.approx(0.2)

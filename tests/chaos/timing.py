@@ -86,6 +86,34 @@ def stuck(found: Waits, faults: Sequence[Happened]) -> float:
     return float(np.max(found.arrived - since)) if len(since) else 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What a rise of the load left. rate: events a second. drain: seconds from its end to its last result.
+
+    p95: in seconds, of the events after that.
+    """
+
+    rate: float
+    drain: float
+    p95: float
+
+
+def after_steps(found: Waits, began: float, steps: Sequence[tuple[float, float]]) -> list[Drained]:
+    """Return what each rise left. steps: seconds and events a second of each, the first one beginning at `began`."""
+    drained, ends = [], began
+    for number, (seconds, rate) in enumerate(steps):
+        ends += seconds
+        lower = number + 1 < len(steps) and steps[number + 1][1] < rate
+        if not lower:
+            continue
+        before = found.where(found.appended <= ends)
+        last = max(ends, float(before.arrived.max())) if len(before.arrived) else ends
+        until = ends + steps[number + 1][0]
+        later = found.where((found.appended > last) & (found.appended <= until))
+        drained.append(Drained(rate, last - ends, percentile(later.seconds, 95)))
+    return drained
+
+
 def recovery(found: Waits, fault: Happened, until: float) -> float:
     """Return how long a slot's partitions were silent from a fault on, the worst of them, in seconds.
 
