@@ -57,6 +57,7 @@ class Backlog:
         self._lock = threading.Lock()
         self._partitions: dict[int, _Partition] = {}
         self._scored = 0
+        self._looked = monotonic()
         self._samples: deque[tuple[float, int, int]] = deque()  # monotonic seconds, waiting, scored so far
 
     def assigned(self, positions: Mapping[int, int], all_assigned: Iterable[int]) -> None:
@@ -68,14 +69,14 @@ class Backlog:
                 state = self._partitions.setdefault(partition, _Partition(position))
                 state.position = state.read = position
                 state.give_up()
-            self._samples.clear()
+            self._begin_anew()
 
     def revoked(self, partitions: Iterable[int]) -> None:
         """Forget partitions that others read now."""
         with self._lock:
             for partition in partitions:
                 self._partitions.pop(partition, None)
-            self._samples.clear()
+            self._begin_anew()
 
     def given_up(self) -> None:
         """What is in hand is read again, or by new clients."""
@@ -132,8 +133,12 @@ class Backlog:
         elif state.since is None and not state.taken:
             state.since = now_ms  # it came after the last look
 
+    def _begin_anew(self) -> None:
+        self._samples.clear()
+        self._looked = self._monotonic()
+
     def _sample(self) -> None:
-        now = self._monotonic()
+        now = self._looked = self._monotonic()
         self._samples.append((now, self._waiting(), self._scored))
         while self._samples[0][0] < now - WINDOW_SECONDS:
             self._samples.popleft()
@@ -158,11 +163,11 @@ class Backlog:
             now, waiting = self._monotonic(), self._waiting()
             if not waiting:
                 return 0.0
+            if now - self._looked > STALE_SECONDS:
+                return math.inf
             if not self._samples:
                 return math.nan
             (began, before, scored), (ended, after, scored_now) = self._samples[0], self._samples[-1]
-        if now - ended > STALE_SECONDS:
-            return math.inf
         seconds = ended - began
         if seconds < SETTLING_SECONDS:
             return math.nan

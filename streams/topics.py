@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._metadata import TopicMetadata
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 OVERHEAD = 16 << 10  # bytes that a record batch and a dead letter's headers add to a value
 TIMEOUT = 10.0
+SILENT = {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +61,24 @@ class Topics:
 
     def get(self, name: str) -> Topic | None:
         """Return the topic, or None when it does not exist; raises Refused without permission to see it."""
-        try:
-            found = self.admin.list_topics(timeout=TIMEOUT).topics.get(name)
-        except KafkaException as error:
-            raise Refused(f"cannot list the topics of {self._servers}: {error.args[0].str()}") from error
+        found = self._all().get(name)
         if found is None or (found.error is not None and found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART):
             return None
         if found.error is not None:
             raise Refused(f"topic {name}: {found.error.str()}; grant DESCRIBE on it")
         return Topic(name, len(found.partitions), self._message_bytes(name))
+
+    def _all(self) -> Mapping[str, TopicMetadata]:
+        """Return what the brokers have; asks again when none answers in time, because a slow one is no wrong one."""
+        for last in (False, False, True):
+            try:
+                found: Mapping[str, TopicMetadata] = self.admin.list_topics(timeout=TIMEOUT).topics
+                return found
+            except KafkaException as error:
+                failure = error.args[0]
+                if last or failure.code() not in SILENT:
+                    raise Refused(f"cannot list the topics of {self._servers}: {failure.str()}") from error
+        raise AssertionError("unreachable")
 
     def _message_bytes(self, name: str) -> int:
         resource = ConfigResource(ResourceType.TOPIC, name)

@@ -53,7 +53,7 @@ class Worker:
         self._connect, self._scorer, self._composer = connect, scorer, Composer(route, profiler, clock)
         self._metrics, self._limit, self._guard = metrics, limit, guard or Safeguard(route.source)
         self._batch_events, self._clock = batch_events, clock
-        self._most = batch_events
+        self._most = self._tried = batch_events  # the largest batch to read now, and the events of the last one
         # plain flags: a signal handler that sets an Event deadlocks when it interrupts the holder of the Event's lock
         self._stopping = self._resumed = False
         self._ticked = 0.0
@@ -86,6 +86,7 @@ class Worker:
                 log.warning("%s; starting over from the committed offsets in %s s", error, seconds)
                 self._metrics.restarted("start_over")
                 self._failures += 1
+                self._shrink()
                 self._rest(seconds)
 
     def _rest(self, seconds: float) -> None:
@@ -138,6 +139,7 @@ class Worker:
         log.warning("%s; reading again from the committed offsets", error)
         self._metrics.restarted("rewind")
         self._failures += 1
+        self._shrink()
         if self._failures > 1:
             self._rest(RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1])
         self._return(source)
@@ -181,6 +183,7 @@ class Worker:
         if batch is None:
             publisher.join()
             return
+        self._tried = len(batch)
         self._metrics.stage("poll", time.perf_counter() - began)
         work = self._work(batch, self._score(source, batch))
         letters = sum(work.reasons.values()) - work.reasons.get(QUARANTINED, 0)  # somebody asked for those
@@ -194,7 +197,11 @@ class Worker:
         if not whole:
             publisher.join()
         else:  # a backlog: commit this batch beside the decoding of the next
-            self._most = self._fitting(batch)
+            self._most = min(self._fitting(batch), 2 * self._most)
+
+    def _shrink(self) -> None:
+        """Try less after a failure: on a slow broker a batch may take longer than a transaction is given."""
+        self._most = max(1, min(self._most, self._tried) // 4)
 
     def _fitting(self, batch: Batch) -> int:
         """Return how many events of this batch's size make a batch of BATCH_BYTES at most."""
