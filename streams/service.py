@@ -20,6 +20,7 @@ from models.errors import ModelError
 from models.reference import Profiler, Reference
 from models.repository import Repository
 from schemas.deployment import Arm, Deployment
+from schemas.errors import SourceUnavailable
 from schemas.sources import SchemaTopic
 from streams.assembly import arm_of, assemble, group_of, letter_topic, output_topic, writers_of
 from streams.deadletters import LetterLimit
@@ -42,6 +43,7 @@ from streams.worker import Worker
 log = logging.getLogger(__name__)
 
 FRAMING = 512  # bytes at most that a record batch of one record adds to its value, key and headers
+PUBLISH_SECONDS = 60.0  # that a start waits for the schema topic
 DRAIN_SECONDS = 20.0  # a worker told to stop ends within this, whatever hangs
 
 
@@ -84,7 +86,7 @@ def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options, o
     topics.wait_for_broker(signals.stopping)
     if signals.stopping():
         return
-    parts = _Parts(deployment, arm, reader, options, topics)
+    parts = _Parts(deployment, arm, reader, options, topics, signals.stopping)
     gc.collect()
     gc.freeze()  # what the start made stays: a full collection of it would stop a batch for 15 ms again and again
     if orders is not None:
@@ -167,6 +169,22 @@ def _say_overdue() -> None:
     logging.shutdown()
 
 
+def _make_findable(topic: SchemaTopic, schema: Mapping[str, Any], stopping: Callable[[], bool]) -> None:
+    """Publish the schema of the inferences; a broker that is away is waited for, but not for ever without a word."""
+    deadline = time.monotonic() + PUBLISH_SECONDS
+    while True:
+        try:
+            topic.publish(schema)
+            return
+        except SourceUnavailable as error:
+            if stopping():
+                return
+            if time.monotonic() > deadline:
+                raise
+            log.error("%s", error)
+            time.sleep(1)
+
+
 class _Parts:
     """What a worker consists of; made once a process, while clients are made anew after a failure."""
 
@@ -177,6 +195,7 @@ class _Parts:
         reader: Mapping[str, Any],
         options: Options,
         topics: Topics,
+        stopping: Callable[[], bool],
     ) -> None:
         self._deployment, self._arm, self._options = deployment, arm, options
         self._source = topics.require(deployment.input.topic)
@@ -192,7 +211,7 @@ class _Parts:
         self._assembly = assemble(deployment, arm, reader, bundle, writers)
         self.model = self._assembly.model
         self._scorer = self._assembly.scorer(self._output)
-        self._schema_topic.publish(self._assembly.codec.schema)
+        _make_findable(self._schema_topic, self._assembly.codec.schema, stopping)
         self._profiler = self._make_profiler(bundle)
         log.info("scores with %s version %s", self.model.name, self.model.version)
 
