@@ -71,6 +71,7 @@ class Cluster:
         self, folder: Path, nodes: int = 1, *, proxied: bool = False, settings: Mapping[str, str | int] | None = None
     ) -> None:
         self.size, self.proxied = nodes, proxied
+        self.one_away = threading.Lock()
         self._loop = ProxyLoop() if proxied else None
         ports = _ports(4 * nodes)
         self.direct = [next(ports) for _ in range(nodes)]
@@ -221,7 +222,7 @@ class Cluster:
             replicas, leader = list(found[number].replicas), found[number].leader
             at = (replicas.index(leader) + 1) % len(replicas) if leader in replicas else 0
             wanted[topic, number] = replicas[at:] + replicas[:at]
-        reassign(f"127.0.0.1:{self._alive()}", wanted)
+        self._reassign(wanted)
         self._elect(list(wanted))
         return len(wanted)
 
@@ -236,8 +237,16 @@ class Cluster:
                 return
             time.sleep(0.2)
 
-    def _alive(self) -> int:
-        return next(port for node, port in zip(self.nodes, self.direct, strict=True) if node.running)
+    def _reassign(self, wanted: Mapping[tuple[str, int], list[int]]) -> None:
+        """Ask one broker after the other: one that was killed just now does not answer."""
+        end = time.monotonic() + 15
+        while True:
+            for port in self.direct:
+                with contextlib.suppress(OSError):
+                    return reassign(f"127.0.0.1:{port}", wanted)
+            if time.monotonic() > end:
+                raise TimeoutError("no broker takes a reassignment")
+            time.sleep(0.2)
 
 
 def _two_listeners(direct: int, controller: int, behind: int, front: int) -> dict[str, str]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Undo = Callable[[], None]
 Kind = Callable[..., Undo | None]
 KINDS: dict[str, Kind] = {}
+TAKES_BROKER = {"kill_broker", "stop_broker", "pause_broker", "kill_all_brokers", "kill_leader", "kill_coordinator"}
 INTERNAL = {"group": "__consumer_offsets", "transactions": "__transaction_state"}
 
 
