@@ -24,6 +24,7 @@ def catalogue(seed: int) -> list[Scenario]:
         *_brokers(seed),
         *_network(),
         *_surroundings(),
+        *_changes(),
         *_load_steps(),
         *_controls(seed),
         *_long(seed),
@@ -249,6 +250,18 @@ def _surroundings() -> Sequence[Scenario]:
             stepped=True,
         ),
         Scenario(
+            "busy-core",
+            "another process keeps one core busy while slots are killed",
+            _steady(34),
+            (_fault(3, "busy", lasts=28), *killed),
+        ),
+    ]
+
+
+def _changes() -> Sequence[Scenario]:
+    """What operators do in mid-stream."""
+    return [
+        Scenario(
             "models",
             "a second version goes live slot by slot; one that does not fit is refused and the others go on",
             _steady(70, 1_000),
@@ -272,12 +285,6 @@ def _surroundings() -> Sequence[Scenario]:
                 _fault(20, "scale", to=3),
             ),
             Expect(gone=True),
-        ),
-        Scenario(
-            "busy-core",
-            "another process keeps one core busy while slots are killed",
-            _steady(34),
-            (_fault(3, "busy", lasts=28), *killed),
         ),
     ]
 
