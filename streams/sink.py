@@ -105,9 +105,13 @@ class TransactionalSink:
             raise StartOver(f"transactions cannot begin: {failure.str()} ({failure.name()})") from error
 
     def _begin(self, producer: Producer) -> None:
-        """Connect before beginning: asked while it is not connected, librdkafka waits half a second to try again."""
+        """Connect before beginning: asked while it is not connected, librdkafka waits half a second to try again.
+
+        The answer of the first broker makes librdkafka connect anew, under the broker's own name: hence a second call.
+        """
         with contextlib.suppress(KafkaException):  # what is wrong is said below
-            producer.list_topics(self._source.topic, timeout=5)
+            for _ in range(2):
+                producer.list_topics(self._source.topic, timeout=5)
         _patiently(partial(producer.init_transactions, 10), "init_transactions")
 
     def publish(self, records: Sequence[Records], positions: Mapping[int, int]) -> None:
