@@ -13,8 +13,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from streams.batch import Batch
 
 WINDOW_SECONDS = 15.0  # over which rates are taken
@@ -86,13 +84,13 @@ class Backlog:
 
     def took(self, batch: Batch) -> None:
         """Note the batch as in hand."""
-        partitions, firsts = np.unique(batch.partitions, return_index=True)
         with self._lock:
-            for partition, row in zip(partitions.tolist(), firsts.tolist(), strict=True):
+            for partition, position in batch.positions.items():
                 state = self._partitions.get(partition)
                 if state is not None:
-                    taken = float(batch.messages[row].timestamp()[1])
-                    state.taken.append((taken if taken > 0 else self._clock() * 1000, batch.positions[partition]))
+                    first = batch.messages[int((batch.partitions == partition).argmax())]
+                    taken = float(first.timestamp()[1])
+                    state.taken.append((taken if taken > 0 else self._clock() * 1000, position))
                     state.since = None
 
     def committed(self, positions: Mapping[int, int]) -> None:
