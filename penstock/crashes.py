@@ -23,21 +23,26 @@ MEMORY = 600.0  # seconds after which a death is forgotten
 
 @dataclass(slots=True)
 class Incident:
-    """Deaths on the same events. spans: the offsets that each of the dead processes was scoring."""
+    """Deaths on the same events. spans: the offsets that each of the dead processes was scoring; held: none reads them.
+
+    Deaths of a slot that was not told yet narrow nothing down: so many more are waited for.
+    """
 
     topic: str
     spans: Spans
     last: float
     deaths: int = 1
+    held: bool = False
 
     @property
     def ranges(self) -> list[OffsetRange]:
         return ranges_of(self.topic, self.spans)
 
-    @property
-    def hopeless(self) -> bool:
-        """These events are held back from now on."""
-        return self.deaths >= DEATHS
+    def add(self, spans: Spans, now: float) -> None:
+        """Count one more death."""
+        self.spans, self.deaths, self.last = spans, self.deaths + 1, now
+        narrow = sum(past - first for first, past in spans.values()) == 1
+        self.held = self.held or (self.deaths >= DEATHS and narrow) or self.deaths >= 2 * DEATHS
 
 
 @dataclass(slots=True)
@@ -45,40 +50,38 @@ class Incidents:
     """What processes died on. batch_events: the largest batch of a worker without crashes."""
 
     batch_events: int
-    held: dict[int, tuple[int, int]] = field(default_factory=dict)
-    _open: list[Incident] = field(default_factory=list)
+    _all: list[Incident] = field(default_factory=list)
 
     def died(self, trace: Trace, now: float) -> Incident | None:
         """Note a death; returns the incident it belongs to, None when nothing was being scored."""
         if not trace.spans:
             return None
-        if known := common(self.held, trace.spans):  # the partition came to a slot that did not know
-            return Incident(trace.topic, known, now, DEATHS)
-        self._open = [incident for incident in self._open if now - incident.last < MEMORY]
-        incident = self._add(trace, now)
-        if incident.hopeless:
-            self._open.remove(incident)
-            self.held.update(incident.spans)
-        return incident
-
-    def _add(self, trace: Trace, now: float) -> Incident:
-        for incident in self._open:
+        self._all = [each for each in self._all if each.held or now - each.last < MEMORY]
+        for incident in self._all:
             if both := common(incident.spans, trace.spans):
-                incident.spans, incident.deaths, incident.last = both, incident.deaths + 1, now
+                incident.add(both, now)
                 return incident
-        self._open = [*self._open[1 - INCIDENTS :], Incident(trace.topic, trace.spans, now)]
-        return self._open[-1]
+        suspected = [each for each in self._all if not each.held]
+        if len(suspected) >= INCIDENTS:
+            self._all.remove(suspected[0])
+        self._all.append(Incident(trace.topic, trace.spans, now))
+        return self._all[-1]
+
+    @property
+    def held(self) -> dict[int, tuple[int, int]]:
+        """What nobody is to read: the last of each partition, because those before it were decided."""
+        return {p: span for each in self._all if each.held for p, span in each.spans.items()}
 
     @property
     def caution(self) -> Caution:
         """What the next process has to know."""
-        again = [incident for incident in self._open if incident.deaths > 1]
+        again = [each for each in self._all if each.deaths > 1 and not each.held]
         suspects: dict[int, tuple[int, int]] = {}
         for incident in again:
             for partition, (first, past) in incident.spans.items():
                 known = suspects.get(partition, (first, past))
                 suspects[partition] = (min(first, known[0]), max(past, known[1]))
-        return Caution(suspects, self.batch(max((each.deaths for each in again), default=1)), dict(self.held))
+        return Caution(suspects, self.batch(max((each.deaths for each in again), default=1)), self.held)
 
     def batch(self, deaths: int) -> int:
         """Return the largest batch after so many deaths: in equal steps (as factors) down to a single event."""
@@ -87,8 +90,7 @@ class Incidents:
 
     def forgive(self) -> None:
         """Begin anew: somebody says that what went wrong is mended."""
-        self.held.clear()
-        self._open.clear()
+        self._all.clear()
 
 
 @dataclass(slots=True)

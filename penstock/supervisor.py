@@ -246,11 +246,11 @@ class Supervisor:
         if incident is None:
             return ended
         where = ", ".join(map(str, incident.ranges))
-        if incident.hopeless:
+        if incident.held:
             log.error(
                 "giving up on %s: processes died there %d times, the last one %s. These events hold up their "
                 "partitions, the others go on. Put them in quarantine, as dead letters, with\n    %s %s",
-                *(where, DEATHS, ended, self._plan.advice, " ".join(map(str, incident.ranges))),
+                *(where, incident.deaths, ended, self._plan.advice, " ".join(map(str, incident.ranges))),
             )
             return f"{ended} while it scored {where}"
         small = f", time {incident.deaths}: reading them {self._incidents.batch(incident.deaths)} at a time"

@@ -219,8 +219,13 @@ def test_sigterm_stops_every_slot_after_its_batch(
     stand = rig()
     stand.produce(events(20_000))
     run = supervise(stand, "--slots", "2")
+    run.wait_for("slot 1 runs")
+    for _ in range(20):  # a SIGUSR1 at any moment of a start ends nobody
+        run.process.send_signal(signal.SIGUSR1)
+        time.sleep(0.1)
     stand.wait_committed(1)
     run.wait_for("slot=1: reads partitions")
+    assert "ended by" not in run.text()
     assert run.stop(40) == 0
     assert run.text().count("everything scored was committed") == 2
     assert "every slot has ended" in run.text()

@@ -38,7 +38,34 @@ def test_deaths_elsewhere_are_other_incidents_and_two_of_them_are_narrowed_down_
     assert incidents.caution.held == {1: (30, 31)}
     assert incidents.caution.suspects == {0: (10, 20)}
     # a slot that did not know of the held event
-    assert died(incidents, p1=(25, 60)) == "5: events/1@30"
+    assert died(incidents, p1=(25, 60)) == "6: events/1@30"
+    assert incidents.caution.held == {1: (30, 31)}
+
+
+def test_a_death_of_a_slot_that_reads_large_batches_still_decides_nothing() -> None:
+    incidents = Incidents(1_000)
+    for _ in range(DEATHS + 1):
+        died(incidents, p0=(10, 20))
+    assert not incidents.held
+    assert incidents.caution.batch_events == 1
+    died(incidents, p0=(13, 14))
+    assert incidents.held == {0: (13, 14)}
+
+
+def test_events_that_cannot_be_told_apart_are_held_together_in_the_end() -> None:
+    incidents = Incidents(1_000)
+    for turn in range(1, 2 * DEATHS + 1):
+        assert not incidents.held
+        assert died(incidents, p0=(10, 20)).startswith(f"{turn}:")
+    assert incidents.held == {0: (10, 20)}
+
+
+def test_of_two_held_events_of_a_partition_the_later_one_stops_it() -> None:
+    incidents = Incidents(1)
+    for first in (5, 9):
+        for _ in range(DEATHS):
+            died(incidents, p0=(first, first + 1))
+    assert incidents.held == {0: (9, 10)}
 
 
 def test_kills_that_hit_the_scoring_of_other_events_each_time_are_suspected_of_nothing() -> None:
@@ -47,19 +74,19 @@ def test_kills_that_hit_the_scoring_of_other_events_each_time_are_suspected_of_n
         assert died(incidents, p0=(i * 10, i * 10 + 10)).startswith("1:")
     assert not incidents.caution.suspects
     assert not incidents.held
-    assert len(incidents._open) == INCIDENTS
+    assert len(incidents._all) == INCIDENTS
 
 
 def test_a_death_long_ago_is_forgotten_and_so_is_everything_when_somebody_says_so() -> None:
     incidents = Incidents(2_000)
     died(incidents, p0=(0, 10))
     assert died(incidents, MEMORY + 1, p0=(0, 10)).startswith("1:")
-    for _ in range(DEATHS - 1):
-        died(incidents, MEMORY + 2, p0=(0, 10))
+    for _ in range(DEATHS):
+        died(incidents, MEMORY + 2, p0=(0, 1))
     assert incidents.held
     incidents.forgive()
     assert not incidents.held
-    assert died(incidents, MEMORY + 3, p0=(0, 10)).startswith("1:")
+    assert died(incidents, MEMORY + 3, p0=(0, 1)).startswith("1:")
 
 
 def test_a_death_while_nothing_was_scored_belongs_to_no_incident() -> None:
