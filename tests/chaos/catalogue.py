@@ -308,8 +308,8 @@ def _load_steps() -> Sequence[Scenario]:
 
 def _controls(seed: int) -> Sequence[Scenario]:
     """Each takes one leg of the promise away; the verifier must see it."""
-    faults = schedule(seed + 3, 9, slots=2, kills=6, start=1.0)
-    control = Scenario("control", "", _steady(10, 6_000), faults, partitions=4, slots=2, events=POISONED, short=True)
+    faults = schedule(seed + 3, 11, slots=2, kills=8, start=1.0)
+    control = Scenario("control", "", _steady(12, 6_000), faults, partitions=4, slots=2, events=POISONED, short=True)
     return [
         replace(
             control,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.chaos.events import Events
@@ -54,6 +54,18 @@ class Expect:
     gone: bool = False
     exits: tuple[int, ...] = ()
     restarts: float | None = None
+
+    def patient(self, times: float) -> Expect:
+        """Return the same with limits of time that are so many times as long, for machines that do other things too."""
+        limits = {name: value and value * times for name, value in self.limits().items()}
+        return replace(self, **limits)
+
+    def limits(self) -> dict[str, float | None]:
+        """Return the limits of time by name."""
+        return {name: getattr(self, name) for name in TIMES}
+
+
+TIMES = ("stuck", "recovery", "elsewhere", "drain", "calm_p95", "step_p95", "step_drain")
 
 
 @dataclass(frozen=True, slots=True)

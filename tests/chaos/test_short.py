@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from tests.chaos.scenario import Scenario
 SEED = int(os.environ.get("PENSTOCK_CHAOS_SEED", "1"))
 SHORT = sorted((scenario for scenario in catalogue(SEED) if scenario.short), key=shape)
 
-pytestmark = pytest.mark.timeout(300)
+PATIENCE = 4.0  # no test measures time: limits that a machine of its own keeps are four times as long here
+
+pytestmark = pytest.mark.timeout(600)
 
 
 class Clusters:
@@ -54,6 +57,7 @@ def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clusters]:
 def test_the_promise_holds_or_the_control_shows_what_is_broken(
     scenario: Scenario, clusters: Clusters, tmp_path: Path
 ) -> None:
+    scenario = replace(scenario, expect=scenario.expect.patient(PATIENCE))
     outcome = run(scenario, clusters.of(scenario), tmp_path / scenario.name)
     print(page(outcome))
     assert outcome.passed, page(outcome)
