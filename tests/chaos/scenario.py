@@ -57,12 +57,8 @@ class Expect:
 
     def patient(self, times: float) -> Expect:
         """Return the same with limits of time that are so many times as long, for machines that do other things too."""
-        limits = {name: value and value * times for name, value in self.limits().items()}
+        limits: dict[str, Any] = {name: value * times for name in TIMES if (value := getattr(self, name))}
         return replace(self, **limits)
-
-    def limits(self) -> dict[str, float | None]:
-        """Return the limits of time by name."""
-        return {name: getattr(self, name) for name in TIMES}
 
 
 TIMES = ("stuck", "recovery", "elsewhere", "drain", "calm_p95", "step_p95", "step_drain")
