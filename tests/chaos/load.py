@@ -49,7 +49,7 @@ class Ledger:
 
 
 class Load(threading.Thread):
-    """Produces `events` over the partitions in turn, at the rates of the steps, until they end or `stop`.
+    """Produces `events` over the partitions in turn, at the rates of the steps, the last of them until `release`.
 
     acks=all and idempotent: each event is appended once or reported as failed.
     """
@@ -64,7 +64,7 @@ class Load(threading.Thread):
         self.failed: list[str] = []  # events that were not acknowledged: the brokers owe nothing for them
         self.sent = 0
         self.began = 0.0  # seconds since 1970
-        self._halt = threading.Event()
+        self._halt, self._released = threading.Event(), threading.Event()
         self._producer = Producer(
             {
                 "bootstrap.servers": servers,
@@ -86,7 +86,11 @@ class Load(threading.Thread):
         for step in self._steps:
             begin, before = ends, due
             ends += step.seconds
-            while not self._halt.is_set() and (now := time.monotonic() - start) < ends:
+            last = step is self._steps[-1]
+            while not self._halt.is_set():
+                now = time.monotonic() - start
+                if now >= ends and (not last or self._released.is_set()):
+                    break
                 self._send_until(before + (now - begin) * step.rate)
                 self._producer.poll(0)
                 self._halt.wait(TICK)
@@ -110,6 +114,10 @@ class Load(threading.Thread):
     def partitions(self) -> int:
         """How many partitions events go to."""
         return self._partitions
+
+    def release(self) -> None:
+        """Let the load end with its last step; until then that step goes on."""
+        self._released.set()
 
     def stop(self) -> None:
         """End the load now; what was sent is still acknowledged."""

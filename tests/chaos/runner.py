@@ -90,6 +90,8 @@ def _hurt(stand: Stand, scenario: Scenario, say: Callable[[str], None]) -> list[
     happened: list[Happened] = []
     threads: list[threading.Thread] = []
     while queue or stand.load.is_alive():
+        if not queue and not any(thread.is_alive() for thread in threads):
+            stand.load.release()
         if queue and time.monotonic() - start >= queue[0][0]:
             fault = heapq.heappop(queue)[2]
             entry = Happened(time.time(), fault.kind, str(fault), partitions=_hit(stand, fault))

@@ -47,7 +47,7 @@ class Slots:
     def __init__(self, start: Callable[[str], Worker]) -> None:
         self._start = start
         self._slots: dict[str, Slot] = {}
-        self._changing = threading.RLock()
+        self._changing, self._killing = threading.RLock(), threading.Lock()
         self._halt = threading.Event()
         self.exits: list[str] = []  # processes that ended by themselves, in words
         self.samples: list[Sample] = []
@@ -72,6 +72,15 @@ class Slots:
             slot.again, slot.expected = _later(again), True
             if slot.worker is not None:
                 slot.worker.kill()
+
+    def kill_at_work(self, name: str, seconds: float = 30.0) -> None:
+        """Kill a slot that has read for a moment: one that still starts has nothing in hand."""
+        deadline = time.monotonic() + seconds
+        with self._killing:  # two that wait for the same slot would kill one process
+            while not self.partitions(name) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            time.sleep(0.3)
+            self.kill(name)
 
     def terminate(self, name: str, again: float | None = 0.0, seconds: float = 40.0) -> int | None:
         """Ask a slot to end and wait; return its exit status. Start it anew `again` seconds after that."""
@@ -129,7 +138,8 @@ class Slots:
     def partitions(self, name: str) -> tuple[int, ...]:
         """Return the partitions that a slot reads, as its log tells."""
         worker = self._slots[name].worker
-        return partitions_read(worker.text()) if worker is not None else ()
+        running = worker is not None and worker.process.poll() is None
+        return partitions_read(worker.text()) if worker is not None and running else ()
 
     def wait_ready(self, partitions: int, seconds: float = 90.0) -> None:
         """Block until the slots read so many partitions together, and each of them some."""
