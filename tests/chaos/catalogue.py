@@ -308,8 +308,8 @@ def _load_steps() -> Sequence[Scenario]:
 
 def _controls() -> Sequence[Scenario]:
     """Each takes one leg of the promise away; the verifier must see it."""
-    faults = tuple(_fault(1 + 1.2 * i, "kill_at_work", slot=str(i % 2)) for i in range(8))
-    control = Scenario("control", "", _steady(11, 6_000), faults, partitions=4, slots=2, events=POISONED, short=True)
+    faults = tuple(_fault(1 + 1.2 * i, "kill_at_work", slot=str(i % 2)) for i in range(5))
+    control = Scenario("control", "", _steady(8, 6_000), faults, partitions=4, slots=2, events=POISONED, short=True)
     return [
         replace(
             control,
