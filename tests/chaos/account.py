@@ -30,7 +30,7 @@ def page(outcome: Outcome) -> str:
     if outcome.happened:
         counts = Counter(each.kind.replace("_", " ") for each in outcome.happened)
         lines.append(
-            f"   faults      {', '.join(f'{n} x {kind}' for kind, n in counts.items())}; {outcome.lives} processes"
+            f"   faults      {', '.join(f'{n} x {kind}' for kind, n in counts.items())}; {outcome.killed} of {outcome.lives} processes killed"
         )
     lines.append(f"   waits       {_waits(outcome)}")
     for each in outcome.drained:

@@ -47,6 +47,7 @@ class Outcome:
     rate: float = 0.0
     lives: int = 0
     restarts: int = 0
+    killed: int = 0
     reasons: dict[str, int] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
     exits: list[str] = field(default_factory=list)
@@ -151,6 +152,7 @@ def _finish(stand: Stand, scenario: Scenario, happened: list[Happened], say: Cal
     outcome.readers_agree = verifier.same(live, final)
     outcome.reasons, outcome.exits = dict(final.reasons), list(stand.slots.exits)
     outcome.failed_sends, outcome.lives = list(stand.load.failed), stand.slots.lives
+    outcome.killed = stand.slots.killed
     outcome.lost_counted = counted
     outcome.restarts = stand.logs().count("starting over from the committed offsets")
     versions = final.column("version")

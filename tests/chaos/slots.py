@@ -49,6 +49,7 @@ class Slots:
         self._slots: dict[str, Slot] = {}
         self._changing, self._killing = threading.RLock(), threading.Lock()
         self._halt = threading.Event()
+        self.killed = self.lives = 0  # processes that were killed, and that were started
         self.exits: list[str] = []  # processes that ended by themselves, in words
         self.samples: list[Sample] = []
         self._sampled = 0.0
@@ -65,13 +66,26 @@ class Slots:
                 self._slots.setdefault(str(i), Slot(str(i)))
         self._end(leaving)
 
-    def kill(self, name: str, again: float | None = 0.0) -> None:
-        """End a slot as a power cut would; start it anew after `again` seconds, None: never."""
+    def kill(self, name: str, again: float | None = 0.0, seconds: float = 10.0) -> None:
+        """End a slot as a power cut would; start it anew after `again` seconds, None: never.
+
+        One that is between two processes is killed when it runs again: a kill that hits nothing is none.
+        """
+        deadline = time.monotonic() + seconds
+        while not self._runs(name):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"slot {name} does not run, so that it cannot be killed")
+            time.sleep(0.05)
         with self._changing:
             slot = self._slots[name]
             slot.again, slot.expected = _later(again), True
-            if slot.worker is not None:
-                slot.worker.kill()
+            assert slot.worker is not None
+            slot.worker.kill()
+            self.killed += 1
+
+    def _runs(self, name: str) -> bool:
+        slot = self._slots.get(name)
+        return slot is not None and slot.worker is not None and slot.worker.process.poll() is None
 
     def kill_at_work(self, name: str, seconds: float = 30.0) -> None:
         """Kill a slot that has read for a moment: one that still starts has nothing in hand."""
@@ -104,6 +118,7 @@ class Slots:
         with self._changing:
             slot = self._slots[name]
             first, slot.worker = slot.worker, start()
+            self.lives += 1
             slot.lives.append(slot.worker)
         assert first is not None
         try:
@@ -130,16 +145,10 @@ class Slots:
     def worker(self, name: str) -> Worker | None:
         return self._slots[name].worker
 
-    @property
-    def lives(self) -> int:
-        """How many processes were started so far."""
-        return sum(len(slot.lives) for slot in self._slots.values())
-
     def partitions(self, name: str) -> tuple[int, ...]:
         """Return the partitions that a slot reads, as its log tells."""
         worker = self._slots[name].worker
-        running = worker is not None and worker.process.poll() is None
-        return partitions_read(worker.text()) if worker is not None and running else ()
+        return partitions_read(worker.text()) if worker is not None and self._runs(name) else ()
 
     def wait_ready(self, partitions: int, seconds: float = 90.0) -> None:
         """Block until the slots read so many partitions together, and each of them some."""
@@ -210,6 +219,7 @@ class Slots:
         if time.monotonic() >= slot.again:
             slot.worker = self._start(slot.name)
             slot.lives.append(slot.worker)
+            self.lives += 1
             slot.expected = False
 
     def sample(self) -> None:

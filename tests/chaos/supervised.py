@@ -26,6 +26,7 @@ class SupervisedSlots:
         self._count = 0
         self._sampled = 0.0
         self.exits: list[str] = []
+        self.killed = 0
         self.samples: list[Sample] = []
 
     # ---- faults
@@ -37,6 +38,7 @@ class SupervisedSlots:
 
     def kill(self, name: str, again: float | None = 0.0) -> None:
         """End a slot's process as a power cut would."""
+        self.killed += 1
         self._signal(name, signal.SIGKILL)
 
     def terminate(self, name: str, again: float | None = 0.0) -> int | None:
