@@ -29,9 +29,8 @@ def page(outcome: Outcome) -> str:
         lines.append(f"   versions    {', '.join(f'{count:,}' for count in outcome.versions.values())} inferences each")
     if outcome.happened:
         counts = Counter(each.kind.replace("_", " ") for each in outcome.happened)
-        lines.append(
-            f"   faults      {', '.join(f'{n} x {kind}' for kind, n in counts.items())}; {outcome.killed} of {outcome.lives} processes killed"
-        )
+        kinds = ", ".join(f"{n} x {kind}" for kind, n in counts.items())
+        lines.append(f"   faults      {kinds}; {outcome.killed} of {outcome.lives} processes killed")
     lines.append(f"   waits       {_waits(outcome)}")
     for each in outcome.drained:
         lines.append(

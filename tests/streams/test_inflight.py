@@ -32,7 +32,7 @@ def test_what_was_being_scored_survives_kill_9(tmp_path: Path) -> None:
 def test_a_shorter_note_hides_the_longer_one_before_it(tmp_path: Path) -> None:
     marker = Marker(tmp_path / "m", "events")
     assert read(tmp_path / "m") == Trace("events", False, {})
-    marker.scoring(dict.fromkeys(range(50), 10 ** 12), dict.fromkeys(range(50), 10 ** 12 + 2))
+    marker.scoring(dict.fromkeys(range(50), 10**12), dict.fromkeys(range(50), 10**12 + 2))
     assert len(read(tmp_path / "m").spans) == 50
     marker.scored()
     assert read(tmp_path / "m") == Trace("events", True, {})
