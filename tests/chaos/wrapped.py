@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import os
 import resource
+import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 LOOK_SECONDS = 0.1
+DIES_AFTER = 40  # transactions
 
 
 def step_clock(file: Path) -> None:
@@ -74,7 +77,28 @@ def shared_id() -> None:
     TransactionalSink.__init__ = shared  # type: ignore[method-assign]
 
 
-BREAKAGES = {"no_transactions": no_transactions, "early_offsets": early_offsets, "shared_id": shared_id}
+def dies_open() -> None:
+    """Die as by kill -9 when a transaction holds everything and is not committed; no promise is broken by that."""
+    from streams import sink
+
+    patiently, left = sink._patiently, [DIES_AFTER]
+
+    def die(step: Callable[[], object], name: str) -> None:
+        left[0] -= name == "commit_transaction"
+        if not left[0]:
+            time.sleep(0.1)  # the brokers have the records by then
+            os.kill(os.getpid(), signal.SIGKILL)
+        patiently(step, name)
+
+    sink._patiently = die
+
+
+BREAKAGES = {
+    "no_transactions": no_transactions,
+    "early_offsets": early_offsets,
+    "shared_id": shared_id,
+    "dies_open": dies_open,
+}
 
 
 def main() -> None:
