@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TextIO
@@ -16,6 +17,9 @@ KAFKA = "4.3.1"
 JARS = Path(__file__).with_name("jars")
 STOP_SECONDS = 20.0
 TRAINING_SECONDS = 120.0
+FENCE_SECONDS = 20.0
+FENCED = b"Fencing broker 1 at epoch"  # what the controller's log says of a broker that it gives up
+CLEAN_STOP = ".kafka_cleanshutdown"  # the file that Kafka leaves when it stops in order
 ATTEMPTS = 3  # when another program takes a port between our look and the broker's start
 
 # One node, small internal topics, quick aborts and group joins: a restarted worker scores again at once.
@@ -35,7 +39,7 @@ SETTINGS: Mapping[str, str | int] = {
     "transaction.state.log.num.partitions": 4,
     "share.coordinator.state.topic.replication.factor": 1,
     "share.coordinator.state.topic.min.isr": 1,
-    "broker.session.timeout.ms": 4000,  # after a kill -9 the next start waits this long for the last one to be given up
+    "broker.session.timeout.ms": 4000,
     "broker.heartbeat.interval.ms": 1000,
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000,
     "group.initial.rebalance.delay.ms": 0,
@@ -150,6 +154,8 @@ class EmbeddedKafka:
             self._format(jars, properties, self._cluster)
         for old in (self.log, self._output):
             old.unlink(missing_ok=True)
+        if self._crashed:
+            self._fence(jars, self._cluster)
         arguments = jvm.command(jars, "kafka.Kafka", str(properties), options=self._options())
         self._process = process = jvm.JavaProcess(
             arguments, self._output, detached=self._detached, inherit=[lock.fileno()]
@@ -164,6 +170,41 @@ class EmbeddedKafka:
         except BaseException:
             self.kill()
             raise
+
+    @property
+    def _crashed(self) -> bool:
+        """Whether a broker that is alone in its cluster ran here and did not stop in order."""
+        log = self.data / "log"
+        alone = "," not in str(self._settings.get("controller.quorum.voters", ""))
+        return alone and (log / "recovery-point-offset-checkpoint").exists() and not (log / CLEAN_STOP).exists()
+
+    def _fence(self, jars: list[Path], cluster: datafolder.Cluster) -> None:
+        """Let a controller alone give up the broker that crashed, before the broker starts again.
+
+        A broker that starts while its crashed self still counts as alive leads its partitions, loses them once that one
+        is given up, and can meanwhile take the partitions of a decided transaction for deleted ("Couldn't find leader
+        endpoint ... likely deleted already"): their markers are never written, and readers stand still for ever.
+        """
+        alone: dict[str, str | int | None] = {
+            "process.roles": "controller",
+            "listeners": f"CONTROLLER://127.0.0.1:{cluster.controller_port}",
+            "advertised.listeners": None,
+            "broker.session.timeout.ms": 500,
+            "broker.heartbeat.interval.ms": 100,
+        }
+        properties = self._write_properties(cluster, alone, "controller.properties")
+        arguments = jvm.command(jars, "kafka.Kafka", str(properties), options=self._options())
+        controller = jvm.JavaProcess(arguments, self._output)
+        deadline = time.monotonic() + FENCE_SECONDS
+        try:
+            while time.monotonic() < deadline and controller.poll() is None:
+                if self.log.exists() and FENCED in self.log.read_bytes():
+                    return
+                time.sleep(0.02)
+        finally:
+            controller.stop(STOP_SECONDS)
+            if self.log.exists():
+                self.log.replace(self.data / "controller.log")
 
     def _wait_until_ready(self, servers: str, alive: Callable[[], bool]) -> None:
         """Block until the broker serves; a node of a cluster, which cannot serve alone, waits for less."""
@@ -187,7 +228,12 @@ class EmbeddedKafka:
             *(self._jvm_options or ()),
         ]
 
-    def _write_properties(self, cluster: datafolder.Cluster) -> Path:
+    def _write_properties(
+        self,
+        cluster: datafolder.Cluster,
+        more: Mapping[str, str | int | None] | None = None,
+        name: str = "server.properties",
+    ) -> Path:
         controller = f"127.0.0.1:{cluster.controller_port}"
         own = {
             "listeners": f"PLAINTEXT://{cluster.bootstrap_servers},CONTROLLER://{controller}",
@@ -195,8 +241,9 @@ class EmbeddedKafka:
             "controller.quorum.voters": f"1@{controller}",
             "log.dirs": self.data / "log",
         }
-        lines = [f"{key}={value}" for key, value in {**SETTINGS, **own, **self._settings}.items()]
-        path = self.data / "server.properties"
+        settings = {**SETTINGS, **own, **self._settings, **(more or {})}
+        lines = [f"{key}={value}" for key, value in settings.items() if value is not None]
+        path = self.data / name
         path.write_text("\n".join(lines) + "\n")
         return path
 
