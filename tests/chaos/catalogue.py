@@ -311,8 +311,7 @@ def _load_steps() -> Sequence[Scenario]:
 
 def _controls() -> Sequence[Scenario]:
     """Each takes one leg of the promise away; the verifier must see it."""
-    faults = tuple(_fault(1 + 1.2 * i, "kill_at_work", slot=str(i % 2)) for i in range(4))
-    control = Scenario("control", "", _steady(6, 6_000), faults, partitions=4, slots=2, events=POISONED, short=True)
+    control = Scenario("control", "", _steady(6, 6_000), partitions=4, slots=2, events=POISONED, short=True)
     return [
         replace(
             control,
@@ -332,7 +331,6 @@ def _controls() -> Sequence[Scenario]:
             control,
             name="control-shared-id",
             about="two slots with the same transactional ids fence each other again and again",
-            faults=(),
             broken="shared_id",
             expect=Expect(("restarts", "unfinished", "lost"), complete=False, restarts=0.0),
         ),
@@ -340,7 +338,6 @@ def _controls() -> Sequence[Scenario]:
             control,
             name="control-separate-ids",
             about="what control-shared-id shows is not seen when each slot has its own",
-            faults=(),
             expect=Expect(restarts=0.0),
             short=False,
         ),
@@ -348,7 +345,6 @@ def _controls() -> Sequence[Scenario]:
             control,
             name="control-read-uncommitted",
             about="a reader that takes uncommitted records sees what slots left that died before they committed",
-            faults=(),
             broken="dies_open",
             isolation="read_uncommitted",
             expect=Expect(("duplicated", "out_of_order"), complete=False),
@@ -357,7 +353,6 @@ def _controls() -> Sequence[Scenario]:
             control,
             name="control-read-committed",
             about="a reader that takes committed records only sees nothing of that",
-            faults=(),
             broken="dies_open",
             expect=Expect(exits=(-9,)),
             short=False,

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import TopicPartition
 from confluent_kafka.cimpl import NewPartitions
 
-from tests.chaos.slots import Slots
-
 if TYPE_CHECKING:
     from tests.chaos.stand import Stand
 
@@ -35,13 +33,6 @@ def kind(function: Kind) -> Kind:
 def kill(stand: Stand, slot: str, again: float | None = 0.0) -> None:
     """kill -9; the slot starts anew after `again` seconds, None: never."""
     stand.slots.kill(slot, again)
-
-
-@kind
-def kill_at_work(stand: Stand, slot: str) -> None:
-    """kill -9 of a slot as soon as it scores; it starts anew at once."""
-    assert isinstance(stand.slots, Slots)
-    stand.slots.kill_at_work(slot)
 
 
 @kind

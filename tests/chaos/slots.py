@@ -47,7 +47,7 @@ class Slots:
     def __init__(self, start: Callable[[str], Worker]) -> None:
         self._start = start
         self._slots: dict[str, Slot] = {}
-        self._changing, self._killing = threading.RLock(), threading.Lock()
+        self._changing = threading.RLock()
         self._halt = threading.Event()
         self.killed = self.lives = 0  # processes that were killed, and that were started
         self.exits: list[str] = []  # processes that ended by themselves, in words
@@ -86,15 +86,6 @@ class Slots:
     def _runs(self, name: str) -> bool:
         slot = self._slots.get(name)
         return slot is not None and slot.worker is not None and slot.worker.process.poll() is None
-
-    def kill_at_work(self, name: str, seconds: float = 30.0) -> None:
-        """Kill a slot that has read for a moment: one that still starts has nothing in hand."""
-        deadline = time.monotonic() + seconds
-        with self._killing:  # two that wait for the same slot would kill one process
-            while not self.partitions(name) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            time.sleep(0.3)
-            self.kill(name)
 
     def terminate(self, name: str, again: float | None = 0.0, seconds: float = 40.0) -> int | None:
         """Ask a slot to end and wait; return its exit status. Start it anew `again` seconds after that."""

@@ -40,26 +40,49 @@ def step_clock(file: Path) -> None:
     threading.Thread(target=look, daemon=True).start()
 
 
+class Death:
+    """Kills this process as `kill -9` would, at the DIES_AFTER-th call."""
+
+    def __init__(self) -> None:
+        self._left = DIES_AFTER
+
+    def __call__(self) -> None:
+        self._left -= 1
+        if not self._left:
+            time.sleep(0.1)  # the brokers have by then what was sent
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 def no_transactions() -> None:
-    """Publish without transactions: offsets are committed after the records, on their own."""
+    """Publish without transactions, and die between a batch's records and its offsets."""
     from streams import service, sink
 
-    service.TransactionalSink = sink.AcknowledgedSink  # type: ignore[attr-defined, assignment]
+    death = Death()
+
+    class Unprotected(sink.AcknowledgedSink):
+        def publish(self, records: Sequence[Any], positions: Mapping[int, int]) -> None:
+            super().publish(records, {})
+            if positions:
+                death()
+                super().publish([], positions)
+
+    service.TransactionalSink = Unprotected  # type: ignore[attr-defined, assignment]
 
 
 def early_offsets() -> None:
-    """Commit a batch's offsets before its records are published."""
+    """Commit a batch's offsets before its records are published, and die in between."""
     from confluent_kafka import TopicPartition
 
     from streams.sink import TransactionalSink
 
-    publish = TransactionalSink.publish
+    publish, death = TransactionalSink.publish, Death()
 
     def early(self: TransactionalSink, records: Sequence[Any], positions: Mapping[int, int]) -> None:
         source = self._source
         offsets = [TopicPartition(source.topic, partition, offset) for partition, offset in positions.items()]
         if offsets:
             source.consumer.commit(offsets=offsets, asynchronous=False)
+            death()
         publish(self, records, {})
 
     TransactionalSink.publish = early  # type: ignore[method-assign]
@@ -81,13 +104,11 @@ def dies_open() -> None:
     """Die as by kill -9 when a transaction holds everything and is not committed; no promise is broken by that."""
     from streams import sink
 
-    patiently, left = sink._patiently, [DIES_AFTER]
+    patiently, death = sink._patiently, Death()
 
     def die(step: Callable[[], object], name: str) -> None:
-        left[0] -= name == "commit_transaction"
-        if not left[0]:
-            time.sleep(0.1)  # the brokers have the records by then
-            os.kill(os.getpid(), signal.SIGKILL)
+        if name == "commit_transaction":
+            death()
         patiently(step, name)
 
     sink._patiently = die
