@@ -246,6 +246,8 @@ def sample_of(pid: int) -> Sample | None:
         files = len(os.listdir(f"/proc/{pid}/fd"))
     except OSError:
         return None
+    if not pages:  # it ended and is not waited for yet
+        return None
     return Sample(time.time(), pid, pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20), files)
 
 
