@@ -63,7 +63,7 @@ def test_every_command_is_one_that_the_command_line_understands(name: str) -> No
 
 
 def test_a_renamed_option_would_be_noticed() -> None:
-    assert "No such option" in (command_problem([*COMMANDS["worker"], "--slots"], whole=True) or "")
+    assert "No such option" in (command_problem([*COMMANDS["worker"], "--slotted"], whole=True) or "")
     assert "No such command" in (command_problem(["work"], whole=True) or "")
     assert "is missing" in (command_problem(["worker"], whole=True) or "")
     assert "is not one of" in (command_problem(["worker", "d.yaml", "--log-format", "xml"], whole=True) or "")

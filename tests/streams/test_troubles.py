@@ -75,11 +75,11 @@ def test_a_markers_offset_is_no_event_that_waits(bootstrap_servers: str, topic: 
     name, backlog = topic(1), Backlog()
     producer = Producer({"bootstrap.servers": bootstrap_servers, "transactional.id": name})
     producer.init_transactions(10)
+    source = joined(bootstrap_servers, name, backlog)  # first: joining polls
     producer.begin_transaction()
     for _ in range(10):
         producer.produce(name, b"1", partition=0)
     producer.commit_transaction(10)
-    source = joined(bootstrap_servers, name, backlog)
     read = 0
     while read < 10:
         batch = source.poll(100, 0.2)
