@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from schemas.errors import Explained
 
-class ModelError(Exception):
+
+class ModelError(Explained):
     """Base of every error of this package."""
 
 

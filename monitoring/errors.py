@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from schemas.errors import Explained
 
-class MonitorError(Exception):
+
+class MonitorError(Explained):
     """Base of every error of this package."""
 
 

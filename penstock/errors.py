@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from schemas.errors import Explained
 
-class PenstockError(Exception):
+
+class PenstockError(Explained):
     """Base of every error of this package; its text says what, where and what to do."""
 
 

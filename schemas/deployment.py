@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from schemas.errors import ArmUnknown
+
 Framing = Literal["auto", "confluent", "single_object", "json"]
 Delivery = Literal["exactly_once", "at_least_once"]
 Role = Literal["active", "canary", "challenger", "shadow", "fallback"]
@@ -111,13 +113,27 @@ class Deployment(Declared):
             raise ValueError("arms: exactly one arm must have the role active")
         return self
 
+    def arm(self, role: str) -> Arm:
+        """Return the arm of a role that has workers of its own. Raises ArmUnknown naming those there are."""
+        found = [arm for arm in self.arms if arm.role == role]
+        if not found:
+            declared = ", ".join(arm.role for arm in self.arms)
+            raise ArmUnknown(f"deployment {self.name} declares no arm {role!r}; its arms are {declared}")
+        if role not in ("active", "shadow"):
+            raise ArmUnknown(f"arm {role!r} has no worker of its own; run --arm active or --arm shadow")
+        return found[0]
+
     def group(self, role: str) -> str:
         """Return the consumer group of an arm: a shadow reads the events on its own."""
         return f"penstock.{self.name}" + (f".{role}" if role == "shadow" else "")
 
-    @property
-    def dead_letter_topic(self) -> str:
-        return f"{self.name}.dead-letters"
+    def output_topic(self, role: str) -> str:
+        """Return where an arm's inferences go."""
+        return (role == "shadow" and self.arm(role).topic) or self.output.topic
+
+    def dead_letter_topic(self, role: str = "active") -> str:
+        """Return where an arm's dead letters go: a shadow's go to a topic of its own, or each event would have two."""
+        return f"{self.name}.dead-letters" + (f".{role}" if role == "shadow" else "")
 
     @property
     def profile_topic(self) -> str:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 
-class SchemaError(Exception):
+class Explained(Exception):
+    """The root of every error of ours that is meant for a person: its text says what, where, and what to do."""
+
+
+class SchemaError(Explained):
     """Base of every error of this package."""
 
 
@@ -29,6 +33,10 @@ class DeploymentInvalid(SchemaError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class ArmUnknown(SchemaError):
+    """A deployment declares no such arm, or none that has workers."""
 
 
 class InferenceRefused(SchemaError):

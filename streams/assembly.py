@@ -17,36 +17,8 @@ from schemas.decode import EventDecoder
 from schemas.deployment import Arm, Deployment
 from schemas.inference import InferenceCodec, Lineage
 from schemas.sources import SchemaFolder, SchemaRegistry, SchemaTopic, Writers
-from streams.errors import Refused
 from streams.scorer import Scorer
 from streams.topics import Topic, message_limit
-
-
-def arm_of(deployment: Deployment, role: str) -> Arm:
-    """Return the declared arm of a role that has a worker of its own. Raises Refused naming those there are."""
-    found = [arm for arm in deployment.arms if arm.role == role]
-    if not found:
-        declared = ", ".join(arm.role for arm in deployment.arms)
-        raise Refused(f"deployment {deployment.name} declares no arm {role!r}; its arms are {declared}")
-    if role not in ("active", "shadow"):
-        raise Refused(f"arm {role!r} has no worker of its own; run --arm active or --arm shadow")
-    return found[0]
-
-
-def group_of(deployment: Deployment, arm: Arm) -> str:
-    """Return the consumer group of an arm."""
-    return deployment.group(arm.role)
-
-
-def output_topic(deployment: Deployment, arm: Arm) -> str:
-    """Return where the arm's inferences go."""
-    return arm.topic if arm.role == "shadow" and arm.topic else deployment.output.topic
-
-
-def letter_topic(deployment: Deployment, arm: Arm) -> str:
-    """Return where dead letters go: a shadow's go to a topic of its own, or each event would have two."""
-    topic = deployment.dead_letter_topic
-    return topic if arm.role != "shadow" else f"{topic}.shadow"
 
 
 def writers_of(topic: SchemaTopic, registry: str | None, folder: Path | None) -> Writers:

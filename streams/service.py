@@ -22,7 +22,7 @@ from models.repository import Repository
 from schemas.deployment import Arm, Deployment
 from schemas.errors import SourceUnavailable
 from schemas.sources import SchemaTopic
-from streams.assembly import arm_of, assemble, group_of, letter_topic, output_topic, writers_of
+from streams.assembly import assemble, writers_of
 from streams.deadletters import LetterLimit
 from streams.errors import Refused
 from streams.guarantees import Promise, uphold
@@ -76,8 +76,8 @@ def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options, o
     orders: asked which slot to take once all is ready that does not depend on it, with two functions: whether to stop,
     and whether what is ready is stale. None: options.slot at once.
     """
-    arm = arm_of(deployment, options.arm)
-    group = group_of(deployment, arm)
+    arm = deployment.arm(options.arm)
+    group = deployment.group(arm.role)
     signals = _Signals()
     folder = options.state_folder / "slots"
     order = Order(options.slot, options.metrics_port) if orders is None else None
@@ -199,9 +199,9 @@ class _Parts:
     ) -> None:
         self._deployment, self._arm, self._options = deployment, arm, options
         self._source = topics.require(deployment.input.topic)
-        self._output = topics.ensure(output_topic(deployment, arm), self._source.partitions)
+        self._output = topics.ensure(deployment.output_topic(arm.role), self._source.partitions)
         letters = {"max.message.bytes": str(self._source.message_bytes + OVERHEAD)}
-        self._letters = topics.ensure(letter_topic(deployment, arm), self._source.partitions, letters)
+        self._letters = topics.ensure(deployment.dead_letter_topic(arm.role), self._source.partitions, letters)
         self._profiles = topics.ensure(deployment.profile_topic, 1) if self._watched else None
         uphold(topics.admin, self._promise())
         self._schema_topic = SchemaTopic(options.kafka)
@@ -218,7 +218,7 @@ class _Parts:
     def _promise(self) -> Promise:
         return Promise(
             self._options.kafka["bootstrap.servers"],
-            group_of(self._deployment, self._arm),
+            self._deployment.group(self._arm.role),
             classic=is_classic(self._options.member),
             exactly_once=self._deployment.delivery == "exactly_once",
             source=self._source.name,

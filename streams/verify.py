@@ -25,7 +25,7 @@ from models.repository import Repository
 from models.sandboxed import cpu_kind
 from schemas.sources import SchemaTopic
 from schemas.values import Rejection
-from streams.assembly import arm_of, group_of, letter_topic, output_topic, writers_of
+from streams.assembly import writers_of
 from streams.batch import Batch, batch_of
 from streams.batch import Message as BatchMessage
 from streams.clients import quiet
@@ -76,12 +76,12 @@ def verify(declarations: Sequence[Declaration], options: Options) -> Findings:
             raise Refused(
                 f"the declarations are of {newest.name} and {other.deployment.name}; give states of one deployment"
             )
-    arm = arm_of(newest, options.arm)
-    group = group_of(newest, arm)
+    arm = newest.arm(options.arm)
+    group = newest.group(arm.role)
     events, records = TopicReader(options.kafka, group), TopicReader(options.kafka, group, options.isolation)
     try:
         ranges = resolve(events, newest.input.topic, group, options.begin, options.end)
-        topics = (newest.input.topic, output_topic(newest, arm), letter_topic(newest, arm))
+        topics = (newest.input.topic, newest.output_topic(arm.role), newest.dead_letter_topic(arm.role))
         findings = Findings(*topics, ranges, repeats=newest.delivery == "at_least_once")
         recorded = Recorded(newest.name, arm.role, findings, whole=options.begin is None)
         recorded.read(records)

@@ -16,7 +16,7 @@ from schemas.deployment import Deployment
 from schemas.errors import InferenceRefused, SchemaError, SourceUnavailable
 from schemas.inference import InferenceCodec
 from schemas.sources import Writers
-from streams.assembly import arm_of, assemble
+from streams.assembly import assemble
 from streams.recorded import Maker
 from streams.scorer import Scorer
 from streams.topics import Topic
@@ -88,7 +88,7 @@ class Versions:
         """Return what the newest declaration's arm would score with now; None where its model is not there."""
         deployment = self._newest.deployment
         try:
-            manifest = self._repository.resolve(arm_of(deployment, role).model).manifest
+            manifest = self._repository.resolve(deployment.arm(role).model).manifest
         except ModelError:
             return None
         source = deployment.input.topic
@@ -121,7 +121,7 @@ class Versions:
             proof: Mapping[str, Any] = self._repository.resolve(ref).proof
         except RepositoryUnavailable:  # the cache may have the bundle; without its proof it must be bit for bit
             proof = {}
-        arm = arm_of(declared.deployment, maker.arm)
+        arm = declared.deployment.arm(maker.arm)
         made = assemble(declared.deployment, arm, declared.reader, self._repository.load(ref), self._writers)
         log.info("recomputes with %s under revision %d", ref, maker.revision)
         version = Version(

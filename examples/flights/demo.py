@@ -205,9 +205,9 @@ class Demo:
         most = 2 * len(self._year.events)  # a corrupt copy of each, all in one partition
         self._events = watch.Events(kafka, declared.input.topic, PARTITIONS, most)
         self._scored = watch.Inferences(kafka, declared.output.topic, self._events)
-        self._shadowed = watch.Counted(kafka, self._shadow_topic)
-        self._letters = watch.Letters(kafka, declared.dead_letter_topic)
-        self._shadow_letters = watch.Letters(kafka, self._shadow_letter_topic)
+        self._shadowed = watch.Counted(kafka, declared.output_topic("shadow"))
+        self._letters = watch.Letters(kafka, declared.dead_letter_topic())
+        self._shadow_letters = watch.Letters(kafka, declared.dead_letter_topic("shadow"))
         self._alerts = watch.Alerts(kafka, "penstock.alerts", declared.name)
         self._readings: list[watch.Reading] = [
             self._events,
@@ -219,14 +219,6 @@ class Demo:
         ]
         for reading in self._readings:
             reading.start()
-
-    @property
-    def _shadow_topic(self) -> str:
-        return next(arm.topic for arm in self._declared.arms if arm.role == "shadow" and arm.topic)
-
-    @property
-    def _shadow_letter_topic(self) -> str:
-        return f"{self._declared.dead_letter_topic}.shadow"
 
     def _replay_year(self) -> None:
         speed = f"{self._plan.rate:,.0f} events/s" if self._plan.rate else "full speed"
@@ -321,13 +313,9 @@ class Demo:
         in_topic = watch.ends(self._kafka, declared.input.topic)
         wait_until(lambda: self._events.count >= sum(in_topic.values()), STUCK_SECONDS)
         sent = account.Sent(self._replay.sent - self._replay.corrupt, self._replay.corrupt, in_topic)
-        topics = {
-            "active": (declared.output.topic, declared.dead_letter_topic, outcome.active_problems),
-            "shadow": (self._shadow_topic, self._shadow_letter_topic, outcome.shadow_problems),
-        }
-        for arm, (topic, letter_topic, problems) in topics.items():
-            scored = watch.read_scored(self._kafka, topic)
-            letters = watch.read_letters(self._kafka, letter_topic, self._events)
+        for arm, problems in (("active", outcome.active_problems), ("shadow", outcome.shadow_problems)):
+            scored = watch.read_scored(self._kafka, declared.output_topic(arm))
+            letters = watch.read_letters(self._kafka, declared.dead_letter_topic(arm), self._events)
             outcome.arms[arm] = account.balance(arm, sent, scored, letters)
             outcome.aucs[arm] = account.auc_after_training(scored, self._year.outcomes)
             problems.extend(outcome.arms[arm].problems)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock.cli.common import said_plainly, servers_option
+
 if TYPE_CHECKING:
     from penstock.client.deadletters import DeadLetter
 
-_SERVERS = click.option("--bootstrap-servers", help="Where Kafka is: HOST:PORT[,HOST:PORT].")
 _REASONS = click.option("--reason", "reasons", multiple=True, help="Only letters of this reason; may be repeated.")
 
 
@@ -32,7 +33,7 @@ def command() -> None:
 @_REASONS
 @click.option("--limit", type=click.IntRange(min=1), help="Show the first N.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@_SERVERS
+@servers_option
 def list_(name: str, reasons: tuple[str, ...], limit: int | None, as_json: bool, bootstrap_servers: str | None) -> None:
     """List the dead letters, and count them by reason."""
     from itertools import islice
@@ -54,7 +55,7 @@ def list_(name: str, reasons: tuple[str, ...], limit: int | None, as_json: bool,
 @click.argument("position", metavar="PARTITION:OFFSET")
 @click.option("--save", type=click.Path(path_type=Path), help="Write the event's bytes to this file.")
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object, value and key in base64.")
-@_SERVERS
+@servers_option
 def show(name: str, position: str, save: Path | None, as_json: bool, bootstrap_servers: str | None) -> None:
     """Show one dead letter with its headers and bytes."""
     with _errors():
@@ -77,7 +78,7 @@ def show(name: str, position: str, save: Path | None, as_json: bool, bootstrap_s
 @click.option("--to", help="Publish to this topic instead of the one each came from.")
 @click.option("--limit", type=click.IntRange(min=1), help="Replay at most N.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be replayed.")
-@_SERVERS
+@servers_option
 def replay(
     name: str,
     reasons: tuple[str, ...],
@@ -115,21 +116,18 @@ def replay(
 @contextmanager
 def _errors() -> Iterator[None]:
     """Errors that are meant for a person, without a traceback."""
-    from penstock.client.errors import ClientError
-    from penstock.errors import PenstockError
-    from schemas.errors import SchemaError
-
-    try:
-        yield
-    except (ClientError, PenstockError, SchemaError, ValueError) as error:
-        raise click.ClickException(str(error)) from None
+    with said_plainly():
+        try:
+            yield
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
 
 
 def _topic(name: str) -> str:
     if name.endswith((".yaml", ".yml")):
         from penstock.config import load_deployment
 
-        return load_deployment(name).deployment.dead_letter_topic
+        return load_deployment(name).deployment.dead_letter_topic()
     return name if "dead-letters" in name else f"{name}.dead-letters"
 
 

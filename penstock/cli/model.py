@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock.cli.common import repository_option, said_plainly
+
 if TYPE_CHECKING:
     from models.repository import Entry, Repository
-
-Function = Callable[..., Any]
-
-
-@contextlib.contextmanager
-def said_plainly() -> Iterator[None]:
-    """Errors that say what to do are shown as they are, without a traceback."""
-    from models.errors import ModelError
-    from penstock.errors import PenstockError
-    from schemas.errors import SchemaError
-
-    try:
-        yield
-    except (ModelError, PenstockError, SchemaError) as error:
-        raise click.ClickException(str(error)) from error
-
-
-def repository_option(function: Function) -> Function:
-    """`--repository URL`, as every command that reads models has it."""
-    return click.option(
-        "--repository",
-        metavar="URL",
-        help="Where models live: a folder or any fsspec URL.  [default: PENSTOCK_REPOSITORY, else .penstock/models]",
-    )(function)
 
 
 def open_repository(url: str | None) -> Repository:

@@ -7,6 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock.cli.common import (
+    log_format_option,
+    metrics_host_option,
+    refusals,
+    repository_option,
+    servers_option,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -19,16 +27,14 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("deployment", type=click.Path(path_type=Path))
 @click.option("--slot", default="0", show_default=True, help="Stable identity of this process among the monitors.")
-@click.option(
-    "--bootstrap-servers", help="Kafka's HOST:PORT; else PENSTOCK_BOOTSTRAP_SERVERS or the broker started here."
-)
-@click.option("--repository", help="Model repository: a folder or an fsspec URL.  [default: .penstock/models]")
+@servers_option
+@repository_option
 @click.option("--alerts-topic", default="penstock.alerts", show_default=True)
 @click.option("--snapshots-topic", default="penstock.monitor", show_default=True)
 @click.option("--metrics-port", type=int, help="Serve /metrics on this port (0: a free one).")
-@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve them on.")
+@metrics_host_option
 @click.option("--oracle", is_flag=True, help="Run the same folds without Faust, in Kafka transactions.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@log_format_option
 def command(
     deployment: Path,
     slot: str,
@@ -49,17 +55,13 @@ def command(
     """
     from contextlib import closing
 
-    from models.errors import ModelError
-    from monitoring.errors import MonitorError
     from monitoring.setup import Wiring, prepare
     from penstock.config import STATE_FOLDER, kafka_settings, load_deployment, repository_url
-    from penstock.errors import ConfigError, PenstockError
+    from penstock.errors import ConfigError
     from penstock.logs import set_up
-    from schemas.errors import SchemaError
-    from streams.errors import Fenced
     from streams.slot import SlotLock
 
-    try:
+    with refusals():
         declared = load_deployment(deployment).deployment
         if declared.monitor is None:
             raise ConfigError(f"{deployment}: declares no monitor, so its workers profile nothing; add `monitor: {{}}`")
@@ -78,12 +80,6 @@ def command(
             topics = prepare(wiring)
             fold = fold_of(declared, found, topics.sources, alerts_topic)
             _run(wiring, topics, fold, oracle, metrics_host, metrics_port)
-    except Fenced as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(3) from error
-    except (PenstockError, MonitorError, SchemaError, ModelError) as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(2) from error
 
 
 def references(declared: Deployment, repository: str) -> Mapping[str, Reference]:

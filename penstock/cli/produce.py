@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock.cli.common import said_plainly, servers_option
+
 if TYPE_CHECKING:
     from penstock.client.feeding import Feed
     from penstock.client.files import EventFile
@@ -32,17 +34,15 @@ if TYPE_CHECKING:
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Stop after N events.")
 @click.option("--quiet", is_flag=True, help="No progress bar; errors and the last line stay.")
-@click.option("--bootstrap-servers", help="Where Kafka is: HOST:PORT[,HOST:PORT].")
+@servers_option
 def command(files: tuple[Path, ...], bootstrap_servers: str | None, **options: Any) -> None:
     """Publish the events of CSV, JSON lines (.jsonl, .ndjson) and Parquet FILES.
 
     Values are checked against the schema; the first that does not fit stops with file, line and field.
     """
-    from penstock.client.errors import ClientError, EventInvalid, FileInvalid
-    from penstock.errors import PenstockError
-    from schemas.errors import SchemaError
+    from penstock.client.errors import EventInvalid, FileInvalid
 
-    try:
+    with said_plainly():
         feed = _feed(files, bootstrap_servers, options)
         started = time.monotonic()
         with feed.producer:
@@ -53,8 +53,6 @@ def command(files: tuple[Path, ...], bootstrap_servers: str | None, **options: A
             except (EventInvalid, FileInvalid) as error:
                 raise click.ClickException(f"{error}; {feed.sent:,} events before it were published") from None
         _account(feed, time.monotonic() - started)
-    except (ClientError, PenstockError, SchemaError) as error:
-        raise click.ClickException(str(error)) from None
 
 
 def _feed(files: tuple[Path, ...], bootstrap_servers: str | None, options: dict[str, Any]) -> Feed:

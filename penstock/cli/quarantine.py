@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli.common import arm_option, servers_option
+
 if TYPE_CHECKING:
     from schemas.deployment import Deployment
     from streams.offsets import OffsetRange
@@ -17,10 +19,10 @@ if TYPE_CHECKING:
 @click.command("quarantine")
 @click.argument("deployment", type=click.Path(path_type=Path))
 @click.argument("ranges", nargs=-1, metavar="[TOPIC/PARTITION@FIRST-LAST]...")
-@click.option("--arm", default="active", show_default=True, help="active or shadow.")
+@arm_option
 @click.option("--list", "listing", is_flag=True, help="Show what is in quarantine.")
 @click.option("--lift", is_flag=True, help="Take the ranges out of quarantine.")
-@click.option("--bootstrap-servers", help="Where Kafka is: HOST:PORT[,HOST:PORT].")
+@servers_option
 def command(
     deployment: Path, ranges: tuple[str, ...], arm: str, listing: bool, lift: bool, bootstrap_servers: str | None
 ) -> None:
@@ -35,8 +37,7 @@ def command(
     from confluent_kafka import KafkaException
 
     from penstock.config import kafka_settings, load_deployment
-    from penstock.errors import PenstockError
-    from schemas.errors import SchemaError
+    from schemas.errors import Explained
     from streams.errors import StreamError
     from streams.quarantine import TOPIC, QuarantineTopic
 
@@ -44,8 +45,7 @@ def command(
         raise click.UsageError("give the ranges to put in quarantine (or to --lift), or --list alone")
     try:
         declared = load_deployment(deployment).deployment
-        _check_arm(declared, arm)
-        group, wanted = declared.group(arm), _parse(declared, ranges)
+        group, wanted = declared.group(declared.arm(arm).role), _parse(declared, ranges)
         topic = QuarantineTopic(kafka_settings(bootstrap_servers))
         if listing:
             _list(topic, group)
@@ -55,16 +55,10 @@ def command(
             _add(topic, group, wanted)
     except KafkaException as error:
         raise click.ClickException(f"{TOPIC}: {error.args[0].str()}") from error
-    except (PenstockError, SchemaError) as error:
-        raise click.UsageError(str(error)) from error
     except StreamError as error:
         raise click.ClickException(str(error)) from error
-
-
-def _check_arm(declared: Deployment, role: str) -> None:
-    known = [arm.role for arm in declared.arms if arm.role in ("active", "shadow")]
-    if role not in known:
-        raise click.UsageError(f"deployment {declared.name} declares no arm {role!r} that has a worker; known: {known}")
+    except Explained as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _parse(declared: Deployment, texts: Sequence[str]) -> list[OffsetRange]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import click
 
+from penstock.cli.common import servers_option
+
 
 @click.command("topic")
 @click.argument("name")
 @click.option("--partitions", default=4, show_default=True, type=click.IntRange(1, 10_000))
 @click.option("--replicas", type=click.IntRange(1, 100), help="Copies of each partition.  [default: the broker's]")
-@click.option("--bootstrap-servers", help="Where Kafka is: HOST:PORT[,HOST:PORT].")
+@servers_option
 def command(name: str, partitions: int, replicas: int | None, bootstrap_servers: str | None) -> None:
     """Create the topic NAME if it does not exist; one that exists is left as it is.
 

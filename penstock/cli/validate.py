@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.model import open_repository, repository_option, said_plainly
+from penstock.cli.common import repository_option, said_plainly
+from penstock.cli.model import open_repository
 
 if TYPE_CHECKING:
     from models.bundle import Bundle

@@ -8,6 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli.common import (
+    arm_option,
+    log_format_option,
+    refusals,
+    registry_option,
+    repository_option,
+    schemas_option,
+    servers_option,
+)
+
 if TYPE_CHECKING:
     from streams.findings import Findings
 
@@ -21,7 +31,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="The deployment's YAML file. Repeat it for older states, the newest first.",
 )
-@click.option("--arm", default="active", show_default=True, help="active or shadow.")
+@arm_option
 @click.option("--from", "begin", help="First event: an ISO 8601 time (UTC), or PARTITION:OFFSET[,PARTITION:OFFSET...].")
 @click.option("--to", "end", help="First event that is left out, in the same form.")
 @click.option(
@@ -32,13 +42,11 @@ if TYPE_CHECKING:
     help="How inferences and dead letters are read.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a page.")
-@click.option(
-    "--bootstrap-servers", help="Kafka's HOST:PORT; else PENSTOCK_BOOTSTRAP_SERVERS or the broker started here."
-)
-@click.option("--repository", help="Model repository: a folder or an fsspec URL.  [default: .penstock/models]")
-@click.option("--registry", envvar="PENSTOCK_REGISTRY", help="URL of a Confluent-compatible schema registry.")
-@click.option("--schemas", "schema_folder", type=click.Path(path_type=Path), help="Folder of writer schemas (.avsc).")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@servers_option
+@repository_option
+@registry_option
+@schemas_option
+@log_format_option
 def command(
     files: tuple[Path, ...],
     arm: str,
@@ -64,17 +72,13 @@ def command(
     import os
 
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # as the worker scores
-    from models.errors import ModelError
     from penstock.config import kafka_settings, load_deployment, repository_url
-    from penstock.errors import PenstockError
     from penstock.logs import set_up
-    from schemas.errors import SchemaError
-    from streams.errors import StreamError
     from streams.reading import Point
     from streams.verify import Options, verify
     from streams.versions import Declaration
 
-    try:
+    with refusals():
         loaded = [load_deployment(file) for file in files]
         set_up(log_format, {"deployment": loaded[0].deployment.name, "arm": arm})
         options = Options(
@@ -88,9 +92,6 @@ def command(
             isolation=isolation,
         )
         findings = verify([Declaration(each.deployment, each.reader) for each in loaded], options)
-    except (PenstockError, StreamError, SchemaError, ModelError) as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(2) from error
     click.echo(json.dumps(findings.to_dict(), indent=2) if as_json else _page(findings))
     raise SystemExit(1 if findings.wrong else 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections import deque
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from penstock.cli.common import said_plainly, servers_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,19 +30,16 @@ _ALERT = ("at", "deployment", "state", "severity", "name", "detector", "value", 
 @click.option("--from", "start", type=click.Choice(["beginning", "end"]), default="end", show_default=True)
 @click.option("--count", type=click.IntRange(min=1), help="Stop after N records.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@click.option("--bootstrap-servers", help="Where Kafka is: HOST:PORT[,HOST:PORT].")
+@servers_option
 def command(
     topic: str | None, alerts: bool, start: str, count: int | None, as_json: bool, bootstrap_servers: str | None
 ) -> None:
     """Show the inferences of a topic, or of a deployment's output topic, live. Nothing is committed."""
-    from penstock.client.errors import ClientError
     from penstock.client.follow import follow
     from penstock.config import kafka_settings
-    from penstock.errors import PenstockError
     from schemas import records
-    from schemas.errors import SchemaError
 
-    try:
+    with said_plainly(), contextlib.suppress(KeyboardInterrupt):
         name, known = _topic(topic, alerts), [records.schema("alert")] if alerts else []
         source = follow(
             kafka_settings(bootstrap_servers), name, "earliest" if start == "beginning" else "latest", known
@@ -53,10 +53,6 @@ def command(
                 _rows(source, count, alerts)
         finally:
             source.close()  # type: ignore[attr-defined]
-    except KeyboardInterrupt:
-        pass
-    except (ClientError, PenstockError, SchemaError) as error:
-        raise click.ClickException(str(error)) from None
 
 
 Records = Iterator["tuple[Position, dict[str, Any] | RecordUnreadable] | None"]

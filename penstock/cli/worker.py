@@ -10,6 +10,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli.common import (
+    arm_option,
+    log_format_option,
+    metrics_host_option,
+    refusals,
+    registry_option,
+    repository_option,
+    schemas_option,
+    servers_option,
+)
+
 if TYPE_CHECKING:
     from penstock.config import Loaded
     from streams.orders import Order
@@ -26,23 +37,21 @@ FROM_STDIN = "-"  # as a slot: a supervisor says which, when it is needed
     "--supervise", is_flag=True, help="Run each slot in a process of its own, and start again those that die."
 )
 @click.option("--no-standby", is_flag=True, help="Keep no process ready to take over the slot of one that died.")
-@click.option("--arm", default="active", show_default=True, help="active or shadow.")
-@click.option(
-    "--bootstrap-servers", help="Kafka's HOST:PORT; else PENSTOCK_BOOTSTRAP_SERVERS or the broker started here."
-)
-@click.option("--repository", help="Model repository: a folder or an fsspec URL.  [default: .penstock/models]")
-@click.option("--registry", envvar="PENSTOCK_REGISTRY", help="URL of a Confluent-compatible schema registry.")
-@click.option("--schemas", "schema_folder", type=click.Path(path_type=Path), help="Folder of writer schemas (.avsc).")
+@arm_option
+@servers_option
+@repository_option
+@registry_option
+@schemas_option
 @click.option(
     "--metrics-port",
     type=int,
     help="Serve /metrics, /live and /ready on this port (0: a free one); slots after the first on those after it.",
 )
-@click.option("--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve them on.")
+@metrics_host_option
 @click.option(
     "--batch-events", default=2_000, show_default=True, type=click.IntRange(1, 100_000), help="Largest batch."
 )
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@log_format_option
 def command(
     deployment: Path,
     slot: str,
@@ -86,9 +95,10 @@ def command(
         batch_events,
         log_format,
     )
-    if supervise or slots is not None:
-        raise SystemExit(_supervise(call, names, not no_standby))
-    raise SystemExit(_work(call, slot))
+    with refusals():
+        if supervise or slots is not None:
+            raise SystemExit(_supervise(call, names, not no_standby))
+        _work(call, slot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +140,8 @@ def _supervise(call: Call, names: list[str], standby: bool) -> int:
     from penstock.config import STATE_FOLDER, load_deployment
     from penstock.logs import set_up
     from penstock.supervisor import Plan, Supervisor
-    from schemas.errors import SchemaError
 
-    try:
-        deployment = load_deployment(call.deployment).deployment
-    except SchemaError as error:
-        click.echo(f"Error: {error}", err=True)
-        return 2
+    deployment = load_deployment(call.deployment).deployment
     set_up(call.log_format, {"deployment": deployment.name, "arm": call.arm, "slot": "supervisor"})
     advice = ["penstock", "quarantine", str(call.deployment), "--arm", call.arm]
     if call.bootstrap_servers:
@@ -154,43 +159,31 @@ def _supervise(call: Call, names: list[str], standby: bool) -> int:
     return Supervisor(plan).run()
 
 
-def _work(call: Call, slot: str) -> int:
+def _work(call: Call, slot: str) -> None:
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # a batch is small: threads cost more than they bring
-    from models.errors import ModelError
     from penstock.config import STATE_FOLDER, kafka_settings, load_deployment, member_settings, repository_url
-    from penstock.errors import PenstockError
     from penstock.logs import set_up
-    from schemas.errors import SchemaError
-    from streams.errors import Fenced, StreamError
     from streams.service import Options, serve
 
     def log_as(name: str) -> None:
         set_up(call.log_format, {"deployment": loaded.deployment.name, "arm": call.arm, "slot": name})
 
-    try:
-        loaded = load_deployment(call.deployment)
-        log_as(slot)
-        options = Options(
-            kafka=kafka_settings(call.bootstrap_servers),
-            member=member_settings(),
-            repository=repository_url(call.repository),
-            slot=slot,
-            arm=call.arm,
-            registry=call.registry,
-            schema_folder=call.schema_folder,
-            metrics_host=call.metrics_host,
-            metrics_port=call.metrics_port,
-            state_folder=STATE_FOLDER,
-            batch_events=call.batch_events,
-        )
-        serve(loaded.deployment, loaded.reader, options, _orders(loaded, log_as) if slot == FROM_STDIN else None)
-    except Fenced as error:
-        click.echo(f"Error: {error}", err=True)
-        return 3
-    except (PenstockError, StreamError, SchemaError, ModelError) as error:
-        click.echo(f"Error: {error}", err=True)
-        return 2
-    return 0
+    loaded = load_deployment(call.deployment)
+    log_as(slot)
+    options = Options(
+        kafka=kafka_settings(call.bootstrap_servers),
+        member=member_settings(),
+        repository=repository_url(call.repository),
+        slot=slot,
+        arm=call.arm,
+        registry=call.registry,
+        schema_folder=call.schema_folder,
+        metrics_host=call.metrics_host,
+        metrics_port=call.metrics_port,
+        state_folder=STATE_FOLDER,
+        batch_events=call.batch_events,
+    )
+    serve(loaded.deployment, loaded.reader, options, _orders(loaded, log_as) if slot == FROM_STDIN else None)
 
 
 def _orders(

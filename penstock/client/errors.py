@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from schemas.errors import Explained
 
-class ClientError(Exception):
+
+class ClientError(Explained):
     """Base of every error of this package; its text says what, where and what to do."""
 
 

@@ -18,6 +18,7 @@ from confluent_kafka.cimpl import NewTopic
 from benchmarks.latency import worker_place as place_of
 from penstock.config import load_deployment
 from schemas.deployment import Deployment
+from schemas.errors import ArmUnknown
 from schemas.sources import SchemaTopic
 from streams.errors import Refused
 from streams.findings import EXAMPLES_OF_A_KIND, WRONG, Findings
@@ -293,7 +294,7 @@ def test_what_cannot_be_verified_is_refused(stand: Stand, tmp_path: Path) -> Non
         stand.verify(other)
     with pytest.raises(Refused, match="states of one deployment"):
         stand.verify(stand.file, other)
-    with pytest.raises(Refused, match="declares no arm 'shadow'"):
+    with pytest.raises(ArmUnknown, match="declares no arm 'shadow'"):
         stand.verify(arm="shadow")
 
 

@@ -1,0 +1,55 @@
+"""What several commands share: their options, and how errors that say what to do are shown."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+servers_option = click.option(
+    "--bootstrap-servers",
+    metavar="HOST:PORT[,HOST:PORT...]",
+    help="Where Kafka is; else PENSTOCK_BOOTSTRAP_SERVERS, or the broker started here.",
+)
+repository_option = click.option(
+    "--repository",
+    metavar="URL",
+    help="Where models live: a folder or any fsspec URL.  [default: PENSTOCK_REPOSITORY, else .penstock/models]",
+)
+registry_option = click.option(
+    "--registry", envvar="PENSTOCK_REGISTRY", help="URL of a Confluent-compatible schema registry."
+)
+schemas_option = click.option(
+    "--schemas", "schema_folder", type=click.Path(path_type=Path), help="Folder of writer schemas (.avsc)."
+)
+arm_option = click.option("--arm", default="active", show_default=True, help="active or shadow.")
+metrics_host_option = click.option(
+    "--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve them on."
+)
+log_format_option = click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+
+
+@contextlib.contextmanager
+def said_plainly() -> Iterator[None]:
+    """Show an error that says what to do as it is, without a traceback, and end with 1."""
+    from schemas.errors import Explained
+
+    try:
+        yield
+    except Explained as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """The same for commands that run for long: end with 3 when another process has the slot, else with 2."""
+    from schemas.errors import Explained
+    from streams.errors import Fenced
+
+    try:
+        yield
+    except Explained as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(3 if isinstance(error, Fenced) else 2) from error
