@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 OVERHEAD = 16 << 10  # bytes that a record batch and a dead letter's headers add to a value
 TIMEOUT = 10.0
+TRIES = 3
 SILENT = {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
 
 
@@ -69,23 +71,23 @@ class Topics:
         return Topic(name, len(found.partitions), self._message_bytes(name))
 
     def _all(self) -> Mapping[str, TopicMetadata]:
-        """Return what the brokers have; asks again when none answers in time, because a slow one is no wrong one."""
-        for last in (False, False, True):
-            try:
-                found: Mapping[str, TopicMetadata] = self.admin.list_topics(timeout=TIMEOUT).topics
-                return found
-            except KafkaException as error:
-                failure = error.args[0]
-                if last or failure.code() not in SILENT:
-                    raise Refused(f"cannot list the topics of {self._servers}: {failure.str()}") from error
-        raise AssertionError("unreachable")
+        try:
+            found: Mapping[str, TopicMetadata] = _asked(lambda: self.admin.list_topics(timeout=TIMEOUT).topics)
+            return found
+        except KafkaException as error:
+            raise Refused(f"cannot list the topics of {self._servers}: {error.args[0].str()}") from error
 
     def _message_bytes(self, name: str) -> int:
         resource = ConfigResource(ResourceType.TOPIC, name)
         try:
-            entries = self.admin.describe_configs([resource], request_timeout=TIMEOUT)[resource].result()
+            entries = _asked(
+                lambda: self.admin.describe_configs([resource], request_timeout=TIMEOUT)[resource].result()
+            )
         except KafkaException as error:
-            log.info("topic %s: its max.message.bytes cannot be read (%s); taking 1 MiB", name, error.args[0].str())
+            failure = error.args[0]
+            if failure.code() in SILENT:  # a guess that is too small would make dead letters of good events
+                raise Refused(f"cannot read the settings of topic {name}: {failure.str()}") from error
+            log.info("topic %s: its max.message.bytes cannot be read (%s); taking 1 MiB", name, failure.str())
             return 1 << 20
         return int(entries["max.message.bytes"].value)
 
@@ -121,6 +123,17 @@ class Topics:
                 return topic
             time.sleep(0.05)
         raise Refused(f"topic {name} exists but {self._servers} does not show it to us; grant DESCRIBE and WRITE on it")
+
+
+def _asked(ask: Callable[[], Any]) -> Any:
+    """Return the answer; asks again when no broker answers in time, because a slow one is no wrong one."""
+    for _ in range(TRIES - 1):
+        try:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in SILENT:
+                raise
+    return ask()
 
 
 def message_limit(topics: Sequence[Topic]) -> int:
