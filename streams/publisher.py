@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from streams.errors import StartOver
 
-STUCK_SECONDS = 20.0  # twice what the broker gives a transaction: librdkafka has been seen never to return
+STUCK_SECONDS = 12.0  # twice what the broker gives a transaction: librdkafka has been seen never to return
 
 
 class Publisher:

@@ -26,11 +26,11 @@ from streams.source import DENIED, FENCED, KafkaSource
 
 log = logging.getLogger(__name__)
 
-TRANSACTION_TIMEOUT_MS = 10_000  # what a killed slot that never returns can hold back readers
+TRANSACTION_TIMEOUT_MS = 6_000  # the session timeout: when a lost slot's partitions are others', readers go on too
 BATCH_BYTES = 1_000_000  # of a record batch, before compression
 QUEUE_KBYTES = 64 << 10  # of records that wait for a slow broker; producing waits while they are more
 QUEUE_RECORDS = 200_000
-PATIENCE = 15.0  # seconds that a retriable step of a transaction is tried again
+PATIENCE = 10.0  # seconds that a retriable step of a transaction is tried again
 DENIED_TRANSACTION = DENIED | {KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED}
 PRODUCER_FENCED = {
     KafkaError._FENCED,

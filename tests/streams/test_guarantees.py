@@ -14,6 +14,7 @@ from penstock.embedded import EmbeddedKafka
 from streams import guarantees
 from streams.errors import Refused
 from streams.guarantees import Facts, Promise, TopicFacts, refusals, warnings
+from streams.sink import TRANSACTION_TIMEOUT_MS
 
 SOUND = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false", "max.message.bytes": "1048588"}
 BROKER = {
@@ -54,7 +55,7 @@ def test_a_sound_cluster_is_neither_refused_nor_warned_of() -> None:
 @pytest.mark.parametrize(
     ("broker", "changed", "words"),
     [
-        ({"transaction.max.timeout.ms": "9999"}, {}, "raise it on the brokers"),
+        ({"transaction.max.timeout.ms": "5999"}, {}, "raise it on the brokers"),
         ({"group.min.session.timeout.ms": "6001"}, {}, "from 6001 to 1800000 ms"),
         ({"group.max.session.timeout.ms": "5999"}, {}, "from 6000 to 5999 ms"),
         ({"group.coordinator.rebalance.protocols": "classic"}, {"classic": False}, "add consumer to"),
@@ -99,7 +100,7 @@ def test_the_settings_are_read_from_a_real_broker(bootstrap_servers: str, topic:
     name = topic(2, max_message_bytes="2000000")
     found = guarantees.read(AdminClient({"bootstrap.servers": bootstrap_servers}), [name, "no such topic"])
     assert found.brokers == 1
-    assert int(found.broker["transaction.max.timeout.ms"]) >= 10_000
+    assert int(found.broker["transaction.max.timeout.ms"]) >= TRANSACTION_TIMEOUT_MS
     assert list(found.topics) == [name]
     assert found.topics[name].replication == 1
     assert found.topics[name].settings["max.message.bytes"] == "2000000"
