@@ -37,6 +37,7 @@ from streams.slot import SlotLock
 from streams.source import KafkaSource
 from streams.starts import Hooks
 from streams.topics import OVERHEAD, Topic, Topics
+from streams.watchdog import Watchdog
 from streams.work import Route
 from streams.worker import Worker
 
@@ -104,18 +105,21 @@ def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options, o
 
 def _run(parts: _Parts, group: str, order: Order, options: Options, signals: _Signals) -> None:
     registry = CollectorRegistry()
-    worker = parts.worker(group, order, registry, signals.stopping)
+    watchdog = Watchdog()
+    worker = parts.worker(group, order, registry, watchdog, signals.stopping)
     health = None
     if order.metrics_port is not None:
         health = HealthServer(options.metrics_host, order.metrics_port, registry, lambda: worker.ready)
         log.info("metrics at http://%s:%d/metrics", options.metrics_host, health.port)
     signals.tell(worker)
+    watchdog()
     try:
         worker.run()
         log.info("stopped; everything scored was committed" if worker.whole else "stopped before the last commit")
     finally:
         for again in (signal.SIGTERM, signal.SIGINT):  # a second one must not undo an orderly end
             signal.signal(again, signal.SIG_IGN)
+        watchdog.close()
         if health is not None:
             health.close()
 
@@ -241,7 +245,14 @@ class _Parts:
         except ModelError:
             return False
 
-    def worker(self, group: str, order: Order, registry: CollectorRegistry, stopping: Callable[[], bool]) -> Worker:
+    def worker(
+        self,
+        group: str,
+        order: Order,
+        registry: CollectorRegistry,
+        alive: Callable[[], None],
+        stopping: Callable[[], bool],
+    ) -> Worker:
         """Return the worker of the slot that the order names."""
         deployment, options = self._deployment, self._options
         slot_id = f"{group}.{order.slot}"
@@ -266,6 +277,7 @@ class _Parts:
             LetterLimit(deployment.limits.dead_letters_per_minute, time.monotonic),
             profiler=self._profiler,
             guard=safeguard(options.kafka, folder, group, slot_id, topic, order.caution, stopping),
+            alive=alive,
             batch_events=self._options.batch_events,
         )
 

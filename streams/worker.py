@@ -34,7 +34,8 @@ class Worker:
     """One slot of one arm of a deployment.
 
     connect: makes a source and a sink, the source calling `revoked` before partitions leave. guard: what it does about
-    events that may kill it. batch_events: the largest batch. clock: seconds since 1970.
+    events that may kill it. alive: called with every turn of the loop, waiting or not. batch_events: the largest
+    batch. clock: seconds since 1970.
     """
 
     def __init__(
@@ -47,12 +48,13 @@ class Worker:
         *,
         profiler: Profiles | None = None,
         guard: Safeguard | None = None,
+        alive: Callable[[], None] = lambda: None,
         batch_events: int = 2_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._connect, self._scorer, self._composer = connect, scorer, Composer(route, profiler, clock)
         self._metrics, self._limit, self._guard = metrics, limit, guard or Safeguard(route.source)
-        self._batch_events, self._clock = batch_events, clock
+        self._alive, self._batch_events, self._clock = alive, batch_events, clock
         self._most = self._tried = batch_events  # the largest batch to read now, and the events of the last one
         # plain flags: a signal handler that sets an Event deadlocks when it interrupts the holder of the Event's lock
         self._stopping = self._resumed = False
@@ -75,6 +77,7 @@ class Worker:
     def run(self) -> None:
         """Score until `stop`. Raises Fenced or Refused when this slot must end."""
         while not self._stopping:
+            self._alive()
             try:
                 self._session()
             except StartOver as error:
@@ -272,6 +275,7 @@ class Worker:
 
     def _hold(self, source: Source, cause: str, seconds: float) -> None:
         """Keep the group's membership while a batch waits; a batch whose partitions leave is given up."""
+        self._alive()
         self._metrics.held(cause, True)
         self.ready = False
         if not source.hold(seconds):
@@ -286,6 +290,7 @@ class Worker:
         if now - self._ticked < TICK_SECONDS:
             return
         self._ticked = now
+        self._alive()
         lags = source.lags()
         self.ready = source.joined
         if source.joined:

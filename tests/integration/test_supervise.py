@@ -134,6 +134,19 @@ def test_an_event_that_kills_is_found_held_back_and_quarantined_with_the_command
     again.wait_for(f"in quarantine: {name}")
 
 
+def test_a_process_that_stands_still_ends_itself_and_counts_as_dead(
+    rig: Callable[..., Rig], supervise: Callable[..., Supervised]
+) -> None:
+    stand = rig()
+    stand.produce([DEADLY if i == 1_001 else value for i, value in enumerate(events(2_000))])
+    run = supervise(stand, "--supervise", DEADLY_HANG="3")
+    said = run.wait_for(r"slot 0 ended with status 1 while it scored (\S+)", 60)
+    assert stand.events in said[1]
+    assert re.search(r"sitecustomize.py.*in deadly", run.text())
+    run.wait_for(rf"giving up on {stand.events}/1@250: processes died there 5 times, the last one ended", 90)
+    stand.wait_committed(1_750)
+
+
 def longest_silence(stand: Rig, act: Callable[[], None], seconds: float) -> float:
     """Feed events, act after a while, and return the longest time without an inference of some partition after that."""
     over = threading.Event()

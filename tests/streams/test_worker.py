@@ -174,6 +174,23 @@ def test_a_start_over_makes_new_clients_and_counts(make: Callable[..., Bench]) -
     assert bench.value("penstock_restarts_total", cause="start_over") == 1
 
 
+@pytest.mark.parametrize("trouble", ["idle", "held", "no broker"])
+def test_a_worker_that_waits_says_that_it_is_alive(make: Callable[..., Bench], trouble: str) -> None:
+    turns: list[float] = []
+    bench = make(decoder=NumberDecoder(down=10**6 * (trouble == "held")), alive=lambda: turns.append(time.monotonic()))
+
+    def no_broker() -> None:
+        raise StartOver("no broker answers")
+
+    if trouble == "no broker":
+        bench.fail = no_broker
+    if trouble != "idle":
+        bench.kafka.append("in", b"1")
+    bench.start()
+    bench.wait(lambda: len(turns) >= 4)
+    bench.worker.stop()
+
+
 def test_a_worker_whose_slot_was_taken_ends(make: Callable[..., Bench]) -> None:
     bench = make()
 

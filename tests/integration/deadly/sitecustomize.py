@@ -1,6 +1,7 @@
 """Put on the path of a supervised worker by tests: it ends as by a crash in native code, for real.
 
-It dies on an event that has DEADLY among its bytes, or at once where DEADLY_START is set.
+It dies on an event that has DEADLY among its bytes, or at once where DEADLY_START is set. With DEADLY_HANG it stands
+still on the event instead of dying, and may do so for that many seconds.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,11 +21,19 @@ if "penstock.cli" in sys.orig_argv and "-" in sys.orig_argv:  # a worker that is
 
     import schemas.decode
 
+    hang = os.environ.get("DEADLY_HANG")
+    if hang is not None:
+        import streams.watchdog
+
+        streams.watchdog.Watchdog.__init__.__defaults__ = (float(hang),)  # type: ignore[attr-defined]
+
     decode = schemas.decode.EventDecoder.decode
 
     def deadly(self: Any, values: Sequence[bytes | None]) -> Any:
         if any(DEADLY in value for value in values if value):
-            os.abort()
+            if hang is None:
+                os.abort()
+            time.sleep(600)
         return decode(self, values)
 
     schemas.decode.EventDecoder.decode = deadly  # type: ignore[method-assign]
