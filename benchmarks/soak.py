@@ -1,7 +1,8 @@
 """`scripts/bench soak`: the worker's memory over millions of events; the last line is the verdict.
 
-Events are produced as fast as they are scored, on topics whose retention keeps the disk small. Resident memory is
-sampled ten times a second; the median of the second tenth (caches filled) is compared with that of every later tenth.
+Events are produced as fast as they are scored, on topics whose retention keeps the disk small; with --behind all of
+them wait when the worker starts. Resident memory is sampled ten times a second; the median of the second tenth (caches
+filled) is compared with that of every later tenth.
 """
 
 from __future__ import annotations
@@ -26,21 +27,22 @@ CHUNK = 100_000
 TOLERANCE = 1.05
 
 
-def bounded_topic(servers: str, name: str) -> str:
-    """Make a topic that keeps a hundred megabytes a partition."""
-    config = {
-        "retention.bytes": str(100 << 20),
-        "segment.bytes": str(25 << 20),
-        "message.timestamp.type": "LogAppendTime",
-    }
+def topic(servers: str, name: str, bounded: bool = True) -> str:
+    """Make a topic, which keeps a hundred megabytes a partition or everything."""
+    config = {"message.timestamp.type": "LogAppendTime"}
+    if bounded:
+        config |= {"retention.bytes": str(100 << 20), "segment.bytes": str(25 << 20)}
     admin = AdminClient({"bootstrap.servers": servers})
     admin.create_topics([NewTopic(name, num_partitions=PARTITIONS, replication_factor=1, config=config)])[name].result()
     return name
 
 
-def soak(rig: Rig, events: int) -> list[float]:
+def soak(rig: Rig, events: int, behind: bool) -> list[float]:
     """Return the median resident MiB of each tenth of the events."""
-    source, target = (bounded_topic(rig.servers, f"bench.{rig.run}.{what}") for what in ("events", "inferences"))
+    source = topic(rig.servers, f"bench.{rig.run}.events", bounded=not behind)
+    target = topic(rig.servers, f"bench.{rig.run}.inferences")
+    if behind:
+        produce(rig.servers, rig.job.name, source, events, 0)
     position = group_position(rig.servers, f"penstock.{target.replace('.inferences', '')}", source)
     medians: list[float] = []
     samples: list[float] = []
@@ -54,7 +56,8 @@ def soak(rig: Rig, events: int) -> list[float]:
             samples.clear()
             for done in range(tenth * events // 10, (tenth + 1) * events // 10, CHUNK):
                 count = min(CHUNK, (tenth + 1) * events // 10 - done)
-                produce(rig.servers, rig.job.name, source, count, 0)
+                if not behind:
+                    produce(rig.servers, rig.job.name, source, count, 0)
                 wait_until(partial(through, done + count), 120, "a chunk of events", process)
             medians.append(statistics.median(samples))
             print(f"  {(tenth + 1) * events // 10:10,} events: {medians[-1]:.1f} MiB", flush=True)
@@ -65,12 +68,13 @@ def soak(rig: Rig, events: int) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench soak", description=__doc__)
     parser.add_argument("--events", type=int, default=10_000_000)
+    parser.add_argument("--behind", action="store_true", help="let all events wait before the worker starts")
     parser.add_argument("--job", default="mixed", choices=list(JOBS))
     parser.add_argument("--bootstrap-servers")
     options = parser.parse_args()
     began = time.monotonic()
     with broker(options) as servers, tempfile.TemporaryDirectory(prefix="penstock-soak-") as folder:
-        medians = soak(Rig(servers, Path(folder), JOBS[options.job]), options.events)
+        medians = soak(Rig(servers, Path(folder), JOBS[options.job]), options.events, options.behind)
     first, later = medians[1], medians[2:]
     ratio = max(later) / first
     good = ratio <= TOLERANCE
