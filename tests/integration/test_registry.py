@@ -23,9 +23,11 @@ from tests.integration.apicurio import Apicurio
 pytestmark = pytest.mark.timeout(900)  # the first run on a machine downloads 159 MB
 
 with warnings.catch_warnings(record=True):  # the client's own dependencies warn about each other, whatever the filters
-    from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+    from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, topic_subject_name_strategy
     from confluent_kafka.schema_registry.avro import AvroSerializer
 
+# the default strategy asks for /associations first; Apicurio has no such path, and never answers one request in 500
+SUBJECTS = {"subject.name.strategy": topic_subject_name_strategy}
 FIELDS: dict[str, Any] = {
     "flight": {"type": "string"},
     "distance": {"type": "int"},
@@ -45,9 +47,9 @@ class Producer:
     """What a producer with Confluent's own serializer puts into a topic."""
 
     def __init__(self, url: str, schema: Mapping[str, Any], topic: str | None = None) -> None:
-        self.client = SchemaRegistryClient({"url": url})
+        self.client = SchemaRegistryClient({"url": url, "timeout": 10})
         self.topic = topic or f"events-{secrets.token_hex(4)}"
-        self._serializer = AvroSerializer(self.client, json.dumps(schema))
+        self._serializer = AvroSerializer(self.client, json.dumps(schema), conf=SUBJECTS)
 
     def value(self, event: Mapping[str, Any]) -> bytes:
         written = self._serializer(dict(event), SerializationContext(self.topic, MessageField.VALUE))
@@ -191,7 +193,11 @@ def test_an_address_without_the_api_is_told_from_an_unknown_id(registry_url: str
     wrong = opened.enter_context(closing(SchemaRegistry(registry_url.replace("ccompat", "no/such/path"))))
     right = opened.enter_context(closing(SchemaRegistry(registry_url)))
 
-    with pytest.raises(SourceUnavailable, match="check the path of its URL"):
-        wrong.by_id(1)
+    for _ in range(3):  # see SUBJECTS
+        with pytest.raises(SourceUnavailable) as refused:
+            wrong.by_id(1)
+        if "does not answer" not in str(refused.value):
+            break
+    assert "check the path of its URL" in str(refused.value)
     with pytest.raises(UnknownSchema, match="does not know it"):
         right.by_id(2_000_000_000)
