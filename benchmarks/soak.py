@@ -11,6 +11,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -65,6 +66,16 @@ def soak(rig: Rig, events: int, behind: bool) -> list[float]:
     return medians
 
 
+def growth(medians: Sequence[float], behind: bool) -> tuple[float, float]:
+    """Return the base in MiB and the largest later median to it.
+
+    The queues of a worker that is behind are full all the time, and how full they are decides what it holds: there it
+    is the second half that must not exceed the first.
+    """
+    base, later = (max(medians[:5]), medians[5:]) if behind else (medians[1], medians[2:])
+    return base, max(later) / base
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench soak", description=__doc__)
     parser.add_argument("--events", type=int, default=10_000_000)
@@ -75,12 +86,12 @@ def main() -> None:
     began = time.monotonic()
     with broker(options) as servers, tempfile.TemporaryDirectory(prefix="penstock-soak-") as folder:
         medians = soak(Rig(servers, Path(folder), JOBS[options.job]), options.events, options.behind)
-    first, later = medians[1], medians[2:]
-    ratio = max(later) / first
+    base, ratio = growth(medians, options.behind)
     good = ratio <= TOLERANCE
+    against = "the largest median of the first half" if options.behind else "the second tenth"
     print(
         f"{'PASS' if good else 'FAIL'} memory over {options.events:,} events in {time.monotonic() - began:.0f} s: "
-        f"median {first:.0f} MiB in the second tenth, largest median later {ratio:.3f}x"
+        f"at most {max(medians):.0f} MiB; {base:.0f} MiB in {against}, largest median later {ratio:.3f}x"
     )
     raise SystemExit(0 if good else 1)
 

@@ -1,10 +1,11 @@
-"""What the benchmark of the hot path calls good."""
+"""What the benchmarks call good."""
 
 from __future__ import annotations
 
 import pytest
 
 from benchmarks.hotpath import CARRIED_MS, p95_ratios, verdict
+from benchmarks.soak import TOLERANCE, growth
 
 
 def test_a_worker_that_answers_late_misses() -> None:
@@ -40,3 +41,14 @@ def test_a_machine_that_carries_no_rate_has_measured_nothing() -> None:
 )
 def test_the_bounds_are_those_of_the_claim(name: str, ratio: float, good: bool) -> None:
     assert verdict({name: ratio}) is good
+
+
+def test_memory_that_climbs_misses() -> None:
+    climbs = [200.0 + 4 * tenth for tenth in range(10)]
+    assert growth(climbs, behind=False)[1] > TOLERANCE
+    assert growth(climbs, behind=True)[1] > TOLERANCE
+
+
+def test_caches_that_fill_at_first_are_no_climb() -> None:
+    assert growth([150.0, *[200.0] * 9], behind=False) == (200.0, 1.0)
+    assert growth([150.0, 180.0, *[200.0] * 8], behind=True) == (200.0, 1.0)
