@@ -174,7 +174,7 @@ class Letters(Reading):
 
 
 class Alerts(Reading):
-    """The alerts of one deployment, in order. new: those that were not shown yet."""
+    """The alerts of one deployment, in order. new: those to show that were not shown yet."""
 
     def __init__(self, kafka: Mapping[str, str], topic: str, deployment: str) -> None:
         super().__init__(kafka, topic)
@@ -191,8 +191,19 @@ class Alerts(Reading):
                 continue
             known = self.opened if alert["state"] == "opened" else self.closed
             self.repeats += alert["id"] in known
+            if is_told(alert):
+                self.new.append(alert)
             known[alert["id"]] = alert
-            self.new.append(alert)
+
+    @property
+    def told(self) -> bool:
+        """Whether there was one to show that opened."""
+        return any(map(is_told, list(self.opened.values())))
+
+
+def is_told(alert: Mapping[str, Any]) -> bool:
+    """Whether a person is shown it: the shadow's events are those of the active arm, its outputs are its own."""
+    return bool(alert["arm"] == "active" or alert["kind"] == "output")
 
 
 def latencies(appended: Sequence[Numbers], arrived: Sequence[Arrivals]) -> Numbers:
