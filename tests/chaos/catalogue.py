@@ -86,7 +86,7 @@ def _slots(seed: int) -> Sequence[Scenario]:
             "a slot is killed and never comes back; the others take its partitions",
             _steady(40),
             (_fault(8, "kill", slot="2", again=None),),
-            Expect(stuck=12.0, recovery=12.0),
+            Expect(stuck=9.0, recovery=8.0),
         ),
         Scenario(
             "kip-848",
@@ -169,7 +169,6 @@ def _network() -> Sequence[Scenario]:
             _steady(14),
             (_fault(3, "blackhole", direction="down", lasts=4),),
             proxied=True,
-            short=True,
         ),
         Scenario(
             "network-slow",

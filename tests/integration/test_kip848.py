@@ -52,7 +52,6 @@ def test_slots_share_and_a_killed_one_comes_back_within_the_session_timeout(stan
     again = stand.worker("--slot", "0")
     again.wait_for(r"reads partitions \[\d")
     assert time.monotonic() - killed < 12
-    second.wait_for(r"(?s)reads partitions \[\d, \d\].*reads partitions \[\d, \d")
     assert second.stop() == 0  # it leaves: its partitions go to the other at once
     left = time.monotonic()
     again.wait_for(r"reads partitions \[0, 1, 2, 3\]")
