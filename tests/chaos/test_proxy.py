@@ -63,14 +63,14 @@ def said(connection: socket.socket, text: bytes = b"ping") -> bytes:
 
 
 def test_what_is_delayed_takes_so_much_longer_both_ways(proxy: Proxy, client: socket.socket) -> None:
-    proxy.delay(0.1)
+    proxy.delay(0.5)
     began = time.monotonic()
     assert said(client) == b"ping"
-    assert time.monotonic() - began >= 0.2
+    assert time.monotonic() - began >= 1
     proxy.clear()
     began = time.monotonic()
     assert said(client) == b"ping"
-    assert time.monotonic() - began < 0.1
+    assert time.monotonic() - began < 0.5
 
 
 def test_what_is_throttled_comes_at_its_rate(proxy: Proxy, client: socket.socket) -> None:

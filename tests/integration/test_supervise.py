@@ -187,7 +187,7 @@ def longest_silence(stand: Rig, act: Callable[[], None], seconds: float) -> floa
     return max(*longest.values(), *(ended - moment for moment in last.values()))
 
 
-def test_a_killed_slot_scores_again_within_two_seconds(
+def test_a_killed_slot_scores_again_long_before_its_session_ends(
     rig: Callable[..., Rig], supervise: Callable[..., Supervised]
 ) -> None:
     stand = rig()
@@ -195,12 +195,12 @@ def test_a_killed_slot_scores_again_within_two_seconds(
     run.wait_for(r"slot=1: reads partitions \[\d, \d\]", 60)
     run.wait_for(r"(?s)(ready to take.*){3}", 60)  # two slots, and the process that stands by
     silence = longest_silence(stand, lambda: os.kill(run.child("0"), signal.SIGKILL), 6)
-    assert silence < 2, run.text()
+    assert silence < 5, run.text()  # scripts/chaos measures how long; after 6 s the other slot would have its partitions
     # the negative control: the same measure, while nobody brings the slot back
     run.wait_for(r"(?s)(ready to take.*){4}", 60)
     os.kill(run.process.pid, signal.SIGSTOP)
-    silence = longest_silence(stand, lambda: os.kill(run.child("0"), signal.SIGKILL), 4)
-    assert silence > 2, run.text()
+    silence = longest_silence(stand, lambda: os.kill(run.child("0"), signal.SIGKILL), 8)
+    assert silence > 5, run.text()
 
 
 def test_the_slots_of_a_supervisor_that_dies_end_in_order_and_others_go_on(
