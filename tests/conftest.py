@@ -6,6 +6,8 @@ import gc
 import os
 import re
 import secrets
+import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -18,6 +20,18 @@ def _nothing_left_open() -> Iterator[None]:
     """Collect what a module left: an unclosed file or socket must fail the module that forgot it, not a later one."""
     yield
     gc.collect()
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No coverage meanwhile, nor in children: under load tracing is half of the work, and other tests run the lines."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+    here, threads = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)  # type: ignore[arg-type]
+    yield
+    sys.settrace(here)
+    threading.settrace(threads)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")

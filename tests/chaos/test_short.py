@@ -22,7 +22,7 @@ SHORT = sorted((scenario for scenario in catalogue(SEED) if scenario.short), key
 
 PATIENCE = 4.0  # no test measures time: limits that a machine of its own keeps are four times as long here
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("unmeasured")]
 
 
 class Clusters:

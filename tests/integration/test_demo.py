@@ -92,6 +92,7 @@ def test_a_sample_of_the_year_balances_on_a_kafka_of_its_own(tmp_path: Path) -> 
     assert not (run.folder / "kafka" / "log").exists()
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_worker_that_is_killed_fails_the_account_and_is_named(tmp_path: Path, bootstrap_servers: str) -> None:
     run = Run(tmp_path, bootstrap_servers)
     run.wait_for(replaying)
@@ -101,6 +102,7 @@ def test_a_worker_that_is_killed_fails_the_account_and_is_named(tmp_path: Path, 
     assert "worker.log" in run.text
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_a_shadow_that_is_killed_is_named_and_the_rest_balances(tmp_path: Path, bootstrap_servers: str) -> None:
     run = Run(tmp_path, bootstrap_servers)
     run.wait_for(replaying)
@@ -111,6 +113,7 @@ def test_a_shadow_that_is_killed_is_named_and_the_rest_balances(tmp_path: Path, 
     assert (inferences, events - letters, duplicates, lost) == (FLIGHTS, FLIGHTS, 0, 0)
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_ctrl_c_stops_everything(tmp_path: Path, bootstrap_servers: str) -> None:
     run = Run(tmp_path, bootstrap_servers)
     run.wait_for(replaying)
@@ -120,6 +123,7 @@ def test_ctrl_c_stops_everything(tmp_path: Path, bootstrap_servers: str) -> None
     assert f"Logs: {run.folder}" in run.text
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_it_stays_up_on_request_until_it_is_told_to_stop(tmp_path: Path, bootstrap_servers: str) -> None:
     run = Run(tmp_path, bootstrap_servers, "--keep")
     run.wait_for(lambda text: "Ctrl-C here stops it all" in text)

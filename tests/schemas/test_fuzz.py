@@ -20,6 +20,7 @@ GROWTH_KIB = 100 * 1024
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("unmeasured")
 def test_a_million_fuzzed_messages_differ_from_strict_fastavro_in_nothing_and_memory_does_not_grow() -> None:
     counts = run(50_000, 1)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
