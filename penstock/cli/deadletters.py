@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from penstock.cli.common import said_plainly, servers_option
 if TYPE_CHECKING:
     from penstock.client.deadletters import DeadLetter
 
+PIPED_WIDTH = 240  # in a file or a pipe nothing is cut off: what one looks for there is the event's place
 _REASONS = click.option("--reason", "reasons", multiple=True, help="Only letters of this reason; may be repeated.")
 
 
@@ -164,7 +166,7 @@ def _table(letters: Iterator[DeadLetter]) -> None:
             *(escape(text) for text in (letter.reason, letter.about.get("detail", ""), letter.source)),
             "tombstone" if letter.value is None else f"{len(letter.value):,}",
         )
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
     total = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
     click.echo(f"{counts.total():,} dead letters" + (f": {total}" if total else ""))
 
