@@ -367,6 +367,15 @@ def _long(seed: int) -> Sequence[Scenario]:
     soak = schedule(seed + 5, HOUR, slots=3, kills=25, terms=8, pauses=4, scales=8, broker_faults=12)
     return [
         Scenario(
+            "kills",
+            "200,000 events through ten kill -9",
+            (Step(26, 10_000.0),),
+            schedule(seed, 18, slots=2, kills=10),
+            Expect(stuck=20.0),
+            slots=2,
+            limit=200_000,
+        ),
+        Scenario(
             "long",
             "2,000,000 events through 100 kill -9, 20 scale changes and 10 broker faults",
             (Step(seconds + 60, 2_000_000 / seconds),),
