@@ -19,10 +19,11 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import yaml
@@ -79,9 +80,9 @@ class Rig:
         bundle = Bundle.build(name=job.name, model=perceptron(len(job.features)), features=job.features)
         Repository(str(folder / "models")).add(bundle, tags=["production"])
 
-    def topic(self, name: str) -> str:
+    def topic(self, name: str, settings: Mapping[str, str] = MappingProxyType({})) -> str:
         full = f"bench.{self.run}.{name}"
-        config = {"message.timestamp.type": "LogAppendTime"}
+        config = {"message.timestamp.type": "LogAppendTime", **settings}
         self._admin.create_topics([NewTopic(full, num_partitions=PARTITIONS, replication_factor=1, config=config)])[
             full
         ].result()

@@ -2,7 +2,7 @@
 
 Events are produced as fast as they are scored, on topics whose retention keeps the disk small; with --behind all of
 them wait when the worker starts. Resident memory is sampled ten times a second; the median of the second tenth (caches
-filled) is compared with that of every later tenth.
+filled) is compared with that of every later tenth, with --behind those of the first half with those of the second.
 """
 
 from __future__ import annotations
@@ -15,33 +15,19 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
-
 from benchmarks.hotpath import Rig, broker, group_position
 from benchmarks.jobs import JOBS
-from benchmarks.latency import PARTITIONS
 from benchmarks.load import produce
 from benchmarks.system import rss_mib, wait_until
 
 CHUNK = 100_000
 TOLERANCE = 1.05
-
-
-def topic(servers: str, name: str, bounded: bool = True) -> str:
-    """Make a topic, which keeps a hundred megabytes a partition or everything."""
-    config = {"message.timestamp.type": "LogAppendTime"}
-    if bounded:
-        config |= {"retention.bytes": str(100 << 20), "segment.bytes": str(25 << 20)}
-    admin = AdminClient({"bootstrap.servers": servers})
-    admin.create_topics([NewTopic(name, num_partitions=PARTITIONS, replication_factor=1, config=config)])[name].result()
-    return name
+BOUNDED = {"retention.bytes": str(100 << 20), "segment.bytes": str(25 << 20)}  # of each partition
 
 
 def soak(rig: Rig, events: int, behind: bool) -> list[float]:
     """Return the median resident MiB of each tenth of the events."""
-    source = topic(rig.servers, f"bench.{rig.run}.events", bounded=not behind)
-    target = topic(rig.servers, f"bench.{rig.run}.inferences")
+    source, target = rig.topic("events", {} if behind else BOUNDED), rig.topic("inferences", BOUNDED)
     if behind:
         produce(rig.servers, rig.job.name, source, events, 0)
     position = group_position(rig.servers, f"penstock.{target.replace('.inferences', '')}", source)
@@ -62,7 +48,7 @@ def soak(rig: Rig, events: int, behind: bool) -> list[float]:
                 wait_until(partial(through, done + count), 120, "a chunk of events", process)
             medians.append(statistics.median(samples))
             print(f"  {(tenth + 1) * events // 10:10,} events: {medians[-1]:.1f} MiB", flush=True)
-    AdminClient({"bootstrap.servers": rig.servers}).delete_topics([source, target])
+    rig.forget(source, target)
     return medians
 
 
