@@ -112,7 +112,6 @@ def _run(parts: _Parts, group: str, order: Order, options: Options, signals: _Si
         health = HealthServer(options.metrics_host, order.metrics_port, registry, lambda: worker.ready)
         log.info("metrics at http://%s:%d/metrics", options.metrics_host, health.port)
     signals.tell(worker)
-    watchdog()
     try:
         worker.run()
         log.info("stopped; everything scored was committed" if worker.whole else "stopped before the last commit")

@@ -140,9 +140,8 @@ def fresh_topics(kafka: Mapping[str, str], path: Path) -> Iterator[None]:
     """Create the input and the output topics; on a Kafka that is not ours delete the run's topics in the end."""
     declared = Deployment.model_validate(yaml.safe_load(path.read_text()))
     admin = AdminClient(dict(kafka))
-    shadow = next(arm.topic for arm in declared.arms if arm.role == "shadow")
     new = [NewTopic(declared.input.topic, PARTITIONS, config={"message.timestamp.type": "LogAppendTime"})]
-    new += [NewTopic(topic, PARTITIONS) for topic in (declared.output.topic, shadow) if topic]
+    new += [NewTopic(topic, PARTITIONS) for topic in (declared.output.topic, declared.output_topic("shadow"))]
     for created in admin.create_topics(new, request_timeout=10).values():
         created.result()
     try:

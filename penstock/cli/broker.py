@@ -8,12 +8,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import click
 
+from penstock.cli.common import said_plainly
 from penstock.config import BOOTSTRAP, STATE_FOLDER
 from penstock.errors import PenstockError
 
@@ -44,7 +44,7 @@ def start(port: int | None) -> None:
 
     The first start on a machine downloads Kafka (45 MB). Running already: says where, and succeeds.
     """
-    with _told():
+    with said_plainly():
         address, started = _start(port)
     click.echo(f"Kafka is {'ready' if started else 'already running'} at {address}")
     if port and not address.endswith(f":{port}"):
@@ -61,7 +61,7 @@ def stop() -> None:
         ADDRESS.unlink(missing_ok=True)
         click.echo("No broker is running here")
         return
-    with _told():
+    with said_plainly():
         _stop()
     ADDRESS.unlink(missing_ok=True)
     click.echo("The broker has stopped; its data is kept in .penstock/kafka (delete the folder to start anew)")
@@ -155,11 +155,3 @@ def _stop() -> None:
                 f"the broker (process {pid or 'unknown'}) could not be stopped; see {DATA / 'broker.log'}"
             )
         time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except PenstockError as error:
-        raise click.ClickException(str(error)) from None
