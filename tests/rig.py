@@ -147,6 +147,7 @@ class Rig:
         topic: Callable[..., str],
         *,
         partitions: int = 4,
+        outputs: int = 0,
         model: bytes | None = None,
         features: Any = ("a", "b"),
         bundle: dict[str, Any] | None = None,
@@ -154,7 +155,7 @@ class Rig:
         **declared: Any,
     ) -> None:
         self.servers, self.folder = servers, folder
-        self.events, self.inferences = topic(partitions, "events"), topic(partitions, "inferences")
+        self.events, self.inferences = topic(partitions, "events"), topic(outputs or partitions, "inferences")
         self.name = self.events
         (folder / "event.avsc").write_text(json.dumps(schema))
         built = Bundle.build(name="sum", model=model or sum_model(), features=list(features), **(bundle or {}))

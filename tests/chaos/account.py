@@ -39,7 +39,11 @@ def page(outcome: Outcome) -> str:
         )
     if outcome.recoveries:
         lines.append(f"   recovery    {_recovery(outcome)}")
-    lines.append(f"   memory      {outcome.memory:.2f} times over the longest life, {outcome.files:+d} open files")
+    grown = outcome.grown
+    lines.append(
+        f"   memory      of the process that lived longest, {grown.seconds / 60:.0f} min: {grown.before:.0f} MiB, "
+        f"later {grown.after:.0f}, {grown.ratio:.2f} times; {grown.files:+d} open files"
+    )
     if outcome.recomputed:
         lines.append(f"   recomputed  {outcome.recomputed}")
     lines += [f"   example     {text}" for text in findings.examples[:LINES]]
@@ -87,5 +91,5 @@ def _recovery(outcome: Outcome) -> str:
     middle, most = times[len(times) // 2], times[-1]
     return (
         f"of {len(times)} slots that were hit: median {middle:.2f} s, longest {most:.2f} s; "
-        f"p99 of the other partitions meanwhile {outcome.elsewhere:.2f} s"
+        f"the other partitions meanwhile: p99 {outcome.elsewhere:.2f} s, longest {outcome.held:.2f} s"
     )

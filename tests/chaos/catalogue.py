@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
+from streams.sink import TRANSACTION_TIMEOUT_MS
+from tests.chaos.controls import controls
 from tests.chaos.events import OUTPUT_BYTES, Events
 from tests.chaos.load import Step
 from tests.chaos.scenario import Expect, Fault, Scenario
@@ -21,12 +22,13 @@ def catalogue(seed: int) -> list[Scenario]:
     """Return all scenarios: slots, brokers, network, surroundings, load steps, controls, and the long runs."""
     return [
         *_slots(seed),
+        *_lost_slots(),
         *_brokers(seed),
         *_network(),
         *_surroundings(),
         *_changes(),
         *_load_steps(),
-        *_controls(),
+        *controls(),
         *_long(seed),
     ]
 
@@ -82,6 +84,19 @@ def _slots(seed: int) -> Sequence[Scenario]:
             supervised=True,
         ),
         Scenario(
+            "kip-848",
+            "the same slots under the group protocol of KIP-848",
+            _steady(52),
+            schedule(seed + 1, 40, slots=3, kills=6, terms=2, scales=2, pauses=1),
+            events=POISONED,
+            settings=KIP_848,
+        ),
+    ]
+
+
+def _lost_slots() -> Sequence[Scenario]:
+    return [
+        Scenario(
             "lost-slot",
             "a slot is killed and never comes back; the others take its partitions",
             _steady(40),
@@ -89,12 +104,13 @@ def _slots(seed: int) -> Sequence[Scenario]:
             Expect(stuck=9.0, recovery=8.0),
         ),
         Scenario(
-            "kip-848",
-            "the same slots under the group protocol of KIP-848",
-            _steady(52),
-            schedule(seed + 1, 40, slots=3, kills=6, terms=2, scales=2, pauses=1),
-            events=POISONED,
-            settings=KIP_848,
+            "abandoned",
+            "a slot dies within a transaction and never comes back: readers wait behind it no longer than it may live",
+            _steady(40),
+            (_fault(8, "abandon", slot="2"),),
+            Expect(stuck=9.0, recovery=8.0, held=TRANSACTION_TIMEOUT_MS / 1000 + 1),
+            outputs=4,
+            broken="dies_open_when_told",
         ),
     ]
 
@@ -308,63 +324,12 @@ def _load_steps() -> Sequence[Scenario]:
     ]
 
 
-def _controls() -> Sequence[Scenario]:
-    """Each takes one leg of the promise away; the verifier must see it."""
-    control = Scenario("control", "", _steady(6, 6_000), partitions=4, slots=2, events=POISONED, short=True)
-    return [
-        replace(
-            control,
-            name="control-no-transactions",
-            about="without transactions events are scored twice",
-            broken="no_transactions",
-            expect=Expect(("duplicated",), complete=False),
-        ),
-        replace(
-            control,
-            name="control-early-offsets",
-            about="with offsets committed before the batch events are lost",
-            broken="early_offsets",
-            expect=Expect(("lost",), complete=False),
-        ),
-        replace(
-            control,
-            name="control-shared-id",
-            about="two slots with the same transactional ids fence each other again and again",
-            broken="shared_id",
-            expect=Expect(("restarts", "unfinished", "lost"), complete=False, restarts=0.0),
-        ),
-        replace(
-            control,
-            name="control-separate-ids",
-            about="what control-shared-id shows is not seen when each slot has its own",
-            expect=Expect(restarts=0.0),
-            short=False,
-        ),
-        replace(
-            control,
-            name="control-read-uncommitted",
-            about="a reader that takes uncommitted records sees what slots left that died before they committed",
-            broken="dies_open",
-            isolation="read_uncommitted",
-            expect=Expect(("duplicated", "out_of_order"), complete=False),
-        ),
-        replace(
-            control,
-            name="control-read-committed",
-            about="a reader that takes committed records only sees nothing of that",
-            broken="dies_open",
-            expect=Expect(exits=(-9,)),
-            short=False,
-        ),
-    ]
-
-
 def _long(seed: int) -> Sequence[Scenario]:
     seconds = 1_200.0
     hurt = schedule(
         seed + 4, seconds - 20, slots=3, brokers=3, kills=104, terms=8, pauses=4, scales=22, broker_faults=12
     )
-    soak = schedule(seed + 5, HOUR, slots=3, kills=25, terms=8, pauses=4, scales=8, broker_faults=12)
+    soak = schedule(seed + 5, HOUR - 20, slots=3, kills=25, terms=8, pauses=4, scales=8, broker_faults=15, spared=1)
     return [
         Scenario(
             "kills",
@@ -391,7 +356,7 @@ def _long(seed: int) -> Sequence[Scenario]:
             "an hour at 20,000 events a second with a fault a minute",
             _steady(HOUR, 20_000),
             soak,
-            Expect(stuck=30.0, drain=300.0, growth=1.1),
+            Expect(stuck=30.0, drain=300.0, growth=1.1, files=4.0),
             POISONED,
             long=True,
         ),

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import TopicPartition
 from confluent_kafka.cimpl import NewPartitions
 
+from tests.chaos.slots import Slots
+
 if TYPE_CHECKING:
     from tests.chaos.stand import Stand
+    from tests.rig import Worker
 
 Undo = Callable[[], None]
 Kind = Callable[..., Undo | None]
@@ -33,6 +36,18 @@ def kind(function: Kind) -> Kind:
 def kill(stand: Stand, slot: str, again: float | None = 0.0) -> None:
     """kill -9; the slot starts anew after `again` seconds, None: never."""
     stand.slots.kill(slot, again)
+
+
+@kind
+def abandon(stand: Stand, slot: str) -> None:
+    """kill -9 at the moment when a transaction holds everything and is not committed; the slot never comes back."""
+
+    def die(worker: Worker) -> None:
+        worker.process.send_signal(signal.SIGUSR1)
+        worker.process.wait(10)
+
+    assert isinstance(stand.slots, Slots)
+    stand.slots.kill(slot, None, how=die)
 
 
 @kind

@@ -236,7 +236,7 @@ class Reader(threading.Thread):
 
 
 def read_all(
-    servers: str, inferences: str, letters: str, *, isolation: str = "read_committed", seconds: float = 180
+    servers: str, inferences: str, letters: str, *, isolation: str = "read_committed", seconds: float
 ) -> Results:
     """Return what a new reader gets of the topics as they are now."""
     reader = Reader(servers, inferences, letters, isolation=isolation)

@@ -34,10 +34,11 @@ class Expect:
     broken: of a negative control, the kinds of problems of which one must be found; empty: none at all may be found.
     complete: False where a control is so broken that it need not come to an end.
     stuck: seconds that an event may wait beyond its fault's end. recovery: seconds until the partitions of a slot that
-    was hit speak again, `elsewhere`: p99 in seconds of the other partitions meanwhile. drain: seconds from the end of
-    the load to the last result. calm_p95: seconds, of events away from every fault. step_drain, step_p95: seconds from
-    the end of a rise of the load to its last result, and the p95 of events after that. growth: of a worker's resident
-    memory, as a ratio. gone: retention must have taken some events, and the workers must have counted exactly these.
+    was hit speak again, `elsewhere`: p99 in seconds of the other partitions meanwhile, `held`: their longest wait.
+    drain: seconds from the end of the load to the last result. calm_p95: seconds, of events away from every fault.
+    step_drain, step_p95: seconds from the end of a rise of the load to its last result, and the p95 of events after
+    that. growth: of a worker's resident memory, as a ratio; files: that it opens and keeps over its life. gone:
+    retention must have taken some events, and the workers must have counted exactly these.
     exits: a worker may end by itself with these statuses. restarts: how often workers may make their clients anew.
     """
 
@@ -46,11 +47,13 @@ class Expect:
     stuck: float | None = 30.0
     recovery: float | None = None
     elsewhere: float | None = None
+    held: float | None = None
     drain: float = 120.0
     calm_p95: float | None = None
     step_p95: float | None = None
     step_drain: float | None = None
     growth: float | None = None
+    files: float | None = None
     gone: bool = False
     exits: tuple[int, ...] = ()
     restarts: float | None = None
@@ -61,7 +64,7 @@ class Expect:
         return replace(self, **limits)
 
 
-TIMES = ("stuck", "recovery", "elsewhere", "drain", "calm_p95", "step_p95", "step_drain")
+TIMES = ("stuck", "recovery", "elsewhere", "held", "drain", "calm_p95", "step_p95", "step_drain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +72,10 @@ class Scenario:
     """One run.
 
     brokers: 1 or 3. proxied: workers reach the brokers through proxies. limit: events at most (0: as the steps say).
-    settings: the workers' environment. declared: what differs in the deployment. wrapped: options of
-    tests.chaos.wrapped. broken: a control whose workers lack a leg of the promise. isolation: of the reader.
-    registry: events come in Confluent framing, and their schema from a registry. topic: settings of the input topic.
-    output_bytes: max.message.bytes of the output topic (0: the broker's). supervised: the slots run under
-    `penstock worker --slots N --supervise`. again: seconds until a slot that was killed is started anew.
+    settings: the workers' environment. declared: what differs in the deployment. broken: what tests.chaos.wrapped
+    breaks in the workers, for controls. isolation: of the reader. registry: events come in Confluent framing, and their
+    schema from a registry. outputs: partitions of the output topic (0: as many as the input has). output_bytes: its
+    max.message.bytes (0: the broker's). supervised: the slots run under `penstock worker --slots N --supervise`.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Scenario:
     events: Events = GOOD
     brokers: int = 1
     partitions: int = 12
+    outputs: int = 0
     slots: int = 3
     proxied: bool = False
     limit: int = 0

@@ -23,10 +23,12 @@ def schedule(
     scales: int = 0,
     broker_faults: int = 0,
     start: float = 3.0,
+    spared: int = 0,
 ) -> tuple[Fault, ...]:
     """Return so many faults of each kind, in the order of their times, evenly spread with some chance.
 
-    scales: changes of the number of slots, away from `slots` and back.
+    scales: changes of the number of slots, away from `slots` and back. spared: slots below this number are frozen but
+    never ended, so that what a process keeps over a long life shows.
     """
     chance = random.Random(seed)
     kinds = ["kill"] * kills + ["term"] * terms + ["pause"] * pauses + ["broker"] * broker_faults
@@ -41,7 +43,7 @@ def schedule(
             away = kind == "away"
             faults.append(Fault(at, "scale", {"to": chance.choice(_others(slots)) if away else slots}))
         else:
-            faults.append(_fault(chance, at, kind, running, brokers))
+            faults.append(_fault(chance, at, kind, running, brokers, spared))
     return tuple(faults)
 
 
@@ -60,8 +62,10 @@ def _others(slots: int) -> Sequence[int]:
     return [count for count in range(1, slots + 2) if count != slots]
 
 
-def _fault(chance: random.Random, at: float, kind: str, slots: int, brokers: int) -> Fault:
+def _fault(chance: random.Random, at: float, kind: str, slots: int, brokers: int, spared: int) -> Fault:
     slot = str(chance.randrange(slots))
+    if kind in ("kill", "term") and int(slot) < spared:
+        kind, slot = (kind, str(chance.randrange(spared, slots))) if slots > spared else ("pause", slot)
     if kind == "kill":
         return Fault(at, "kill", {"slot": slot, "again": round(chance.choice([0.0, 0.0, 0.5, 2.0]), 1)})
     if kind == "term":

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 
 from tests.rig import Worker
 
@@ -41,6 +42,20 @@ class Sample:
     files: int
 
 
+@dataclass(frozen=True, slots=True)
+class Grown:
+    """What a process used in a life of so many seconds: median MiB in its second and in its last third; files since."""
+
+    seconds: float = 0.0
+    before: float = 1.0
+    after: float = 1.0
+    files: int = 0
+
+    @property
+    def ratio(self) -> float:
+        return self.after / self.before
+
+
 class Slots:
     """Keeps slots running. start: makes the worker process of a slot."""
 
@@ -66,7 +81,13 @@ class Slots:
                 self._slots.setdefault(str(i), Slot(str(i)))
         self._end(leaving)
 
-    def kill(self, name: str, again: float | None = 0.0, seconds: float = 10.0) -> None:
+    def kill(
+        self,
+        name: str,
+        again: float | None = 0.0,
+        seconds: float = 10.0,
+        how: Callable[[Worker], None] = Worker.kill,
+    ) -> None:
         """End a slot as a power cut would; start it anew after `again` seconds, None: never.
 
         One that is between two processes is killed when it runs again: a kill that hits nothing is none.
@@ -80,7 +101,7 @@ class Slots:
             slot = self._slots[name]
             slot.again, slot.expected = _later(again), True
             assert slot.worker is not None
-            slot.worker.kill()
+            how(slot.worker)
             self.killed += 1
 
     def _runs(self, name: str) -> bool:
@@ -251,20 +272,22 @@ def sample_of(pid: int) -> Sample | None:
     return Sample(time.time(), pid, pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20), files)
 
 
-def growth(samples: Sequence[Sample]) -> tuple[float, int]:
-    """Return how much the longest-lived process grew: the ratio of median MiB, last third to first, and open files."""
+def growth(samples: Sequence[Sample]) -> Grown:
+    """Return how the process that lived longest grew. The first third of its life is warm-up."""
     by_process: dict[int, list[Sample]] = {}
     for sample in samples:
         by_process.setdefault(sample.pid, []).append(sample)
     if not by_process:
-        return 1.0, 0
+        return Grown()
     longest = max(by_process.values(), key=len)
     third = max(1, len(longest) // 3)
-    first, last = longest[third : 2 * third] or longest, longest[-third:]
-    middle = len(first) // 2, len(last) // 2
-    rss = [sorted(s.rss_mib for s in part)[m] for part, m in zip((first, last), middle, strict=True)]
-    files = [sorted(s.files for s in part)[m] for part, m in zip((first, last), middle, strict=True)]
-    return rss[1] / rss[0], files[1] - files[0]
+    before, after = longest[third : 2 * third] or longest, longest[-third:]
+    return Grown(
+        longest[-1].at - longest[0].at,
+        median(s.rss_mib for s in before),
+        median(s.rss_mib for s in after),
+        round(median(s.files for s in after) - median(s.files for s in before)),
+    )
 
 
 def _later(seconds: float | None) -> float:

@@ -44,6 +44,7 @@ class Stand:
             folder,
             self._topic,
             partitions=scenario.partitions,
+            outputs=scenario.outputs,
             schema=SCHEMA,
             output={"echo": list(ECHO)},
             **declared,

@@ -43,6 +43,14 @@ def test_a_schedule_hits_only_slots_that_run(seed: int) -> None:
     assert running == 3
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_slot_that_is_spared_is_never_ended(seed: int) -> None:
+    faults = schedule(seed, 1_000, slots=3, kills=50, terms=10, pauses=5, scales=20, spared=1)
+    hit = {(fault.kind, fault.arguments["slot"]) for fault in faults if "slot" in fault.arguments}
+    assert {("kill", "1"), ("kill", "2"), ("pause", "0")} <= hit
+    assert not hit & {("kill", "0"), ("term", "0")}
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_every_fault_of_the_catalogue_exists_and_names_are_unique(seed: int) -> None:
     scenarios = catalogue(seed)

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,22 @@ def step_clock(file: Path) -> None:
 
 
 class Death:
-    """Kills this process as `kill -9` would, at the DIES_AFTER-th call."""
+    """Kills this process as `kill -9` would, at the DIES_AFTER-th call, or at the first after SIGUSR1 when `told`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, told: bool = False) -> None:
         self._left = DIES_AFTER
+        if told:
+            self._left = sys.maxsize
+            signal.signal(signal.SIGUSR1, lambda *_: self._come())
 
     def __call__(self) -> None:
         self._left -= 1
-        if not self._left:
+        if self._left <= 0:
             time.sleep(0.1)  # the brokers have by then what was sent
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def _come(self) -> None:
+        self._left = 1
 
 
 def no_transactions() -> None:
@@ -100,11 +107,11 @@ def shared_id() -> None:
     TransactionalSink.__init__ = shared  # type: ignore[method-assign]
 
 
-def dies_open() -> None:
+def dies_open(*, told: bool = False) -> None:
     """Die as by kill -9 when a transaction holds everything and is not committed; no promise is broken by that."""
     from streams import sink
 
-    patiently, death = sink._patiently, Death()
+    patiently, death = sink._patiently, Death(told=told)
 
     def die(step: Callable[[], object], name: str) -> None:
         if name == "commit_transaction":
@@ -114,11 +121,12 @@ def dies_open() -> None:
     sink._patiently = die
 
 
-BREAKAGES = {
+BREAKAGES: dict[str, Callable[[], None]] = {
     "no_transactions": no_transactions,
     "early_offsets": early_offsets,
     "shared_id": shared_id,
     "dies_open": dies_open,
+    "dies_open_when_told": partial(dies_open, told=True),
 }
 
 
