@@ -123,6 +123,13 @@ class Worker(faust.Worker):
         super().__init__(app, quiet=True)
         self.spinner = None  # it writes to the terminal even when quiet
 
+    async def start(self) -> None:
+        """Start the app; ends the process with a sentence when that fails, as it does when the brokers went away."""
+        try:
+            await super().start()
+        except Exception as error:
+            exact.die(f"the monitor could not start: {error}; start it again once the brokers answer")
+
     def _setup_logging(self) -> None:
         """Leave logging as the command has set it up."""
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -78,6 +80,10 @@ def a_failing_producer_exits_70() -> None:
 
 def an_unreachable_snapshot_topic_exits_70() -> None:
     asyncio.run(monitor().restore({0}))
+
+
+def brokers_that_went_away_exit_70() -> None:
+    app.run(app.build(replace(WIRING, data=tempfile.mkdtemp()), Topics(1, 1, 1), Sum(), monitor()._metrics))
 
 
 def a_missing_hook_exits_78() -> None:

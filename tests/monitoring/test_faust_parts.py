@@ -35,6 +35,11 @@ def test_what_should_work_works(name: str) -> None:
         ("a_fold_that_raises_exits_70", 70, "partition 0, offset 0"),
         ("a_failing_producer_exits_70", 70, "the broker has gone"),
         ("an_unreachable_snapshot_topic_exits_70", 70, "the state cannot be restored"),
+        (
+            "brokers_that_went_away_exit_70",
+            70,
+            "the monitor could not start: KafkaConnectionError",
+        ),
         ("a_missing_hook_exits_78", 78, "no AIOKafkaConsumerThread._fetch_records"),
     ],
 )
