@@ -16,11 +16,11 @@ import polars as pl
 
 from schemas.nodes import Node
 from schemas.resolve import Leaf, Source
-from schemas.values import Rejection
+from schemas.values import Reason, Rejection
 
 Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
-Wrong = tuple[Mask, str, str]  # rows that do not fit, reason, detail
+Wrong = tuple[Mask, Reason, str]  # rows that do not fit, reason, detail
 Change = Callable[[pl.Series, list[Wrong]], pl.Series]  # a raw series to a column, noting the rows that do not fit
 INT_LEAST, INT_MOST = -(1 << 31), (1 << 31) - 1
 _UNIT = {"millis": 1_000, "micros": 1_000_000, "nanos": 1_000_000_000}

@@ -16,7 +16,7 @@ from schemas.errors import BlockFailed, SchemaRefused
 from schemas.nodes import Node, parse
 from schemas.resolve import Leaf, NeedsStrict, Source, leaves, sources
 from schemas.strict import StrictReader, Undecodable, plain_schema, whole
-from schemas.values import Rejection
+from schemas.values import Reason, Rejection
 from schemas.wire import fingerprint
 
 Rows = npt.NDArray[np.int64]
@@ -36,7 +36,7 @@ class Plan(Protocol):
 class Refusal:
     """A writer schema that is not read: every message of it is rejected with the same words."""
 
-    reason: str
+    reason: Reason
     detail: str
     exception: str
     columns: Mapping[str, pl.DataType]

@@ -17,12 +17,13 @@ import fastavro.read
 
 from schemas.errors import SchemaError, SchemaRefused
 from schemas.nodes import NO_DEFAULT, Node
+from schemas.values import Reason
 
 
 class Undecodable(SchemaError):
-    """One message is not a datum of its writer's schema; `reason` is a word of the dead letters' vocabulary."""
+    """One message is not a datum of its writer's schema."""
 
-    def __init__(self, reason: str, detail: str, exception: str = "") -> None:
+    def __init__(self, reason: Reason, detail: str, exception: str = "") -> None:
         super().__init__(detail)
         self.reason = reason
         self.detail = detail

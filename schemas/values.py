@@ -3,6 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Literal
+
+# Why an event became a dead letter; docs/operations.md says of each what to do.
+Reason = Literal[
+    "tombstone",
+    "oversize",
+    "bad_header",
+    "unknown_schema",
+    "refused_schema",
+    "unresolvable",
+    "truncated",
+    "trailing_bytes",
+    "malformed",
+    "not_json",
+    "missing_field",
+    "wrong_type",
+    "check_failed",
+    "missing_value",
+    "not_finite",
+    "model_failed",
+    "model_timed_out",
+    "oversize_inference",
+    "quarantined",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,11 +34,11 @@ class Rejection:
     """One message or frame row that was not accepted.
 
     row: index of the message in the batch (decoder) or of the row in the frame (model), from 0.
-    reason: a word of a closed vocabulary, such as `truncated`; detail: a sentence for a person.
+    detail: a sentence for a person. exception: the class of the error behind it, where there was one.
     """
 
     row: int
-    reason: str
+    reason: Reason
     detail: str
     exception: str = ""
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ from streams.scorer import Scored, Scorer
 from streams.source import DENIED, MISSING
 
 TOPIC = "penstock.quarantine"
-REASON = "quarantined"
+REASON: Final = "quarantined"
 DETAIL = "is quarantined: a worker may have died on it; see `penstock quarantine --list`, replay it once that is mended"
 SECONDS = 10.0
 

@@ -14,7 +14,7 @@ from models.errors import ModelFailed, ModelTimedOut
 from models.runtimes.base import Model
 from schemas.decode import Decoded, EventDecoder
 from schemas.inference import InferenceCodec, Lineage
-from schemas.values import Rejection
+from schemas.values import Reason, Rejection
 from streams.batch import Batch
 
 Rows = npt.NDArray[np.int64]
@@ -123,7 +123,7 @@ class Scorer:
             return self._model.run(inputs, seconds), None, []
         except (ModelFailed, ModelTimedOut) as error:
             if height == 1:
-                reason = "model_timed_out" if isinstance(error, ModelTimedOut) else "model_failed"
+                reason: Reason = "model_timed_out" if isinstance(error, ModelTimedOut) else "model_failed"
                 return self._no_outputs(), _rows([]), [Rejection(0, reason, str(error), type(error).__name__)]
         half, rest = height // 2, height - height // 2
         shorter = max(seconds / 2, self._model_seconds / 16)

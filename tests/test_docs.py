@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from monitoring.metrics import MonitorMetrics
 from schemas.deployment import Arm, Check, Deployment, Input, Limits, Monitor, Output
+from schemas.values import Reason
 from scripts.project_checks import ROOT, document_problems, forbidden_problems, problems, size_problems, texts
 from streams.metrics import WorkerMetrics
 
@@ -79,6 +80,11 @@ def test_every_metric_is_documented() -> None:
     MonitorMetrics(monitor, "d")
     assert rows(section(DOCS["operations.md"], "Metrics of a worker")).keys() == exposed(worker)
     assert rows(section(DOCS["operations.md"], "Metrics of a monitor")).keys() == exposed(monitor)
+
+
+def test_every_reason_of_a_dead_letter_is_documented() -> None:
+    text = DOCS["operations.md"].partition("### Reasons\n")[2].partition("\n## ")[0]
+    assert list(rows(text)) == list(get_args(Reason))
 
 
 def test_every_direct_dependency_has_a_reason() -> None:

@@ -13,7 +13,7 @@ import polars as pl
 from models.manifest import Input, Value
 from models.runtimes.base import Arrays, Prepared
 from models.runtimes.session import DTYPES
-from schemas.values import Rejection
+from schemas.values import Reason, Rejection
 
 POLARS: dict[str, Any] = {
     "float": pl.Float32,
@@ -31,13 +31,13 @@ Mask = npt.NDArray[np.bool_]
 class Refusals:
     """Rows found wanting so far, with the reason of each."""
 
-    reasons: dict[int, tuple[str, list[str]]] = field(default_factory=dict)
+    reasons: dict[int, tuple[Reason, list[str]]] = field(default_factory=dict)
 
-    def add(self, mask: Mask, reason: str, what: str) -> None:
+    def add(self, mask: Mask, reason: Reason, what: str) -> None:
         for row in np.flatnonzero(mask).tolist():
             self.reasons.setdefault(row, (reason, []))[1].append(what)
 
-    def rejections(self, advice: Mapping[str, str]) -> list[Rejection]:
+    def rejections(self, advice: Mapping[Reason, str]) -> list[Rejection]:
         return [
             Rejection(row, reason, f"{_listed(found)}; {advice[reason]}")
             for row, (reason, found) in sorted(self.reasons.items())
@@ -63,7 +63,7 @@ class Columns:
         self._whole = {
             part.name for part in self._inputs if not any(columns[name] == pl.Boolean for name in part.features)
         }
-        self._advice = {
+        self._advice: dict[Reason, str] = {
             "missing_value": "the model needs a value: send one, or declare under `missing` what stands in for null",
             "not_finite": "the model takes finite numbers: send one, or build the bundle with not_finite='pass'",
         }

@@ -31,6 +31,11 @@ metrics_host_option = click.option(
 log_format_option = click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 
 
+def counted(count: int, what: str) -> str:
+    """Return a count with its noun: `1 dead letter`, `2,000 dead letters`."""
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
 @contextlib.contextmanager
 def said_plainly() -> Iterator[None]:
     """Show an error that says what to do as it is, without a traceback, and end with 1."""

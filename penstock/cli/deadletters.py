@@ -8,18 +8,27 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from penstock.cli.common import said_plainly, servers_option
+from penstock.cli.common import counted, said_plainly, servers_option
+from schemas.values import Reason
 
 if TYPE_CHECKING:
     from penstock.client.deadletters import DeadLetter
 
 PIPED_WIDTH = 240  # in a file or a pipe nothing is cut off: what one looks for there is the event's place
-_REASONS = click.option("--reason", "reasons", multiple=True, help="Only letters of this reason; may be repeated.")
+_REASONS = click.option(
+    "--reason",
+    "reasons",
+    multiple=True,
+    type=click.Choice(get_args(Reason)),
+    metavar="REASON",
+    help=f"Only letters of this reason; may be repeated. One of {', '.join(get_args(Reason))}.",
+)
 
 
 @click.group("deadletters")
@@ -106,11 +115,12 @@ def replay(
             run.close()
             for (reason, target), count in sorted(targets.items()):
                 click.echo(f"would replay {count:,} {reason} to {target}")
-            click.echo(f"dry run: {sum(targets.values()):,} letters of {topic} would be replayed, nothing was sent")
+            click.echo(f"dry run: {counted(targets.total(), 'letter')} of {topic} would be replayed, nothing was sent")
             return
         count = run.run()
-        kept = "the progress was left as it is" if ranges else "they will not be replayed again"
-        click.echo(f"replayed {count:,} letters of {topic}; {kept}" if count else f"nothing to replay in {topic}")
+        kept = "the progress was left as it is" if ranges else "no later replay sends them again"
+        told = f"replayed {counted(count, 'letter')} of {topic}; {kept}"
+        click.echo(told if count else f"nothing to replay in {topic}")
         for letter in run.incomplete:
             click.echo(f"not replayed: the event at {letter.source}, whose letter lacks its {letter.about['left_out']}")
 
@@ -168,16 +178,23 @@ def _table(letters: Iterator[DeadLetter]) -> None:
         )
     Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(table)
     total = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
-    click.echo(f"{counts.total():,} dead letters" + (f": {total}" if total else ""))
+    click.echo(counted(counts.total(), "dead letter") + (f": {total}" if total else ""))
 
 
 def _page(letter: DeadLetter) -> str:
     place = letter.position
     lines = [f"{place.topic}/{place.partition}/{place.offset}", ""]
-    lines += [f"{name:<18} {value}" for name, value in letter.about.items() if value]
+    lines += [f"{name:<18} {_readable(name, value)}" for name, value in letter.about.items() if value]
     lines += [f"header {name:<11} {value!r}" for name, value in letter.headers]
     lines += [f"{'key':<18} {place.key!r}", ""]
     return "\n".join([*lines, *_hex(letter.value)])
+
+
+def _readable(name: str, value: str) -> str:
+    """A header's value; the time of the event, in milliseconds, as a time too."""
+    if name != "source.timestamp" or not value.isdigit():
+        return value
+    return f"{datetime.fromtimestamp(int(value) / 1000, UTC).isoformat(timespec='milliseconds')} ({value})"
 
 
 def _hex(value: bytes | None) -> Iterator[str]:

@@ -10,6 +10,7 @@ import click
 
 from penstock.cli.common import (
     arm_option,
+    counted,
     log_format_option,
     refusals,
     registry_option,
@@ -108,7 +109,7 @@ def _page(findings: Findings) -> str:
             sign = "!" if name in WRONG and findings.counts[name] else " "
             lines.append(f"{sign} {name:<17}{findings.counts[name]:>13,}  {meaning}")
     lines += [f"  {count:,} inferences by {version}" for version, count in findings.versions.most_common()]
-    lines += [f"  {count:,} dead letters: {what}" for what, count in findings.letters.most_common()]
+    lines += [f"  {counted(count, 'dead letter')}: {what}" for what, count in findings.letters.most_common()]
     lines += [f"  note: {note}" for note in findings.notes]
     if findings.examples:
         lines += ["", "examples:"]
