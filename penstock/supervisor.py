@@ -148,6 +148,8 @@ class Supervisor:
             signal.signal(signal.SIGINT, self._stop)
             signal.signal(signal.SIGUSR1, self._resume)
             signal.signal(signal.SIGCHLD, lambda *_: None)
+            names = ", ".join(slot.name for slot in self._slots)
+            log.info("starts the slots %s: each loads its model first, and says what it reads once it scores", names)
             try:
                 return self._supervise(wakes)
             finally:

@@ -50,6 +50,7 @@ def command(
             elif sys.stdout.isatty():
                 _live(source, name, count, alerts)
             else:
+                click.echo(f"records of {name} from its {start} on; Ctrl-C ends it", err=True)
                 _rows(source, count, alerts)
         finally:
             source.close()  # type: ignore[attr-defined]

@@ -169,7 +169,7 @@ def _work(call: Call, slot: str) -> None:
         set_up(call.log_format, {"deployment": loaded.deployment.name, "arm": call.arm, "slot": name})
 
     loaded = load_deployment(call.deployment)
-    log_as(slot)
+    log_as("standby" if slot == FROM_STDIN else slot)
     options = Options(
         kafka=kafka_settings(call.bootstrap_servers),
         member=member_settings(),
