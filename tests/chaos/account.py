@@ -31,6 +31,7 @@ def page(outcome: Outcome) -> str:
         counts = Counter(each.kind.replace("_", " ") for each in outcome.happened)
         kinds = ", ".join(f"{n} x {kind}" for kind, n in counts.items())
         lines.append(f"   faults      {kinds}; {outcome.killed} of {outcome.lives} processes killed")
+        lines[-1] += f", {outcome.killed_at_work} of them at work"
     lines.append(f"   waits       {_waits(outcome)}")
     for each in outcome.drained:
         lines.append(

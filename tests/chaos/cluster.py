@@ -215,27 +215,39 @@ class Cluster:
         return self.leader(topic, partition), partition
 
     def move_leaders(self, topic: str, partitions: list[int] | None = None) -> int:
-        """Make the next replica of each partition its leader; return how many were asked for."""
-        found = self.admin.list_topics(topic, timeout=10).topics[topic].partitions
-        wanted = {}
-        for number in partitions if partitions is not None else sorted(found):
-            replicas, leader = list(found[number].replicas), found[number].leader
-            at = (replicas.index(leader) + 1) % len(replicas) if leader in replicas else 0
-            wanted[topic, number] = replicas[at:] + replicas[:at]
+        """Make another replica in sync the leader of each partition and block until it is; return how many moved.
+
+        Raises TimeoutError.
+        """
+        wanted = self._next_leaders(topic, partitions)
         self._reassign(wanted)
-        self._elect(list(wanted))
+        end = time.monotonic() + START_SECONDS
+        while left := [at for at, nodes in wanted.items() if self.leader(*at) + 1 != nodes[0]]:
+            if time.monotonic() > end:
+                raise TimeoutError(f"leaders that did not move: {left}")
+            self._elect(left)
+            time.sleep(0.2)
         return len(wanted)
+
+    def _next_leaders(self, topic: str, partitions: list[int] | None) -> dict[tuple[str, int], list[int]]:
+        """Return the replicas of each partition, another one that is in sync first; waits until there is one."""
+        end = time.monotonic() + START_SECONDS
+        while True:
+            found = self.admin.list_topics(topic, timeout=10).topics[topic].partitions
+            numbers = sorted(found) if partitions is None else partitions
+            ready = {n: [node for node in found[n].isrs if node != found[n].leader] for n in numbers}
+            if all(ready.values()):
+                return {(topic, n): [r[0], *(x for x in found[n].replicas if x != r[0])] for n, r in ready.items()}
+            if time.monotonic() > end:
+                raise TimeoutError(f"partitions of {topic} with a single replica in sync: {ready}")
+            time.sleep(0.2)
 
     def _elect(self, wanted: list[tuple[str, int]]) -> None:
         from confluent_kafka import ElectionType, TopicPartition
 
         partitions = [TopicPartition(topic, number) for topic, number in wanted]
-        end = time.monotonic() + 15
-        while time.monotonic() < end:
-            with contextlib.suppress(KafkaException):
-                self.admin.elect_leaders(ElectionType.PREFERRED, partitions).result(15)
-                return
-            time.sleep(0.2)
+        with contextlib.suppress(KafkaException):  # asked again while a leader has not moved
+            self.admin.elect_leaders(ElectionType.PREFERRED, partitions).result(15)
 
     def _reassign(self, wanted: Mapping[tuple[str, int], list[int]]) -> None:
         """Ask one broker after the other: one that was killed just now does not answer."""

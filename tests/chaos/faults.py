@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 Undo = Callable[[], None]
 Kind = Callable[..., Undo | None]
 KINDS: dict[str, Kind] = {}
-TAKES_BROKER = {"kill_broker", "stop_broker", "pause_broker", "kill_all_brokers", "kill_leader", "kill_coordinator"}
+ONE_AT_A_TIME = {
+    "kill_broker",
+    "stop_broker",
+    "pause_broker",
+    "kill_all_brokers",
+    "kill_leader",
+    "kill_coordinator",
+    "move_leaders",
+    "move_coordinator",
+}
 INTERNAL = {"group": "__consumer_offsets", "transactions": "__transaction_state"}
 
 
@@ -60,6 +69,14 @@ def term(stand: Stand, slot: str, again: float | None = 0.0) -> None:
 def pause(stand: Stand, slot: str) -> Undo:
     """SIGSTOP until the end of the fault: longer than the session timeout makes a zombie of it."""
     stand.slots.pause(slot)
+    return lambda: stand.slots.resume(slot)
+
+
+@kind
+def pause_open(stand: Stand, slot: str) -> Undo:
+    """SIGSTOP at the moment when a transaction holds everything and is not committed, until the end of the fault."""
+    assert isinstance(stand.slots, Slots)
+    stand.slots.pause_open(slot)
     return lambda: stand.slots.resume(slot)
 
 
@@ -158,7 +175,7 @@ def delay(stand: Stand, seconds: float, node: int | None = None) -> Undo:
 
 @kind
 def throttle(stand: Stand, rate: float, node: int | None = None) -> Undo:
-    """So many bytes a second go through."""
+    """So many bytes a second go through, all connections of a proxy and a direction together."""
     return _weather(stand, node, lambda proxy: proxy.throttle(rate))
 
 
@@ -199,7 +216,7 @@ def fill_disk(stand: Stand) -> Undo:
 
 @kind
 def clock(stand: Stand, step: float) -> None:
-    """The workers' clock jumps by so many seconds."""
+    """Python's clock in the workers jumps by so many seconds; librdkafka's stamps do not."""
     stand.step_clock(step)
 
 

@@ -43,8 +43,9 @@ class Ledger:
         while len(sequences) <= offset:
             sequences.append(UNKNOWN)
             times.append(0.0)
-        if sequences[offset] == UNKNOWN:
-            self.count += 1
+        if sequences[offset] != UNKNOWN:
+            raise RuntimeError(f"{partition}@{offset} was acknowledged for two events: {sequences[offset]}, {sequence}")
+        self.count += 1
         sequences[offset], times[offset] = sequence, appended
 
 
@@ -62,6 +63,7 @@ class Load(threading.Thread):
         self._limit = limit
         self.ledger = Ledger()
         self.failed: list[str] = []  # events that were not acknowledged: the brokers owe nothing for them
+        self.failure: BaseException | None = None
         self.sent = 0
         self.began = 0.0  # seconds since 1970
         self._halt, self._released = threading.Event(), threading.Event()
@@ -81,6 +83,12 @@ class Load(threading.Thread):
         )
 
     def run(self) -> None:
+        try:
+            self._produce()
+        except BaseException as error:
+            self.failure = error
+
+    def _produce(self) -> None:
         self.began = time.time()
         start, due, ends = time.monotonic(), 0.0, 0.0
         for step in self._steps:
@@ -118,6 +126,18 @@ class Load(threading.Thread):
     def release(self) -> None:
         """Let the load end with its last step; until then that step goes on."""
         self._released.set()
+
+    def missing(self) -> str:
+        """Say what of the events to be sent nobody acknowledged or refused; empty when all is accounted for."""
+        if self.failure is not None:
+            return f"the producer failed: {type(self.failure).__name__}: {self.failure}"
+        if not self.ledger.count:
+            return "no event was acknowledged"
+        if self._limit and self.sent != self._limit:
+            return f"{self.sent:,} of {self._limit:,} events were sent"
+        if self.ledger.count + len(self.failed) < self.sent:
+            return f"{self.sent:,} events were sent, {self.ledger.count:,} acknowledged, {len(self.failed):,} refused"
+        return ""
 
     def stop(self) -> None:
         """End the load now; what was sent is still acknowledged."""

@@ -37,11 +37,15 @@ class ProxyLoop:
 
 @dataclass(slots=True)
 class Weather:
-    """What one direction suffers. delay: seconds; rate: bytes a second, 0: no limit; swallow: nothing goes through."""
+    """What one direction suffers. delay: seconds; rate: bytes a second, 0: no limit; swallow: nothing goes through.
+
+    free_at: when the bytes that all connections have sent at that rate are through, on the loop's clock.
+    """
 
     delay: float = 0.0
     rate: float = 0.0
     swallow: bool = False
+    free_at: float = 0.0
 
 
 class Proxy:
@@ -156,4 +160,5 @@ class Proxy:
                 writer.write(data)
                 await writer.drain()
             if weather.rate:
-                await asyncio.sleep(len(data) / weather.rate)
+                weather.free_at = max(weather.free_at, now()) + len(data) / weather.rate
+                await asyncio.sleep(weather.free_at - now())

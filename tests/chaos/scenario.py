@@ -39,7 +39,9 @@ class Expect:
     step_drain, step_p95: seconds from the end of a rise of the load to its last result, and the p95 of events after
     that. growth: of a worker's resident memory, as a ratio; files: that it opens and keeps over its life. gone:
     retention must have taken some events, and the workers must have counted exactly these.
-    exits: a worker may end by itself with these statuses. restarts: how often workers may make their clients anew.
+    tolerated: breakages that the mode does not exclude. versions: how many must have scored. said: what some worker's
+    log must say. exits: workers end by themselves with each of these statuses, and with no other. restarts: how often
+    workers may make their clients anew.
     """
 
     broken: tuple[str, ...] = ()
@@ -55,6 +57,9 @@ class Expect:
     growth: float | None = None
     files: float | None = None
     gone: bool = False
+    tolerated: tuple[str, ...] = ()
+    versions: int = 1
+    said: tuple[str, ...] = ()
     exits: tuple[int, ...] = ()
     restarts: float | None = None
 

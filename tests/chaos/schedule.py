@@ -7,7 +7,15 @@ from collections.abc import Sequence
 
 from tests.chaos.scenario import Fault
 
-BROKER_KINDS = ("kill_broker", "stop_broker", "kill_leader", "kill_coordinator", "move_leaders", "move_coordinator")
+BROKER_KINDS = (
+    "kill_broker",
+    "stop_broker",
+    "kill_leader",
+    "kill_coordinator",
+    "move_leaders",
+    "move_coordinator",
+    "pause_broker",
+)
 SINGLE_BROKER_KINDS = ("kill_broker", "stop_broker")
 
 
@@ -81,6 +89,8 @@ def broker_fault(chance: random.Random, at: float, brokers: int) -> Fault:
     if kind in ("kill_broker", "stop_broker"):
         lasts = round(chance.uniform(1.0, 6.0), 1)
         return Fault(at, kind, {"node": chance.randrange(brokers)}, lasts=lasts)
+    if kind == "pause_broker":  # longer than its session: the others take over, and it wakes up as a zombie
+        return Fault(at, kind, {"node": chance.randrange(brokers)}, lasts=round(chance.uniform(6.0, 12.0), 1))
     if kind in ("kill_leader", "kill_coordinator"):
         return Fault(at, kind, {"of": chance.choice(("group", "transactions"))} if "coord" in kind else {}, lasts=4.0)
     return Fault(at, kind, {"of": chance.choice(("group", "transactions"))} if "coord" in kind else {})

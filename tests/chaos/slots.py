@@ -47,9 +47,9 @@ class Grown:
     """What a process used in a life of so many seconds: median MiB in its second and in its last third; files since."""
 
     seconds: float = 0.0
-    before: float = 1.0
-    after: float = 1.0
-    files: int = 0
+    before: float = float("nan")
+    after: float = float("nan")
+    files: float = float("nan")
 
     @property
     def ratio(self) -> float:
@@ -64,7 +64,7 @@ class Slots:
         self._slots: dict[str, Slot] = {}
         self._changing = threading.RLock()
         self._halt = threading.Event()
-        self.killed = self.lives = 0  # processes that were killed, and that were started
+        self.killed = self.killed_at_work = self.lives = 0  # processes that were killed, and that were started
         self.exits: list[str] = []  # processes that ended by themselves, in words
         self.samples: list[Sample] = []
         self._sampled = 0.0
@@ -90,19 +90,25 @@ class Slots:
     ) -> None:
         """End a slot as a power cut would; start it anew after `again` seconds, None: never.
 
-        One that is between two processes is killed when it runs again: a kill that hits nothing is none.
+        One that still starts is killed once it reads partitions, or after `seconds`: before, it has nothing to lose.
         """
-        deadline = time.monotonic() + seconds
-        while not self._runs(name):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"slot {name} does not run, so that it cannot be killed")
-            time.sleep(0.05)
+        self._wait_at_work(name, seconds)
         with self._changing:
+            self.killed_at_work += bool(self.partitions(name))
             slot = self._slots[name]
             slot.again, slot.expected = _later(again), True
             assert slot.worker is not None
             how(slot.worker)
             self.killed += 1
+
+    def _wait_at_work(self, name: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not self.partitions(name):
+            time.sleep(0.05)
+        while not self._runs(name):
+            if time.monotonic() > deadline + seconds:
+                raise TimeoutError(f"slot {name} does not run, so that nothing can happen to it")
+            time.sleep(0.05)
 
     def _runs(self, name: str) -> bool:
         slot = self._slots.get(name)
@@ -118,9 +124,25 @@ class Slots:
             slot.again = _later(again)
         return status
 
-    def pause(self, name: str) -> None:
-        """Freeze a slot with SIGSTOP."""
+    def pause(self, name: str, seconds: float = 10.0) -> None:
+        """Freeze a slot with SIGSTOP once it reads partitions, or after `seconds`."""
+        self._wait_at_work(name, seconds)
         self._signal(name, signal.SIGSTOP)
+
+    def pause_open(self, name: str, seconds: float = 10.0) -> None:
+        """Have a slot stop itself within its next transaction (tests.chaos.wrapped); blocks until it stands still."""
+        self._wait_at_work(name, seconds)
+        self._signal(name, signal.SIGUSR1)
+        deadline = time.monotonic() + seconds
+        while not self._stands_still(name):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"slot {name} has not stopped itself within {seconds:g} s")
+            time.sleep(0.02)
+
+    def _stands_still(self, name: str) -> bool:
+        worker = self._slots[name].worker
+        assert worker is not None
+        return Path(f"/proc/{worker.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
 
     def resume(self, name: str) -> None:
         self._signal(name, signal.SIGCONT)
@@ -286,7 +308,7 @@ def growth(samples: Sequence[Sample]) -> Grown:
         longest[-1].at - longest[0].at,
         median(s.rss_mib for s in before),
         median(s.rss_mib for s in after),
-        round(median(s.files for s in after) - median(s.files for s in before)),
+        median(s.files for s in after) - median(s.files for s in before),
     )
 
 

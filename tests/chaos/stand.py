@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import subprocess
 import time
 from pathlib import Path
 
-from confluent_kafka import KafkaException
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 
 from models.bundle import Bundle
 from models.repository import Repository
@@ -138,8 +137,6 @@ class Stand:
             options += ["--break", self.scenario.broken]
         if self.scenario.stepped:
             options += ["--clock", str(self._clock)]
-        if self.scenario.tiny_disk and not self._mounted:
-            options += ["--file-bytes", "0"]
         return ("tests.chaos.wrapped", *options, "--") if options else ("penstock.cli", "worker")
 
     def start_twin(self, slot: str) -> None:
@@ -182,21 +179,16 @@ class Stand:
         return self.folder / ".penstock"
 
     def _mount(self) -> None:
-        """Give the state folder a file system of its own; without the right to mount, files may not grow instead."""
+        """Give the state folder a file system of its own. Raises RuntimeError without the right to mount."""
         self._state.mkdir()
-        options = f"size={DISK_BYTES}"
-        mounted = (
-            os.geteuid() == 0
-            and not subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(self._state)], capture_output=True, check=False
-            ).returncode
-        )
-        self._mounted = mounted
+        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(self._state)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"a full disk needs the right to mount one: {done.stderr.strip()}")
+        self._mounted = True
 
     def fill_disk(self) -> None:
         """Write until the state folder's file system is full."""
-        if not self._mounted:
-            return
         with (self._state / "filler").open("wb", buffering=0) as file:
             try:
                 while True:
@@ -216,6 +208,13 @@ class Stand:
             if highest.get(partition, -1) < len(sequences) - 1:
                 return False
         return True
+
+    def committed(self) -> dict[int, int]:
+        """Return per source partition the offset that the group has committed."""
+        wanted = [TopicPartition(self.rig.events, p) for p in range(self.load.partitions)]
+        asked = self.cluster.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(self.group, wanted)])
+        found = asked[self.group].result().topic_partitions or []
+        return {each.partition: max(0, each.offset) for each in found}
 
     def owed(self) -> int:
         """How many acknowledged events have no result yet, at least."""

@@ -36,6 +36,10 @@ class SupervisedSlots:
         assert self._supervisor is None
         self._count, self._supervisor = count, self._start(count)
 
+    @property
+    def killed_at_work(self) -> int:
+        return self.killed
+
     def kill(self, name: str, again: float | None = 0.0) -> None:
         """End a slot's process as a power cut would."""
         self.killed += 1
@@ -111,6 +115,8 @@ class SupervisedSlots:
         except AssertionError:
             self.exits.append(f"the supervisor did not end within {seconds:.0f} s of SIGTERM")
             return
+        if self.lives != self._count + self.killed:
+            self.exits.append(f"{self._count} slots were killed {self.killed} times and lived {self.lives} times")
         if status:
             last = (self._text().strip().splitlines() or ["its log is empty"])[-1]
             self.exits.append(f"the supervisor ended with status {status}: {last}")

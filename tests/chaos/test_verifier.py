@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -51,8 +53,9 @@ class Account:
             version = results.versions.index(self.versions.get(row, "first"))
             results.add(INFERENCE, target, partition, offset, sequence=echo, score=score, version=version)
 
-    def judge(self) -> Findings:
-        return judge(self.acknowledged, self.results(), EVENTS, scales={"first": 1.0, "second": 2.0}, low=self.low)
+    def judge(self, results: Results | None = None, **options: Any) -> Findings:
+        scales = {"first": 1.0, "second": 2.0}
+        return judge(self.acknowledged, results or self.results(), EVENTS, scales=scales, low=self.low, **options)
 
     def row(self, kind: str, number: int = 0) -> Row:
         """Return a row whose event is of a kind."""
@@ -207,11 +210,28 @@ def test_what_retention_took_is_gone_and_not_lost(account: Account) -> None:
     assert account.judge().breakages == only(lost=10)
 
 
-def test_an_offset_that_was_not_acknowledged_is_owed_nothing(account: Account) -> None:
+def test_an_offset_that_was_not_acknowledged_is_owed_nothing_and_may_have_no_result(account: Account) -> None:
     row = account.row("good")
+    results = account.results()
     account.acknowledged[row[0]][row[1]] = UNKNOWN
+    assert account.judge(results).breakages == only(unknown=1)
     account.rows.remove(row)
     assert account.judge().clean
+
+
+def test_what_is_not_committed_is_not_owed_yet(account: Account) -> None:
+    account.rows = [row for row in account.rows if not (row[0] == 0 and row[1] >= 90)]
+    assert account.judge().breakages["lost"] > 0
+    everything = dict.fromkeys(range(PARTITIONS), COUNT)
+    assert account.judge(past=everything | {0: 90}).clean
+    assert account.judge(past=everything | {0: 91}).breakages == only(lost=1)
+
+
+def test_a_result_in_another_partition_than_its_event_is_misplaced(account: Account) -> None:
+    results = account.results()
+    assert account.judge(results, same_partitions=True).clean
+    results.target[5] += 1
+    assert account.judge(results, same_partitions=True).breakages["misplaced"] == 1
 
 
 def test_readers_that_saw_different_things_are_told_apart(account: Account) -> None:
@@ -244,6 +264,19 @@ def test_waiting_counts_from_the_end_of_the_fault_that_an_event_met() -> None:
     assert stuck(found, []) == pytest.approx(21.0)
     assert stuck(found, [fault]) == pytest.approx(6.0)
     assert calm(found, [fault]).seconds.tolist() == pytest.approx([0.1, 3.0])
+
+
+def test_many_faults_do_not_excuse_what_waits_between_them() -> None:
+    found = waits(*made_up_waits({0: [(100.0, 160.0)]}))
+    faults = [Happened(at, "kill", "", ended=at + 1) for at in range(101, 160, 5)]
+    assert stuck(found, faults) == pytest.approx(60.0 - len(faults))
+    overlapping = [Happened(90.0, "stop", "", ended=130.0), Happened(120.0, "kill", "", ended=140.0)]
+    assert stuck(found, overlapping) == pytest.approx(20.0)
+
+
+def test_a_fault_of_a_slot_excuses_its_own_partitions_only() -> None:
+    found = waits(*made_up_waits({0: [(100.0, 110.0)], 1: [(100.0, 104.0)]}))
+    assert stuck(found, [Happened(99.0, "pause", "", ended=109.0, partitions=(0,))]) == pytest.approx(4.0)
 
 
 def test_recovery_is_the_silence_of_the_partitions_that_were_hit() -> None:

@@ -76,14 +76,38 @@ def calm(found: Waits, faults: Sequence[Happened]) -> Waits:
 
 
 def stuck(found: Waits, faults: Sequence[Happened]) -> float:
-    """Return the longest time that an event waited beyond the end of the faults that it met, in seconds."""
-    since = found.appended.copy()
-    for fault in faults:
-        met = (fault.began < found.arrived) & (fault.ended > found.appended)
-        since[met] = np.maximum(since[met], np.minimum(fault.ended, found.arrived[met]))
-        at_once = (fault.began >= found.appended) & (fault.began <= found.arrived)
-        since[at_once] = np.maximum(since[at_once], np.minimum(fault.ended, found.arrived[at_once]))
-    return float(np.max(found.arrived - since)) if len(since) else 0.0
+    """Return the longest time that an event waited while no fault was on that concerned it, in seconds.
+
+    A fault of a slot concerns the partitions that the slot read, every other fault concerns all.
+    """
+    worst = 0.0
+    for partition in np.unique(found.partition).tolist():
+        mine = found.where(found.partition == partition)
+        spans = _merged([(f.began, f.ended) for f in faults if not f.partitions or partition in f.partitions])
+        excused = _covered(spans, mine.arrived) - _covered(spans, mine.appended)
+        worst = max(worst, float(np.max(mine.seconds - excused)))
+    return worst
+
+
+def _merged(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the union of spans as spans that do not touch, in order."""
+    merged: list[tuple[float, float]] = []
+    for began, ended in sorted(spans):
+        if merged and began <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(ended, merged[-1][1])
+        else:
+            merged.append((began, ended))
+    return merged
+
+
+def _covered(spans: Sequence[tuple[float, float]], times: Times) -> Times:
+    """Return how many seconds the spans have covered up to each time."""
+    if not spans:
+        return np.zeros(len(times))
+    knots = np.array(spans).ravel()
+    lengths = np.cumsum([ended - began for began, ended in spans])
+    totals = np.column_stack([np.concatenate([[0.0], lengths[:-1]]), lengths]).ravel()
+    return np.asarray(np.interp(times, knots, totals), np.float64)
 
 
 @dataclass(frozen=True, slots=True)

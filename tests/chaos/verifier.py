@@ -19,6 +19,7 @@ BREAKAGES = (
     "duplicated",  # results of an event beyond the first, of whatever kind
     "out_of_order",  # results of a source partition that stand behind a later one in the same output partition
     "unknown",  # results of offsets at which nothing was acknowledged
+    "misplaced",  # results in another output partition than their source partition's, where both topics have as many
     "different",  # inferences whose score or echoed id is not what the event and the model version give
     "misjudged",  # dead letters of good events, inferences of bad ones
     "altered",  # dead letters that are not their event byte for byte
@@ -54,21 +55,29 @@ def judge(
     *,
     scales: Mapping[str, float] | None = None,
     low: Mapping[int, int] | None = None,
+    past: Mapping[int, int] | None = None,
+    same_partitions: bool = False,
 ) -> Findings:
     """Compare what was acknowledged with what came out.
 
     acknowledged: per source partition the sequence number at each offset, UNKNOWN where none was acknowledged.
     scales: by model version, what it multiplies the sum with; None: every version is the sum.
-    low: per source partition the first offset that retention left.
+    low: per source partition the first offset that retention left. past: per source partition the offset from which on
+    no result is owed yet; None: every event is owed one. same_partitions: a result stands in its event's partition.
     """
     findings = Findings()
     rows = _Rows(results)
     findings.inferences, findings.letters = int(np.sum(rows.kind == INFERENCE)), int(np.sum(rows.kind == LETTER))
     for partition in sorted(set(acknowledged) | set(np.unique(rows.partition).tolist())):
         sequences = np.array(acknowledged.get(partition, []), np.int64)
-        _judge_places(findings, partition, sequences, rows, (low or {}).get(partition, 0))
+        owed_until = len(sequences) if past is None else past.get(partition, 0)
+        _judge_places(findings, partition, sequences, rows, (low or {}).get(partition, 0), owed_until)
         _judge_content(findings, partition, sequences, rows, events, scales)
     _judge_order(findings, rows)
+    if same_partitions:
+        away = np.flatnonzero(rows.target != rows.partition)
+        places = [f"{rows.partition[i]}@{rows.offset[i]} in {rows.target[i]}" for i in away[:EXAMPLES]]
+        findings.found("misplaced", len(away), places)
     return findings
 
 
@@ -83,7 +92,9 @@ class _Rows:
         self.versions = results.versions
 
 
-def _judge_places(findings: Findings, partition: int, sequences: Column, rows: _Rows, low: int) -> None:
+def _judge_places(
+    findings: Findings, partition: int, sequences: Column, rows: _Rows, low: int, owed_until: int
+) -> None:
     """Each acknowledged offset has one result; no other offset has any."""
     offsets = rows.offset[rows.partition == partition]
     inside = (offsets >= 0) & (offsets < len(sequences))
@@ -91,6 +102,7 @@ def _judge_places(findings: Findings, partition: int, sequences: Column, rows: _
     owed = sequences != UNKNOWN
     findings.events += int(owed.sum())
     missing = np.flatnonzero(owed & (counts == 0))
+    missing = missing[missing < owed_until]
     findings.gone += int(np.sum(missing < low))
     lost = missing[missing >= low]
     findings.found("lost", len(lost), [f"{partition}@{offset}" for offset in lost[:EXAMPLES]])
@@ -100,7 +112,7 @@ def _judge_places(findings: Findings, partition: int, sequences: Column, rows: _
         int(np.sum(counts[twice] - 1)),
         [f"{partition}@{offset} has {counts[offset]} results" for offset in twice[:EXAMPLES]],
     )
-    strange = offsets[~inside]
+    strange = np.concatenate([offsets[~inside], np.flatnonzero(~owed & (counts > 0))])
     findings.found("unknown", len(strange), [f"{partition}@{offset}" for offset in strange[:EXAMPLES]])
 
 

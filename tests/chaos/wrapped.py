@@ -1,9 +1,8 @@
 """`penstock worker` with something broken around it: `python -m tests.chaos.wrapped [OPTION...] -- ARGUMENTS`.
 
 `--break KIND` takes one of the promise's legs away, for the negative controls: the verifier must find each.
-`--clock FILE` lets wall-clock time be off by the seconds that the file holds. `--file-bytes N` lets no file that the
-process writes grow beyond N bytes, as a full disk would. `--stacks SECONDS` writes every thread's stack to the log
-again and again, to see where a worker hangs.
+`--clock FILE` lets Python's wall-clock time be off by the seconds that the file holds. `--stacks SECONDS` writes every
+thread's stack to the log again and again, to see where a worker hangs.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import os
-import resource
 import signal
 import sys
 import threading
@@ -42,10 +40,10 @@ def step_clock(file: Path) -> None:
 
 
 class Death:
-    """Kills this process as `kill -9` would, at the DIES_AFTER-th call, or at the first after SIGUSR1 when `told`."""
+    """Sends this process a signal at the DIES_AFTER-th call or, if `told`, at the first after SIGUSR1."""
 
-    def __init__(self, *, told: bool = False) -> None:
-        self._left = DIES_AFTER
+    def __init__(self, *, told: bool = False, number: signal.Signals = signal.SIGKILL) -> None:
+        self._left, self._number = DIES_AFTER, number
         if told:
             self._left = sys.maxsize
             signal.signal(signal.SIGUSR1, lambda *_: self._come())
@@ -53,8 +51,9 @@ class Death:
     def __call__(self) -> None:
         self._left -= 1
         if self._left <= 0:
+            self._left = sys.maxsize
             time.sleep(0.1)  # the brokers have by then what was sent
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), self._number)
 
     def _come(self) -> None:
         self._left = 1
@@ -107,11 +106,11 @@ def shared_id() -> None:
     TransactionalSink.__init__ = shared  # type: ignore[method-assign]
 
 
-def dies_open(*, told: bool = False) -> None:
+def dies_open(*, told: bool = False, number: signal.Signals = signal.SIGKILL) -> None:
     """Die as by kill -9 when a transaction holds everything and is not committed; no promise is broken by that."""
     from streams import sink
 
-    patiently, death = sink._patiently, Death(told=told)
+    patiently, death = sink._patiently, Death(told=told, number=number)
 
     def die(step: Callable[[], object], name: str) -> None:
         if name == "commit_transaction":
@@ -127,6 +126,7 @@ BREAKAGES: dict[str, Callable[[], None]] = {
     "shared_id": shared_id,
     "dies_open": dies_open,
     "dies_open_when_told": partial(dies_open, told=True),
+    "stops_open_when_told": partial(dies_open, told=True, number=signal.SIGSTOP),
 }
 
 
@@ -135,15 +135,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.wrapped", description=__doc__)
     parser.add_argument("--break", dest="breakage", choices=sorted(BREAKAGES))
     parser.add_argument("--clock", type=Path)
-    parser.add_argument("--file-bytes", type=int)
     parser.add_argument("--stacks", type=float)
     options = parser.parse_args(sys.argv[1:at])
     if options.stacks is not None:
         faulthandler.dump_traceback_later(options.stacks, repeat=True)
     if options.clock is not None:
         step_clock(options.clock)
-    if options.file_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (options.file_bytes, options.file_bytes))
     from penstock.cli.worker import command
 
     if options.breakage is not None:
