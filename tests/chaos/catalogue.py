@@ -9,13 +9,13 @@ from streams.sink import TRANSACTION_TIMEOUT_MS
 from tests.chaos.controls import controls
 from tests.chaos.events import OUTPUT_BYTES, Events
 from tests.chaos.load import Step
+from tests.chaos.long_runs import long_runs
 from tests.chaos.scenario import Expect, Fault, Scenario
 from tests.chaos.schedule import schedule
 
 KIP_848 = {"PENSTOCK_KAFKA_GROUP_PROTOCOL": "consumer"}
 STEADY = 2_000.0  # events a second
 POISONED = Events(poison=0.01)
-HOUR = 3_600.0
 AT_LEAST_ONCE = Expect(stuck=20.0, tolerated=("duplicated", "out_of_order"))
 
 
@@ -23,14 +23,17 @@ def catalogue(seed: int) -> list[Scenario]:
     """Return all scenarios: slots, brokers, network, surroundings, load steps, controls, and the long runs."""
     return [
         *_slots(seed),
+        *_zombies(),
         *_lost_slots(),
-        *_brokers(seed),
+        *_at_least_once(seed),
+        *_brokers(),
+        *_three_brokers(seed),
         *_network(),
         *_surroundings(),
         *_changes(),
         *_load_steps(),
         *controls(),
-        *_long(seed),
+        *long_runs(seed),
     ]
 
 
@@ -55,15 +58,30 @@ def _slots(seed: int) -> Sequence[Scenario]:
             short=True,
         ),
         Scenario(
-            "slots-at-least-once",
-            "the same with delivery at least once: batches that were under way come again, nothing else is wrong",
-            _steady(20),
-            kills,
-            AT_LEAST_ONCE,
-            POISONED,
-            declared={"delivery": "at_least_once"},
-            short=True,
+            "supervised",
+            "slots under a supervisor are killed: their partitions go on within 2 s",
+            _steady(40, 1_000),
+            (
+                _fault(8, "kill", slot="1"),
+                _fault(18, "kill", slot="0"),
+                _fault(28, "kill", slot="2"),
+            ),
+            Expect(recovery=2.0, elsewhere=1.0),
+            supervised=True,
         ),
+        Scenario(
+            "kip-848",
+            "the same slots under the group protocol of KIP-848",
+            _steady(52),
+            schedule(seed + 1, 40, slots=3, kills=6, terms=2, scales=2, pauses=1),
+            events=POISONED,
+            settings=KIP_848,
+        ),
+    ]
+
+
+def _zombies() -> Sequence[Scenario]:
+    return [
         Scenario(
             "zombies",
             "slots are frozen for longer than their session and their transaction, then wake up; one gets a twin",
@@ -89,25 +107,28 @@ def _slots(seed: int) -> Sequence[Scenario]:
             (_fault(3, "pause_open", slot="1", lasts=12),),
             broken="stops_open_when_told",
         ),
+    ]
+
+
+def _at_least_once(seed: int) -> Sequence[Scenario]:
+    return [
         Scenario(
-            "supervised",
-            "slots under a supervisor are killed: their partitions go on within 2 s",
-            _steady(40, 1_000),
-            (
-                _fault(8, "kill", slot="1"),
-                _fault(18, "kill", slot="0"),
-                _fault(28, "kill", slot="2"),
-            ),
-            Expect(recovery=2.0, elsewhere=1.0),
-            supervised=True,
+            "slots-at-least-once",
+            "the same with delivery at least once: batches that were under way come again, nothing else is wrong",
+            _steady(20),
+            schedule(seed, 18, slots=3, kills=5, terms=1, scales=2),
+            AT_LEAST_ONCE,
+            POISONED,
+            declared={"delivery": "at_least_once"},
+            short=True,
         ),
         Scenario(
-            "kip-848",
-            "the same slots under the group protocol of KIP-848",
-            _steady(52),
-            schedule(seed + 1, 40, slots=3, kills=6, terms=2, scales=2, pauses=1),
-            events=POISONED,
-            settings=KIP_848,
+            "broker-at-least-once",
+            "the only broker is killed, with delivery at least once",
+            _steady(14),
+            (_fault(3, "kill_broker", node=0, lasts=1), _fault(9, "kill", slot="0")),
+            AT_LEAST_ONCE,
+            declared={"delivery": "at_least_once"},
         ),
     ]
 
@@ -133,13 +154,7 @@ def _lost_slots() -> Sequence[Scenario]:
     ]
 
 
-def _brokers(seed: int) -> Sequence[Scenario]:
-    moves = (
-        _fault(2, "move_leaders"),
-        _fault(4, "move_coordinator", of="group"),
-        _fault(6, "move_coordinator", of="transactions"),
-        _fault(8, "kill_leader", lasts=3),
-    )
+def _brokers() -> Sequence[Scenario]:
     return [
         Scenario(
             "broker",
@@ -147,14 +162,6 @@ def _brokers(seed: int) -> Sequence[Scenario]:
             _steady(10),
             (_fault(3, "kill_broker", node=0, lasts=1),),
             short=True,
-        ),
-        Scenario(
-            "broker-at-least-once",
-            "the only broker is killed, with delivery at least once",
-            _steady(14),
-            (_fault(3, "kill_broker", node=0, lasts=1), _fault(9, "kill", slot="0")),
-            AT_LEAST_ONCE,
-            declared={"delivery": "at_least_once"},
         ),
         Scenario(
             "broker-again",
@@ -177,6 +184,17 @@ def _brokers(seed: int) -> Sequence[Scenario]:
                 _fault(45, "term", slot="1"),
             ),
         ),
+    ]
+
+
+def _three_brokers(seed: int) -> Sequence[Scenario]:
+    moves = (
+        _fault(2, "move_leaders"),
+        _fault(4, "move_coordinator", of="group"),
+        _fault(6, "move_coordinator", of="transactions"),
+        _fault(8, "kill_leader", lasts=3),
+    )
+    return [
         Scenario(
             "three-brokers",
             "leaders and coordinators move and a leader dies in a cluster of three",
@@ -351,44 +369,5 @@ def _load_steps() -> Sequence[Scenario]:
             "the load rises a thousandfold for 10 s",
             (Step(15, 25), Step(10, 25_000), Step(45, 25)),
             expect=Expect(step_p95=0.25, step_drain=30.0),
-        ),
-    ]
-
-
-def _long(seed: int) -> Sequence[Scenario]:
-    seconds = 1_200.0
-    hurt = schedule(
-        seed + 4, seconds - 20, slots=3, brokers=3, kills=104, terms=8, pauses=4, scales=22, broker_faults=12
-    )
-    soak = schedule(seed + 5, HOUR - 20, slots=3, kills=25, terms=8, pauses=4, scales=8, broker_faults=15, spared=1)
-    return [
-        Scenario(
-            "kills",
-            "200,000 events through ten kill -9",
-            (Step(26, 10_000.0),),
-            schedule(seed, 18, slots=2, kills=10),
-            Expect(stuck=20.0),
-            slots=2,
-            limit=200_000,
-        ),
-        Scenario(
-            "long",
-            "2,000,000 events through 100 kill -9, 20 scale changes and 10 broker faults",
-            (Step(seconds + 60, 2_000_000 / seconds),),
-            hurt,
-            Expect(stuck=60.0, drain=300.0),
-            POISONED,
-            brokers=3,
-            limit=2_000_000,
-            long=True,
-        ),
-        Scenario(
-            "soak",
-            "an hour at 20,000 events a second with a fault a minute",
-            _steady(HOUR, 20_000),
-            soak,
-            Expect(stuck=30.0, drain=300.0, growth=1.1, files=4.0),
-            POISONED,
-            long=True,
         ),
     ]
