@@ -17,6 +17,7 @@ DELAYS = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before a restart, by how man
 SCORED_DELAYS = DELAYS[:3]  # soon enough to keep the slot's partitions: on the same events it dies a few times only
 SHORT_LIFE = 10.0
 DEATHS = 5  # on the same events, or in a row before becoming a member of the group
+LONG_LIFE = 60.0  # seconds after which a process counts as started, also where its note of that cannot be read
 INCIDENTS = 8  # events that processes die on at a time: more are not told apart
 MEMORY = 600.0  # seconds after which a death is forgotten
 
@@ -52,13 +53,18 @@ class Incidents:
     batch_events: int
     _all: list[Incident] = field(default_factory=list)
 
-    def died(self, trace: Trace, now: float) -> Incident | None:
-        """Note a death; returns the incident it belongs to, None when nothing was being scored."""
+    def died(self, trace: Trace, now: float, told: Spans) -> Incident | None:
+        """Note a death; returns the incident it belongs to, None when nothing was being scored.
+
+        told: what the process had been told to hold. It read on only behind a quarantine, so it died on other events:
+        those held ones, which may lie amid what it scored, must not hide them.
+        """
         if not trace.spans:
             return None
         self._all = [each for each in self._all if each.held or now - each.last < MEMORY]
         for incident in self._all:
-            if both := common(incident.spans, trace.spans):
+            spans = _untold(incident.spans, told) if incident.held else incident.spans
+            if both := common(spans, trace.spans):
                 incident.add(both, now)
                 return incident
         suspected = [each for each in self._all if not each.held]
@@ -93,6 +99,11 @@ class Incidents:
         self._all.clear()
 
 
+def _untold(spans: Spans, told: Spans) -> Spans:
+    """Return the spans behind those told: one is told for each partition, and what lies before it was decided."""
+    return {p: (first, past) for p, (first, past) in spans.items() if p not in told or past > told[p][1]}
+
+
 @dataclass(slots=True)
 class Lives:
     """How long the processes of one slot lived."""
@@ -103,9 +114,9 @@ class Lives:
     _unborn: int = 0
 
     def ended(self, lived: float, *, joined: bool, crashed: bool, scoring: bool) -> None:
-        """Note an end after `lived` seconds. joined: of the group; scoring: events are the likely cause."""
+        """Note an end after `lived` seconds. joined: of the group, if known; scoring: events are the likely cause."""
         self._short = 1 if lived >= SHORT_LIFE else self._short + 1
         delays = SCORED_DELAYS if scoring else DELAYS
         self.delay = delays[min(self._short, len(delays)) - 1]
-        self._unborn = self._unborn + 1 if crashed and not joined else 0
+        self._unborn = self._unborn + 1 if crashed and not joined and lived < LONG_LIFE else 0
         self.hopeless = self._unborn >= DEATHS

@@ -7,7 +7,6 @@ pay for the start. Each child reads its slot from a pipe, and the end of the pip
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import select
@@ -19,8 +18,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from penstock.crashes import DEATHS, Incident, Incidents, Lives
+from penstock.crashes import DEATHS, LONG_LIFE, Incident, Incidents, Lives
 from streams import inflight
+from streams.offsets import Spans
 from streams.orders import Order
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ REFUSED, FENCED, NO_SLOT_LEFT, LATE = 2, 3, 4, 5  # exit statuses of a worker, a
 REFUSED_SECONDS = 30.0  # before a slot that was refused is tried again
 FENCED_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)  # a predecessor may still be ending
 WARM_SECONDS = 5.0  # after a start, before the next process is made ready: the one that started goes first
+SPAWN_SECONDS = 5.0  # before the next try, where the machine has no process, memory or file left for a new one
 DRAIN_SECONDS = 25.0  # a worker ends itself after 20
 LOOK_SECONDS = 5.0
 
@@ -52,20 +53,24 @@ class Plan:
 
 
 class Child:
-    """A worker process that waits for its slot on its standard input."""
+    """A worker process that waits for its slot on its standard input. Raises as subprocess.Popen does.
+
+    told: what it was told to hold.
+    """
 
     def __init__(self, command: Sequence[str]) -> None:
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             process_group=0,  # a Ctrl-C goes to the supervisor alone, which passes it on
-            preexec_fn=_ignore_resume,
+            preexec_fn=_keep_resume,
         )
         self.since = time.monotonic()
+        self.told: Spans = {}
 
     def take(self, order: Order) -> None:
         """Tell the process its slot; one that died meanwhile is found dead as that slot."""
-        self.since = time.monotonic()
+        self.since, self.told = time.monotonic(), order.caution.held
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(order.to_line())
@@ -75,6 +80,11 @@ class Child:
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
+
+    def resume(self) -> None:
+        """Have it score what it was told to hold."""
+        self.told = {}
+        self.signal(signal.SIGUSR1)
 
     def reap(self) -> int | None:
         """Return the exit status once the process has ended, negative for a signal."""
@@ -102,8 +112,8 @@ class Child:
             log.debug("process %d did not read its slot", self.process.pid)
 
 
-def _ignore_resume() -> None:
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until the worker has its own handler: the default is to end
+def _keep_resume() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # until the worker has a handler: the default is to end
 
 
 class Slot:
@@ -183,16 +193,25 @@ class Supervisor:
                 self._take_over(slot)
                 self._warm_due = self._clock() + WARM_SECONDS
         if self._plan.warm and self._warm is None and self._warm_due <= now:
-            self._warm = Child(self._plan.command)
+            self._warm = self._spawn()
+            self._warm_due = self._clock() + SPAWN_SECONDS  # counts only where there is none
 
     def _take_over(self, slot: Slot) -> None:
-        warm, self._warm = self._warm, None
-        with contextlib.suppress(OSError):  # it was read when its process died; the next one writes its own
-            slot.marker.unlink()
-        slot.child = warm or Child(self._plan.command)
-        slot.refused = False
-        slot.child.take(Order(slot.name, slot.metrics_port, self._incidents.caution))
-        log.info("slot %s runs as process %d", slot.name, slot.child.process.pid)
+        child, self._warm = self._warm or self._spawn(), None
+        if child is None:
+            slot.due = self._clock() + SPAWN_SECONDS
+            return
+        slot.child, slot.refused = child, False
+        child.take(Order(slot.name, slot.metrics_port, self._incidents.caution))
+        log.info("slot %s runs as process %d", slot.name, child.process.pid)
+
+    def _spawn(self) -> Child | None:
+        """Start a process; None where that is not possible now, which must not end the slots that run."""
+        try:
+            return Child(self._plan.command)
+        except (OSError, subprocess.SubprocessError) as error:
+            log.error("cannot start a process (%s); trying again in %g s, the others go on", error, SPAWN_SECONDS)
+            return None
 
     def _patience(self) -> float:
         """Return how many seconds nothing can become due."""
@@ -205,19 +224,20 @@ class Supervisor:
 
     def _reap(self) -> None:
         for slot in self._slots:
-            if slot.child is not None and (status := slot.child.reap()) is not None:
-                lived = self._clock() - slot.child.since
+            child = slot.child
+            if child is not None and (status := child.reap()) is not None:
                 slot.child = None
-                self._buried(slot, status, lived)
+                self._buried(slot, child, status)
         if self._warm is not None and (status := self._warm.reap()) is not None:
             self._warm = None
             self._warm_due = self._clock() + (WARM_SECONDS if status == 0 else REFUSED_SECONDS)
             if status:
                 log.warning("the process standing by %s; the next one follows in 30 s", _ended(status))
 
-    def _buried(self, slot: Slot, status: int, lived: float) -> None:
+    def _buried(self, slot: Slot, child: Child, status: int) -> None:
         """Decide what becomes of a slot whose process ended."""
-        trace = inflight.read(slot.marker)
+        lived = self._clock() - child.since
+        trace = inflight.read(slot.marker, child.process.pid)  # one that died early left that of another
         self._ran = self._ran or trace.joined
         if status != FENCED:
             slot.fenced = 0
@@ -229,7 +249,8 @@ class Supervisor:
             slot.fenced += 1
         else:
             crashed = status not in (0, LATE)
-            incident = self._incidents.died(trace, self._clock()) if crashed else None
+            incident = self._incidents.died(trace, self._clock(), child.told) if crashed else None
+            self._ran = self._ran or lived >= LONG_LIFE  # a full disk: it could not note that it joined
             slot.lives.ended(lived, joined=trace.joined, crashed=crashed, scoring=incident is not None)
             slot.given_up = slot.lives.hopeless
             delay, why = slot.lives.delay, self._say(slot, _ended(status), incident)
@@ -276,7 +297,7 @@ class Supervisor:
             slot.lives = Lives()
             slot.given_up, slot.due = False, min(slot.due, self._clock())
             if slot.child is not None:
-                slot.child.signal(signal.SIGUSR1)
+                slot.child.resume()
 
     def _end(self) -> int:
         children = [slot.child for slot in self._slots if slot.child] + ([self._warm] if self._warm else [])

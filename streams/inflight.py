@@ -21,11 +21,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What a process left. joined: it had become a member of its group; spans: the events that it was scoring."""
+    """What a process left. joined: it had become a member of its group; spans: the events that it was scoring.
+
+    process: its id, 0 where it is not known.
+    """
 
     topic: str = ""
     joined: bool = False
     spans: Spans = field(default_factory=dict)
+    process: int = 0
 
     @property
     def ranges(self) -> list[OffsetRange]:
@@ -37,21 +41,25 @@ def marker_path(folder: Path, slot_id: str) -> Path:
     return folder / f"{slot_id}.inflight"
 
 
-def read(path: Path) -> Trace:
-    """Return what the last process of a slot left; an empty trace where there is none or it cannot be read."""
+def read(path: Path, process: int | None = None) -> Trace:
+    """Return what the last process of a slot left; an empty trace where there is none or it cannot be read.
+
+    process: the id of the one that is asked about, any when None. What another one left is no trace of it.
+    """
     try:
         found = json.loads(path.read_bytes().partition(b"\n")[0])
         spans = {int(p): (int(first), int(past)) for p, first, past in found["scoring"]}
-        return Trace(str(found["topic"]), bool(found["joined"]), spans)
+        trace = Trace(str(found["topic"]), bool(found["joined"]), spans, int(found["process"]))
     except (OSError, ValueError, KeyError, TypeError):
         return Trace()
+    return trace if process in (None, trace.process) else Trace()
 
 
 class Marker:
     """Notes what is being scored. A disk that is full or cannot be written is said once and stops nothing."""
 
     def __init__(self, path: Path, topic: str) -> None:
-        self._topic, self._joined = topic, False
+        self._topic, self._joined, self._process = topic, False, os.getpid()
         self._file: int | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +92,8 @@ class Marker:
     def _write(self, scoring: list[tuple[int, int, int]]) -> None:
         if self._file is None:
             return
-        line = orjson.dumps({"topic": self._topic, "joined": self._joined, "scoring": scoring}) + b"\n"
+        said = {"process": self._process, "topic": self._topic, "joined": self._joined, "scoring": scoring}
+        line = orjson.dumps(said) + b"\n"
         try:  # what an older, longer line left behind the new one's end is not read
             os.pwrite(self._file, line, 0)
         except OSError as error:

@@ -104,7 +104,7 @@ class Safeguard:
         quarantined = self._quarantine.rows(batch) if self._quarantine else None
         if self._marker is None:
             return _score(scorer, batch, quarantined)
-        self._marker.scoring(batch.firsts(), batch.positions)
+        self._marker.scoring(*_reaching(batch, quarantined))
         try:
             scored = _score(scorer, batch, quarantined)
         except SourceUnavailable:  # it waits: a death now has other causes
@@ -184,6 +184,15 @@ def safeguard(
     if left := inflight.read(path).ranges:
         log.warning("the last process of this slot died while it scored %s", ", ".join(map(str, left)))
     return Safeguard(topic, marker=Marker(path, topic), quarantine=quarantine, look=read, caution=caution)
+
+
+def _reaching(batch: Batch, quarantined: npt.NDArray[np.bool_] | None) -> tuple[Mapping[int, int], Mapping[int, int]]:
+    """Return the first offset and the one behind the last, per partition, of the events that reach the scorer."""
+    if quarantined is None:
+        return batch.firsts(), batch.positions
+    partitions, offsets = batch.partitions[~quarantined], batch.offsets[~quarantined]
+    mine = {int(p): offsets[partitions == p] for p in np.unique(partitions)}
+    return {p: int(each.min()) for p, each in mine.items()}, {p: int(each.max()) + 1 for p, each in mine.items()}
 
 
 def _score(scorer: Scorer, batch: Batch, quarantined: npt.NDArray[np.bool_] | None) -> Scored:

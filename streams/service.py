@@ -124,24 +124,27 @@ def _run(parts: _Parts, group: str, order: Order, options: Options, signals: _Si
 
 
 class _Signals:
-    """SIGTERM and SIGINT end the process within DRAIN_SECONDS, whatever hangs; SIGUSR1 goes on after a limit.
+    """SIGTERM and SIGINT end the process within DRAIN_SECONDS, whatever hangs; SIGUSR1 goes on after a limit or a hold.
 
     Its handlers are the only ones from the start to the end: a signal between two handlers would be lost.
     """
 
     def __init__(self) -> None:
-        self._stopping = False
+        self._stopping = self._resuming = False
         self._worker: Worker | None = None
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         signal.signal(signal.SIGUSR1, self._resume)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})  # one to a child of a supervisor waited until now
 
     def stopping(self) -> bool:
         return self._stopping
 
     def tell(self, worker: Worker) -> None:
-        """Pass signals on to the worker, also one that came before."""
+        """Pass signals on to the worker, also those that came before: its order may name what was forgiven since."""
         self._worker = worker
+        if self._resuming:
+            worker.resume()
         if self._stopping:
             worker.stop()
 
@@ -156,6 +159,7 @@ class _Signals:
         overdue.start()
 
     def _resume(self, *_: object) -> None:
+        self._resuming = True
         if self._worker is not None:
             self._worker.resume()
 

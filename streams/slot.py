@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -13,31 +14,40 @@ log = logging.getLogger(__name__)
 
 
 class SlotLock:
-    """Holds the slot's file until this process ends, however it ends. Raises Fenced when another process has it."""
+    """Holds the slot's file until this process ends, however it ends. Raises Fenced when another process has it.
+
+    Kafka still fences where there is no such file: a disk that is full or read-only, or has no locks, stops no scoring.
+    """
 
     def __init__(self, folder: Path, slot_id: str) -> None:
-        path = folder / f"{slot_id}.lock"
+        self._file: int | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(path, "a+")  # noqa: SIM115 - it stays open as long as the lock is held
-        except OSError as error:  # Kafka still fences; a read-only or full disk must not stop scoring
-            log.warning("no lock file for this slot (%s); only Kafka keeps a second worker out", error)
-            return
-        try:
+            self._file = os.open(folder / f"{slot_id}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self._file.seek(0)
-            owner = self._file.read().strip() or "unknown"
-            self._file.close()
+            owner = self._owner()
+            self.close()
             raise Fenced(
                 f"slot {slot_id} is running already on this machine (process {owner}); "
                 "give each worker a --slot of its own or stop that process"
             ) from None
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
+        except OSError as error:
+            self.close()
+            log.warning("no lock file for this slot (%s); only Kafka keeps a second worker out", error)
+            return
+        with contextlib.suppress(OSError):  # it says who holds the lock, and is not what holds it
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, str(os.getpid()).encode(), 0)
+
+    def _owner(self) -> str:
+        with contextlib.suppress(OSError):
+            if self._file is not None and (said := os.pread(self._file, 20, 0)):
+                return said.decode(errors="replace").strip()
+        return "unknown"
 
     def close(self) -> None:
         """Let the slot go."""
-        if hasattr(self, "_file"):
-            self._file.close()
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from penstock.crashes import DEATHS, INCIDENTS, MEMORY, Incidents, Lives
-from streams.inflight import Trace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.crashes import DEATHS, INCIDENTS, LONG_LIFE, MEMORY, Incidents, Lives
+from streams.inflight import Marker, Trace, read
+from streams.memory import MemoryKafka, MemorySink, MemorySource
+from streams.offsets import OffsetRange, Spans
+from streams.quarantine import Quarantine
+from streams.safeguard import Safeguard
+from tests.streams.fakes import NumberDecoder, scorer
 
 
-def died(incidents: Incidents, now: float = 0.0, **spans: tuple[int, int]) -> str:
+def died(incidents: Incidents, now: float = 0.0, told: Spans | None = None, **spans: tuple[int, int]) -> str:
     """Note a death while p0=(first, next) and so on were scored; returns the events it is put down to."""
     trace = Trace("events", True, {int(name[1:]): span for name, span in spans.items()})
-    incident = incidents.died(trace, now)
+    incident = incidents.died(trace, now, told or {})
     assert incident is not None
     return f"{incident.deaths}: {', '.join(map(str, incident.ranges))}"
 
@@ -90,7 +101,95 @@ def test_a_death_long_ago_is_forgotten_and_so_is_everything_when_somebody_says_s
 
 
 def test_a_death_while_nothing_was_scored_belongs_to_no_incident() -> None:
-    assert Incidents(10).died(Trace("events", True), 0.0) is None
+    assert Incidents(10).died(Trace("events", True), 0.0, {}) is None
+
+
+def hold(incidents: Incidents, offset: int) -> None:
+    for _ in range(DEATHS):
+        died(incidents, p0=(offset, offset + 1))
+
+
+def test_a_process_that_was_told_of_a_held_event_died_on_others() -> None:
+    incidents = Incidents(1_000)
+    hold(incidents, 100)
+    told = incidents.caution.held
+    assert died(incidents, told=told, p0=(90, 200)) == "1: events/0@90-199"  # the held event lies amid the batch
+    assert died(incidents, told=told, p0=(101, 150)) == "2: events/0@101-149"
+    assert incidents.caution.suspects == {0: (101, 150)}
+    # the negative control: one that was not told, or of another partition alone, may have died on the held event
+    assert died(incidents, p0=(90, 101)) == "6: events/0@100"
+    assert died(incidents, told={1: (500, 501)}, p0=(90, 101)) == "7: events/0@100"
+
+
+def test_what_was_held_before_the_event_that_is_told_was_decided() -> None:
+    incidents = Incidents(1_000)
+    hold(incidents, 100)
+    early = incidents.caution.held
+    hold(incidents, 150)
+    assert incidents.caution.held == {0: (150, 151)}
+    assert died(incidents, told=incidents.caution.held, p0=(90, 200)) == "1: events/0@90-199"
+    assert died(incidents, told=early, p0=(110, 200)) == "6: events/0@150"
+
+
+class Deadly(NumberDecoder):
+    """An event `666` ends it, as it would end the process."""
+
+    def decode(self, values: Sequence[bytes | None]) -> Any:
+        if b"666" in values:
+            raise SystemExit
+        return super().decode(values)
+
+
+class Deployment:
+    """A partition with two deadly events, read by one process after the other; what is held is quarantined at once."""
+
+    def __init__(self, marker: Path, *, tells: bool = True) -> None:
+        self.marker, self.tells = marker, tells
+        self.kafka = MemoryKafka({"in": 1})
+        for i in range(300):
+            self.kafka.append("in", b"666" if i in (100, 130) else b"%d" % (2 * i))
+        self.incidents, self.deaths = Incidents(300), 0
+        self.quarantined: list[OffsetRange] = []
+
+    def live(self) -> bool:
+        """Have one process read from the committed offset to the end or its death; True when it came to the end."""
+        caution = self.incidents.caution
+        marker = Marker(self.marker, "in")
+        guard = Safeguard("in", marker=marker, quarantine=Quarantine(self.quarantined), caution=caution)
+        source = MemorySource(self.kafka, "in")
+        source.begin()
+        try:
+            while batch := source.poll(guard.limit(300, source), 0):
+                guard.score(scorer(Deadly()), batch)
+                MemorySink(self.kafka, source).publish([], batch.positions)
+        except SystemExit:
+            self.deaths += 1
+            incident = self.incidents.died(read(self.marker), 0.0, caution.held if self.tells else {})
+            if incident is not None and incident.held:
+                self.quarantined += [each for each in incident.ranges if each not in self.quarantined]
+            return False
+        finally:
+            marker.close()
+        return True
+
+
+@pytest.mark.parametrize("start_over", [False, True])
+def test_two_deadly_events_of_one_batch_are_both_found(tmp_path: Path, start_over: bool) -> None:
+    deployment = Deployment(tmp_path / "m")
+    while not deployment.live():
+        assert deployment.deaths <= 2 * DEATHS
+        if start_over:  # the first event lies amid each batch that the second one ends
+            deployment.kafka.offsets[("in", 0)] = min(90, deployment.kafka.offsets.get(("in", 0), 0))
+    assert list(map(str, deployment.quarantined)) == ["in/0@100", "in/0@130"]
+
+
+def test_an_event_that_is_held_already_would_hide_the_next_one(tmp_path: Path) -> None:
+    """The negative control: what the processes were told is left out."""
+    deployment = Deployment(tmp_path / "m", tells=False)
+    for _ in range(5 * DEATHS):
+        assert not deployment.live()
+        deployment.kafka.offsets[("in", 0)] = min(90, deployment.kafka.offsets.get(("in", 0), 0))
+    assert list(map(str, deployment.quarantined)) == ["in/0@100"]
 
 
 def delays(*lived: float, scoring: bool = False) -> list[float]:
@@ -118,3 +217,10 @@ def test_only_processes_that_never_join_make_a_slot_hopeless() -> None:
     for turn in range(3 * DEATHS):
         lives.ended(1, joined=turn % DEATHS == 0, crashed=True, scoring=False)
     assert not lives.hopeless
+
+
+def test_a_process_that_lived_long_got_somewhere_also_when_it_could_not_note_so() -> None:
+    lives = Lives()
+    for turn in range(3 * DEATHS):
+        lives.ended(LONG_LIFE if turn % DEATHS == 0 else 1, joined=False, crashed=True, scoring=False)
+        assert not lives.hopeless

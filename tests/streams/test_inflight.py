@@ -23,21 +23,27 @@ def test_what_was_being_scored_survives_kill_9(tmp_path: Path) -> None:
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     root = Path(__file__).parents[2]
-    died = subprocess.run([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(root)}, check=False)
-    assert died.returncode == -signal.SIGKILL
-    assert read(path) == Trace("events", True, {0: (100, 2100), 11: (5, 6)})
+    died = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": str(root)})
+    assert died.wait(30) == -signal.SIGKILL
+    assert read(path) == read(path, died.pid) == Trace("events", True, {0: (100, 2100), 11: (5, 6)}, died.pid)
     assert list(map(str, read(path).ranges)) == ["events/0@100-2099", "events/11@5"]
 
 
 def test_a_shorter_note_hides_the_longer_one_before_it(tmp_path: Path) -> None:
     marker = Marker(tmp_path / "m", "events")
-    assert read(tmp_path / "m") == Trace("events", False, {})
+    assert read(tmp_path / "m") == Trace("events", False, {}, os.getpid())
     marker.scoring(dict.fromkeys(range(50), 10**12), dict.fromkeys(range(50), 10**12 + 2))
     assert len(read(tmp_path / "m").spans) == 50
     marker.scored()
-    assert read(tmp_path / "m") == Trace("events", True, {})
+    assert read(tmp_path / "m") == Trace("events", True, {}, os.getpid())
     marker.close()
     assert read(tmp_path / "m").joined
+
+
+def test_what_another_process_left_is_no_trace_of_the_one_that_is_asked_about(tmp_path: Path) -> None:
+    Marker(tmp_path / "m", "events").scoring({0: 1}, {0: 2})
+    assert read(tmp_path / "m", os.getpid()).spans == {0: (1, 2)}
+    assert read(tmp_path / "m", os.getpid() + 1) == Trace()
 
 
 def test_a_place_that_cannot_be_written_is_said_and_stops_nothing(
@@ -62,7 +68,16 @@ def test_a_full_disk_is_said_once_and_stops_nothing(tmp_path: Path, caplog: pyte
     assert caplog.text.count("after a crash nobody can name the events") == 1
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"topic": "e", "joined": true, "scoring": [[1]]}', '{"topic": "e", "sc'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        '{"process": 1, "topic": "e", "joined": true, "scoring": [[1]]}',
+        '{"topic": "e", "joined": true, "scoring": []}',
+        '{"process": 1, "topic": "e", "sc',
+    ],
+)
 def test_what_is_no_note_is_an_empty_trace(tmp_path: Path, text: str) -> None:
     (tmp_path / "m").write_text(text)
     assert read(tmp_path / "m") == read(tmp_path / "missing") == Trace()

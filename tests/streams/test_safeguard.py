@@ -114,6 +114,27 @@ def test_what_is_scored_is_noted_while_it_is_scored_and_not_while_it_waits(tmp_p
     assert read(tmp_path / "m").spans == {}
 
 
+def test_only_what_reaches_the_scorer_is_noted(tmp_path: Path) -> None:
+    seen = []
+
+    class Looking(NumberDecoder):
+        def decode(self, values: Sequence[bytes | None]) -> Any:
+            seen.append(read(tmp_path / "m").spans)
+            return super().decode(values)
+
+    def note(*ranges: str) -> None:
+        batch = source_of(*[b"1"] * 12, partitions=2).poll(100, 0)
+        assert batch is not None
+        guard = Safeguard("in", marker=Marker(tmp_path / "m", "in"), quarantine=quarantine(*ranges))
+        guard.score(scorer(Looking()), batch)
+
+    note("in/7@0")
+    note("in/0@0-2", "in/1@5")
+    note("in/0@3", "in/1@0-5")
+    note("in/0@0-5", "in/1@0-5")
+    assert seen == [{0: (0, 6), 1: (0, 6)}, {0: (3, 6), 1: (0, 5)}, {0: (0, 6)}]
+
+
 def test_suspected_events_are_read_in_small_batches_until_they_are_behind() -> None:
     source = source_of(*[b"1"] * 100, partitions=2)
     guard = Safeguard("in", caution=Caution({0: (0, 20)}, 7))

@@ -46,7 +46,23 @@ def test_signals_before_there_is_a_worker_count_and_a_start_that_hangs_ends(give
     assert given_up.wait(10)
     told: Any = worker
     signals.tell(told)
-    assert (worker.stopped, worker.resumed) == (1, 0)
+    assert (worker.stopped, worker.resumed) == (1, 1)
+
+
+def test_a_worker_is_told_of_no_signal_that_did_not_come(given_up: threading.Event) -> None:
+    signals, worker = service._Signals(), Told()
+    told: Any = worker
+    signals.tell(told)
+    assert (worker.stopped, worker.resumed) == (0, 0)
+
+
+def test_a_signal_from_before_there_was_a_handler_waits_for_it(given_up: threading.Event) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # as a supervisor starts its children
+    signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+    signals, worker = service._Signals(), Told()
+    told: Any = worker
+    signals.tell(told)
+    assert worker.resumed == 1
 
 
 def test_a_worker_is_told_once_to_stop(given_up: threading.Event) -> None:
