@@ -43,7 +43,7 @@ def page(outcome: Outcome) -> str:
     grown = outcome.grown
     lines.append(
         f"   memory      of the process that lived longest, {grown.seconds / 60:.0f} min: {grown.before:.0f} MiB, "
-        f"later {grown.after:.0f}, {grown.ratio:.2f} times; {grown.files:+d} open files"
+        f"later {grown.after:.0f}, {grown.ratio:.2f} times; {grown.files:+.0f} open files"
     )
     if outcome.recomputed:
         lines.append(f"   recomputed  {outcome.recomputed}")

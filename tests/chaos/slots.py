@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +64,7 @@ class Slots:
         self._start = start
         self._slots: dict[str, Slot] = {}
         self._changing = threading.RLock()
+        self._hitting: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._halt = threading.Event()
         self.killed = self.killed_at_work = self.lives = 0  # processes that were killed, and that were started
         self.exits: list[str] = []  # processes that ended by themselves, in words
@@ -92,6 +94,10 @@ class Slots:
 
         One that still starts is killed once it reads partitions, or after `seconds`: before, it has nothing to lose.
         """
+        with self._hitting[name]:  # one after the other: two that wait for the same process would hit it once
+            self._kill(name, again, seconds, how)
+
+    def _kill(self, name: str, again: float | None, seconds: float, how: Callable[[Worker], None]) -> None:
         self._wait_at_work(name, seconds)
         with self._changing:
             self.killed_at_work += bool(self.partitions(name))
