@@ -52,7 +52,7 @@ def abandon(stand: Stand, slot: str) -> None:
     """kill -9 at the moment when a transaction holds everything and is not committed; the slot never comes back."""
 
     def die(worker: Worker) -> None:
-        worker.process.send_signal(signal.SIGUSR1)
+        worker.process.send_signal(signal.SIGUSR2)
         worker.process.wait(10)
 
     assert isinstance(stand.slots, Slots)

@@ -63,7 +63,7 @@ class Slots:
     def __init__(self, start: Callable[[str], Worker]) -> None:
         self._start = start
         self._slots: dict[str, Slot] = {}
-        self._changing = threading.RLock()
+        self._changing, self._scaling = threading.RLock(), threading.Lock()
         self._hitting: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._halt = threading.Event()
         self.killed = self.killed_at_work = self.lives = 0  # processes that were killed, and that were started
@@ -76,12 +76,16 @@ class Slots:
     # ---- faults
 
     def scale(self, count: int) -> None:
-        """Run the slots 0 to count - 1: what is beyond ends with SIGTERM, what is missing starts."""
-        with self._changing:
-            leaving = [self._slots.pop(name) for name in sorted(self._slots) if int(name) >= count]
-            for i in range(count):
-                self._slots.setdefault(str(i), Slot(str(i)))
-        self._end(leaving)
+        """Run the slots 0 to count - 1: what is beyond ends with SIGTERM, what is missing starts.
+
+        One change after the other: a slot that still ends is not started anew.
+        """
+        with self._scaling:
+            with self._changing:
+                leaving = [self._slots.pop(name) for name in sorted(self._slots) if int(name) >= count]
+                for i in range(count):
+                    self._slots.setdefault(str(i), Slot(str(i)))
+            self._end(leaving)
 
     def kill(
         self,
@@ -138,7 +142,7 @@ class Slots:
     def pause_open(self, name: str, seconds: float = 10.0) -> None:
         """Have a slot stop itself within its next transaction (tests.chaos.wrapped); blocks until it stands still."""
         self._wait_at_work(name, seconds)
-        self._signal(name, signal.SIGUSR1)
+        self._signal(name, signal.SIGUSR2)
         deadline = time.monotonic() + seconds
         while not self._stands_still(name):
             if time.monotonic() > deadline:

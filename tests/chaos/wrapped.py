@@ -40,13 +40,13 @@ def step_clock(file: Path) -> None:
 
 
 class Death:
-    """Sends this process a signal at the DIES_AFTER-th call or, if `told`, at the first after SIGUSR1."""
+    """Sends this process a signal at the DIES_AFTER-th call or, if `told`, at the first after SIGUSR2."""
 
     def __init__(self, *, told: bool = False, number: signal.Signals = signal.SIGKILL) -> None:
         self._left, self._number = DIES_AFTER, number
         if told:
             self._left = sys.maxsize
-            signal.signal(signal.SIGUSR1, lambda *_: self._come())
+            signal.signal(signal.SIGUSR2, lambda *_: self._come())
 
     def __call__(self) -> None:
         self._left -= 1
