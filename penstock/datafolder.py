@@ -57,6 +57,13 @@ def locked(data: Path) -> Iterator[TextIO]:
         yield file
 
 
+def note_pid(lock: TextIO, pid: int) -> None:
+    """Write the broker's process id into the locked file, in place of that of one whose start failed."""
+    lock.truncate(0)
+    lock.write(str(pid))
+    lock.flush()
+
+
 def is_running(data: Path) -> bool:
     """Return whether a broker runs, or starts, on the folder."""
     with contextlib.suppress(FileNotFoundError), (data / "lock").open("r") as file:

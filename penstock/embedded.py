@@ -161,8 +161,7 @@ class EmbeddedKafka:
             arguments, self._output, detached=self._detached, inherit=[lock.fileno()]
         )
         try:
-            lock.write(str(process.pid))
-            lock.flush()
+            datafolder.note_pid(lock, process.pid)
             self._wait_until_ready(self._cluster.bootstrap_servers, lambda: process.poll() is None)
         except readiness.Ended:
             self.kill()

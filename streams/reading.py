@@ -70,9 +70,14 @@ class TopicReader:
         self._whole = Consumer({**settings, "isolation.level": "read_uncommitted"}, logger=log)
 
     def partitions(self, topic: str) -> list[int]:
-        """Return the topic's partitions, none when it does not exist."""
-        found = self._ask(lambda: self._whole.list_topics(timeout=TIMEOUT).topics.get(topic), f"list topic {topic}")
-        return sorted(found.partitions) if found is not None else []
+        """Return the topic's partitions, none when it does not exist. Raises Refused where we may not see it.
+
+        Asked for by its name: a list of all topics leaves out those that we may not see.
+        """
+        found = self._ask(lambda: self._whole.list_topics(topic, timeout=TIMEOUT).topics[topic], f"list topic {topic}")
+        if found.error is not None and found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise Refused(f"we may not see topic {topic}, or it does not exist: grant DESCRIBE and READ on it")
+        return sorted(found.partitions)
 
     def ends(self, topic: str) -> Ends:
         """Return what each partition holds now, open transactions included. Raises Refused without the topic."""

@@ -87,8 +87,9 @@ class Ledger:
 class Recorded:
     """Reads what one arm recorded of a range of its source topic, and judges what shows without the events.
 
-    makers, kinds: what the ledgers' indexes mean. lowest: per source partition the first event of which any inference
-    is there. beyond: per source partition the last event that any record names, with that record.
+    makers, kinds: what the ledgers' indexes mean. lowest: per output and source partition the first event whose
+    inference is there. outputs: partitions of the output topic. truncated: those of them whose first records retention
+    removed. beyond: per source partition the last event that any record names, with that record.
     """
 
     def __init__(self, deployment: str, arm: str, findings: Findings, *, whole: bool = False) -> None:
@@ -97,9 +98,10 @@ class Recorded:
         self.ledgers = {partition: Ledger(first, last) for partition, (first, last) in ranges.items()}
         self.makers: list[Maker] = []
         self.kinds: list[Kind] = []
-        self.lowest: dict[int, int] = {}
+        self.lowest: dict[tuple[int, int], int] = {}
         self.beyond: dict[int, tuple[int, str, tuple[int, int]]] = {}
-        self.truncated = False  # retention removed records of the output topic
+        self.outputs = 0
+        self.truncated: set[int] = set()
         self._deployment, self._arm, self._findings, self._whole = deployment, arm, findings, whole
         self._maker_of: dict[Maker, int] = {}
         self._kind_of: dict[Kind, int] = {}
@@ -111,11 +113,15 @@ class Recorded:
         """Read both topics to what they hold now; a transaction that is open now is waited for."""
         output, letters = self._findings.output, self._findings.dead_letters
         ends = reader.ends(output)
-        self.truncated = any(low > 0 for low, _ in ends.values())
+        self.outputs, self.truncated = len(ends), {partition for partition, (low, _) in ends.items() if low > 0}
         for messages in reader.read(output, ends, 10_000):
             for message in messages:
                 self.take_inference(message)
         if not reader.partitions(letters):
+            self._findings.note(
+                f"{letters} does not exist, though a worker makes it when it starts: an event that is missing may have "
+                "been a dead letter there; was the topic deleted, or is this another cluster?"
+            )
             return
         ends = reader.ends(letters)
         if any(low > 0 for low, _ in ends.values()):
@@ -125,6 +131,24 @@ class Recorded:
         for messages in reader.read(letters, ends):
             for message in messages:
                 self.take_letter(message)
+
+    def kept_from(self, partition: int, sources: int) -> int:
+        """Return the first event of a source partition from which on retention cannot have removed an inference.
+
+        sources: how many partitions the source topic has. Where the output has as many, an event's inference is in the
+        partition of its number; else each may hold it. Of one whose first records are gone nothing is known before the
+        first event that it still holds; where it holds none, nothing at all.
+        """
+        ledger = self.ledgers[partition]
+        may_hold = self.truncated
+        if sources == self.outputs:  # those that hold any beside: the topics once had other numbers of partitions
+            may_hold = {place for place in may_hold if place == partition or (place, partition) in self.lowest}
+        return max([ledger.first, *(self.lowest.get((place, partition), ledger.last) for place in may_hold)])
+
+    def first_inferred(self, partition: int) -> int:
+        """Return the first event of a source partition whose inference is there; the range's end where none is."""
+        found = [offset for (_, source), offset in self.lowest.items() if source == partition]
+        return min(found, default=self.ledgers[partition].last)
 
     # ---- inferences
 
@@ -139,7 +163,8 @@ class Recorded:
             return
         if maker < 0:  # of another deployment or arm
             return
-        self.lowest[partition] = min(offset, self.lowest.get(partition, offset))
+        way = (place[0], partition)
+        self.lowest[way] = min(offset, self.lowest.get(way, offset))
         if (ledger := self._ledger(topic, partition, offset, place)) is not None:
             digest = digest_of(message.key(), value)
             if ledger.put(ledger.inferences, offset, maker, digest, place):
@@ -194,7 +219,11 @@ class Recorded:
         topic, place = self._findings.dead_letters, place_of(message)
         headers = headers_of(message)
         own = {name: _said(text) for name, text in headers[_own(headers) :]}
-        if own.get(f"{PREFIX}deployment") != self._deployment:
+        deployment = own.get(f"{PREFIX}deployment")
+        if deployment is None:
+            self._findings.found("unreadable", record=named(topic, place), detail="is no dead letter of a worker")
+            return
+        if deployment != self._deployment:
             return
         try:
             source = own[f"{PREFIX}source.topic"]

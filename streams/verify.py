@@ -125,9 +125,9 @@ class _Verification:
         self._options, self._findings, self._recorded = options, findings, recorded
         self._events, self._records = events, records
         self._starts_late = declarations[0].deployment.input.start == "latest" and options.begin is None
-        ledgers = recorded.ledgers.items()
-        self._floor = {partition: self._judged_from(partition, ledger) for partition, ledger in ledgers}
-        self._maker = {partition: self._first_maker(ledger) for partition, ledger in ledgers}
+        sources = len(events.partitions(findings.source))
+        self._floor = {partition: self._judged_from(partition, sources) for partition in recorded.ledgers}
+        self._maker = {partition: self._first_maker(ledger) for partition, ledger in recorded.ledgers.items()}
 
     def run(self) -> None:
         said = time.monotonic()
@@ -146,11 +146,10 @@ class _Verification:
 
     # ---- before
 
-    def _judged_from(self, partition: int, ledger: Ledger) -> int:
+    def _judged_from(self, partition: int, sources: int) -> int:
         """Return the first event that must have been recorded: retention of the output, or a late start, set it."""
-        if self._recorded.truncated or self._starts_late:
-            return self._recorded.lowest.get(partition, ledger.last)
-        return ledger.first
+        kept = self._recorded.kept_from(partition, sources)
+        return max(kept, self._recorded.first_inferred(partition)) if self._starts_late else kept
 
     def _first_maker(self, ledger: Ledger) -> int:
         """Return what made the first inference of a partition: dead letters before it do not say what made them."""
@@ -332,7 +331,7 @@ class _Verification:
             absent = np.flatnonzero(((ledger.inferences > 0) | (ledger.letters > 0)) & ~ledger.seen) + ledger.first
             self._findings.counts["gone"] += int((absent < low).sum())
             for offset in absent[absent >= low].tolist():
-                compacted = self._is_compacted() if compacted is None else compacted
+                compacted = self._is_compacted(self._findings.source) if compacted is None else compacted
                 if compacted:
                     self._findings.counts["gone"] += 1
                 else:
@@ -351,8 +350,8 @@ class _Verification:
         event = self._recorded.event(partition, offset)
         self._findings.found("without_event", event=event, record=record, detail=detail)
 
-    def _is_compacted(self) -> bool:
-        resource = ConfigResource(ResourceType.TOPIC, self._findings.source)
+    def _is_compacted(self, topic: str) -> bool:
+        resource = ConfigResource(ResourceType.TOPIC, topic)
         admin = AdminClient({**self._options.kafka, **quiet()}, logger=log)
         try:
             entries = admin.describe_configs([resource], request_timeout=10)[resource].result()
@@ -366,9 +365,15 @@ class _Verification:
         if counts["unjudged"]:
             why = "the deployment starts at the latest event" if self._starts_late else "retention works there"
             findings.note(
-                f"{counts['unjudged']} events precede the first inference that {findings.output} holds and are not "
+                f"{counts['unjudged']} events precede the first inferences that {findings.output} holds and are not "
                 f"called missing: {why}"
             )
+        for topic in [each for each in (findings.output, findings.dead_letters) if counts["missing"]]:
+            if self._is_compacted(topic):
+                findings.note(
+                    f"{topic} is compacted (cleanup.policy): a record whose key came again later may be gone, and its "
+                    "event counts as missing; it must have cleanup.policy=delete to be verified"
+                )
         if counts["twice"] and findings.repeats:
             findings.note("delivery is at_least_once: a batch that was repeated after a fault is not wrong")
         if counts["gone"]:

@@ -18,7 +18,7 @@ from penstock.cli.common import counted, said_plainly, servers_option
 from schemas.values import Reason
 
 if TYPE_CHECKING:
-    from penstock.client.deadletters import DeadLetter
+    from penstock.client.deadletters import DeadLetter, Replay
 
 PIPED_WIDTH = 240  # in a file or a pipe nothing is cut off: what one looks for there is the event's place
 _REASONS = click.option(
@@ -101,8 +101,8 @@ def replay(
 ) -> None:
     """Feed dead letters in again, byte for byte, with the header penstock.replayed-from.
 
-    A letter is replayed once: the progress is kept per reason in the consumer group penstock.replay.TOPIC.REASON, in
-    the same transaction as the letters. Only --offsets replays letters again, and leaves that progress as it is.
+    A letter is replayed once: the progress is kept per reason in the topic penstock.replays, in the same transaction
+    as the letters. Only --offsets replays letters again, and leaves that progress as it is.
     """
     with _errors():
         from penstock.client.deadletters import Range, Replay
@@ -116,6 +116,7 @@ def replay(
             for (reason, target), count in sorted(targets.items()):
                 click.echo(f"would replay {count:,} {reason} to {target}")
             click.echo(f"dry run: {counted(targets.total(), 'letter')} of {topic} would be replayed, nothing was sent")
+            _notes(run)
             return
         count = run.run()
         kept = "the progress was left as it is" if ranges else "no later replay sends them again"
@@ -123,6 +124,12 @@ def replay(
         click.echo(told if count else f"nothing to replay in {topic}")
         for letter in run.incomplete:
             click.echo(f"not replayed: the event at {letter.source}, whose letter lacks its {letter.about['left_out']}")
+        _notes(run)
+
+
+def _notes(run: Replay) -> None:
+    for note in run.notes:
+        click.echo(f"note: {note}")
 
 
 @contextmanager

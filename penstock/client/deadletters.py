@@ -1,7 +1,8 @@
 """Dead letters: read them, and feed them in again byte for byte, each at most once.
 
-How far a replay came is remembered per reason, as the committed offsets of the consumer group
-`penstock.replay.<topic>.<reason>`; letters and offsets are written in one transaction. So a replay of one reason
+How far a replay came is remembered per reason, in the topic `penstock.replays` (see penstock.client.replays) and,
+where Kafka's own tools show it, as the committed offsets of the consumer group `penstock.replay.<topic>.<reason>`,
+which Kafka forgets in the end; letters, records and offsets are written in one transaction. So a replay of one reason
 leaves the others where they are, and a replay that was killed, or started twice, repeats nothing.
 """
 
@@ -20,6 +21,7 @@ from penstock.client import cluster
 from penstock.client.errors import ClientError
 from penstock.client.inference import Position
 from penstock.client.records import RecordReader, position
+from penstock.client.replays import TOPIC, Replays
 
 HEADER = "penstock."  # what the worker adds; the event's own headers have other names
 REPLAYED_FROM = "penstock.replayed-from"
@@ -142,12 +144,19 @@ class Replay:
     ) -> None:
         self._settings, self.topic, self._to = dict(settings), topic, to
         self._reasons, self._ranges, self._limit = reasons, ranges, limit
-        self._partitions = len(cluster.partitions_of(settings, topic))
-        self._progress: dict[str, dict[int, int]] = {}  # reason -> partition -> next offset
+        self._replays = Replays(settings, topic)
+        self._kept: dict[str, dict[int, int]] | None = None  # reason -> partition -> next offset
+        self._progress: dict[str, dict[int, int]] = {}  # the same, and what this replay did
+        self._unkept: dict[str, dict[int, int]] = {}  # what only groups remember, which Kafka will forget
         self._counts: dict[str, int] = {}  # partitions of the topics that letters go to
         self.incomplete: list[DeadLetter] = []  # passed over: their events are whole at their source only
         self._open = ExitStack()
         self._groups: dict[str, Any] = {}
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about progress of earlier replays that does not count, or hides letters."""
+        return self._replays.notes
 
     def pending(self) -> Iterator[DeadLetter]:
         """What `run` would replay now, in its order."""
@@ -176,6 +185,7 @@ class Replay:
         done = 0
         try:
             producer.init_transactions(_SECONDS)  # fences another replay, before the progress is read
+            self._kept, self._progress, self._unkept = None, {}, {}
             batch: list[DeadLetter] = []
             for letter in self.pending():
                 batch.append(letter)
@@ -183,7 +193,7 @@ class Replay:
                     done += self._transact(producer, batch)
                     progress(done)
                     batch = []
-            done += self._transact(producer, batch) if batch else 0
+            done += self._transact(producer, batch) if batch or self._unkept else 0
         except KafkaException as error:
             reason = cluster.explain(error, self._servers, self._to or "")
             raise ClientError(f"{reason}; {done:,} letters were replayed before") from None
@@ -202,18 +212,21 @@ class Replay:
         return str(self._settings["bootstrap.servers"])
 
     def _transact(self, producer: Any, letters: Sequence[DeadLetter]) -> int:
+        if not self._ranges:
+            self._replays.make()
         producer.begin_transaction()
         try:
             whole = [letter for letter in letters if not letter.incomplete]
             for letter in whole:
                 self._produce(producer, letter)
             if not self._ranges:
-                for reason in {letter.reason for letter in letters}:
+                for reason in {letter.reason for letter in letters} | self._unkept.keys():
                     self._commit(producer, reason, letters)
             producer.commit_transaction(_SECONDS)
         except BaseException:
             self._abort(producer)
             raise
+        self._unkept.clear()
         for letter in letters:
             self._progress.setdefault(letter.reason, {})[letter.position.partition] = letter.position.offset + 1
         self.incomplete += [letter for letter in letters if letter.incomplete]
@@ -233,13 +246,7 @@ class Replay:
                 f"{place.topic}/{place.partition}/{place.offset} names no source topic; say where with --to"
             )
         headers = [*letter.headers, (REPLAYED_FROM, f"{place.topic}/{place.partition}/{place.offset}".encode())]
-        partition = self._partition(topic, letter)
-        while True:
-            try:
-                producer.produce(topic, letter.value, place.key, partition=partition, headers=headers)
-                return
-            except BufferError:
-                producer.poll(0.05)
+        _send(producer, topic, letter.value, place.key, partition=self._partition(topic, letter), headers=headers)
 
     def _partition(self, topic: str, letter: DeadLetter) -> int:
         """The event's own partition in its own topic; by key (-1) elsewhere."""
@@ -252,19 +259,41 @@ class Replay:
 
     def _commit(self, producer: Any, reason: str, letters: Sequence[DeadLetter]) -> None:
         ends = {each.position.partition: each.position.offset + 1 for each in letters if each.reason == reason}
+        for key, value in self._replays.records(reason, self._unkept.get(reason, {}) | ends):
+            _send(producer, TOPIC, value, key)
+        if not ends:
+            return
         offsets = [TopicPartition(self.topic, partition, offset) for partition, offset in ends.items()]
         producer.send_offsets_to_transaction(offsets, self._group(reason).consumer_group_metadata(), _SECONDS)
 
     def _next(self, reason: str) -> dict[int, int]:
         """Per partition the offset behind the last letter of this reason that was replayed."""
+        if self._kept is None:
+            self._kept = self._replays.read()
         if reason not in self._progress:
-            wanted = [TopicPartition(self.topic, partition) for partition in range(self._partitions)]
-            try:
-                committed = self._group(reason).committed(wanted, _SECONDS)
-            except KafkaException as error:
-                raise cluster.explain(error, self._servers, self.topic) from None
-            self._progress[reason] = {each.partition: max(each.offset, 0) for each in committed}
+            kept, committed = self._kept.get(reason, {}), self._committed(reason)
+            further = {each: offset for each, offset in committed.items() if offset > kept.get(each, 0)}
+            self._progress[reason] = kept | further
+            if further:
+                self._unkept[reason] = further
         return self._progress[reason]
+
+    def _committed(self, reason: str) -> dict[int, int]:
+        """What the reason's group says, which is older replays' only memory; not what is beyond the end of the log."""
+        wanted = [TopicPartition(self.topic, partition) for partition in self._replays.partitions]
+        try:
+            found = self._group(reason).committed(wanted, _SECONDS)
+        except KafkaException as error:
+            raise cluster.explain(error, self._servers, self.topic) from None
+        committed = {each.partition: each.offset for each in found if each.offset > 0}
+        ends = self._replays.ends(committed)
+        for partition in [each for each in committed if committed[each] > ends[each]]:
+            self._replays.note(
+                f"the {reason} letters of {self.topic}/{partition} were replayed up to offset {committed[partition]}, "
+                f"and it ends at {ends[partition]}: was it made anew? That progress does not count"
+            )
+            del committed[partition]
+        return committed
 
     def _group(self, reason: str) -> Any:
         """A consumer that never joins its group: it only reads the group's offsets and names it to a transaction."""
@@ -279,3 +308,13 @@ class Replay:
             self._groups[reason] = consumer
             self._open.callback(consumer.close)
         return self._groups[reason]
+
+
+def _send(producer: Any, topic: str, value: bytes | None, key: bytes | None, **more: Any) -> None:
+    """Hand a record over, and wait where the producer's queue is full."""
+    while True:
+        try:
+            producer.produce(topic, value, key, **more)
+            return
+        except BufferError:
+            producer.poll(0.05)

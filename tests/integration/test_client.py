@@ -383,7 +383,7 @@ def test_a_replay_is_byte_for_byte_and_never_twice(bootstrap_servers: str, topic
     assert (
         "replayed 2 letters" in run(bootstrap_servers, "deadletters", "replay", letters, "--reason", "truncated").output
     )
-    assert "replayed 1 letters" in run(bootstrap_servers, "deadletters", "replay", letters).output
+    assert "replayed 1 letter of" in run(bootstrap_servers, "deadletters", "replay", letters).output
     assert "nothing to replay" in run(bootstrap_servers, "deadletters", "replay", letters).output
 
     messages = consume(bootstrap_servers, source, 3)
@@ -393,7 +393,7 @@ def test_a_replay_is_byte_for_byte_and_never_twice(bootstrap_servers: str, topic
     assert messages[0].headers() == [("trace", b"\xff\x00"), (REPLAYED_FROM, f"{letters}/0/0".encode())]
     # letters that come later are replayed; an explicit range is replayed again
     put_letters(bootstrap_servers, letters, source, ["truncated"])
-    assert "replayed 1 letters" in run(bootstrap_servers, "deadletters", "replay", letters).output
+    assert "replayed 1 letter of" in run(bootstrap_servers, "deadletters", "replay", letters).output
     other = topic(name="elsewhere")
     result = run(bootstrap_servers, "deadletters", "replay", letters, "--offsets", "0:0-1", "--to", other)
     assert "replayed 2 letters" in result.output
@@ -434,7 +434,7 @@ def test_a_letter_that_lacks_its_value_is_named_and_not_replayed(bootstrap_serve
     producer.produce(letters, None, headers=headers)
     producer.flush(10)
     result = run(bootstrap_servers, "deadletters", "replay", letters)
-    assert "replayed 1 letters" in result.output
+    assert "replayed 1 letter of" in result.output
     assert f"not replayed: the event at {source}/1/7, whose letter lacks its value of 9000000 bytes" in result.output
     assert len(consume(bootstrap_servers, source, 1)) == 1
 

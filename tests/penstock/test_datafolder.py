@@ -41,8 +41,8 @@ def test_the_lock_tells_whether_a_broker_runs_whatever_stands_in_the_folder(tmp_
     with datafolder.locked(tmp_path) as lock:
         assert datafolder.is_running(tmp_path)
         assert datafolder.running_pid(tmp_path) is None
-        lock.write("4711")
-        lock.flush()
+        datafolder.note_pid(lock, 47110)
+        datafolder.note_pid(lock, 4711)  # the first one lost its port
         assert datafolder.running_pid(tmp_path) == 4711
         with pytest.raises(datafolder.DataInUse, match="process 4711"), datafolder.locked(tmp_path):
             pass

@@ -41,9 +41,9 @@ Doctor = Callable[[list[Record]], list[Record]]
 class Stand(Rig):
     """A rig whose output and dead-letter topics can be written anew."""
 
-    def __init__(self, servers: str, folder: Path) -> None:
+    def __init__(self, servers: str, folder: Path, **rig: Any) -> None:
         self.admin = AdminClient({"bootstrap.servers": servers})
-        super().__init__(servers, folder, self._topic)
+        super().__init__(servers, folder, self._topic, **rig)
         self.written: dict[str, list[Record]] = {}
         self.altered: set[str] = set()  # topics that are not as the worker wrote them
         self.mine: set[str] = set()  # those of them that the test at hand wrote
@@ -68,14 +68,18 @@ class Stand(Rig):
         """Make the topic anew with these records."""
         self.altered.add(topic)
         self.mine.add(topic)
-        self.admin.delete_topics([topic])[topic].result()
-        while topic in self.admin.list_topics(timeout=10).topics:
-            time.sleep(0.05)
-        self.admin.create_topics([NewTopic(topic, 4, 1)])[topic].result()
+        partitions = len(self.admin.list_topics(timeout=10).topics[topic].partitions)
+        self.delete(topic)
+        self.admin.create_topics([NewTopic(topic, partitions, 1)])[topic].result()
         producer = Producer({"bootstrap.servers": self.servers})
         for partition, key, value, headers in records:
             producer.produce(topic, value, key, partition, headers=headers)
         assert producer.flush(30) == 0
+
+    def delete(self, topic: str) -> None:
+        self.admin.delete_topics([topic])[topic].result()
+        while topic in self.admin.list_topics(timeout=10).topics:
+            time.sleep(0.05)
 
     def mend(self) -> None:
         """Write topics as the worker did that an earlier test altered."""
