@@ -1,16 +1,19 @@
-"""Whether another worker really has this slot, when Kafka says that a static member was fenced.
+"""Whether another worker really has this slot, when Kafka says that a static member or a producer was fenced.
 
 librdkafka forgets its member id when the group's coordinator was silent for a session timeout, and goes on sending
 heartbeats without one. The coordinator, back again, takes that for a second member under the same `group.instance.id`
 and fences it, which librdkafka holds for fatal (its issue 3437). Then the group still knows our own member, or soon
 none: nobody took the slot, and new clients go on.
+
+A producer is fenced by a worker under the same slot, but also when its transaction took too long. Static members of one
+slot fence each other too; those of KIP-848 are not static, and are known by the client id, which is the slot's.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from confluent_kafka import KafkaException
@@ -24,26 +27,27 @@ ASK_SECONDS = 5.0
 PAUSE_SECONDS = 0.5
 
 
-def owner_of(kafka: Mapping[str, str], group: str, instance: str) -> Callable[[], str | None]:
-    """Return a function that asks which member id a `group.instance.id` has now; None: nobody has it.
+def owners_of(kafka: Mapping[str, str], group: str, slot_id: str) -> Callable[[], Collection[str]]:
+    """Return a function that asks which member ids a slot has now; more than one only where members are not static.
 
     The function raises KafkaException when the group cannot be asked.
     """
     settings: dict[str, Any] = {**kafka, **quiet()}
     admin: list[AdminClient] = []
 
-    def ask() -> str | None:
+    def ask() -> Collection[str]:
         if not admin:
             admin.append(AdminClient(settings, logger=log))
         described = admin[0].describe_consumer_groups([group], request_timeout=ASK_SECONDS)[group].result()
-        found = [member.member_id for member in described.members if member.group_instance_id == instance]
-        return str(found[0]) if found else None
+        return [
+            str(each.member_id) for each in described.members if slot_id in (each.group_instance_id, each.client_id)
+        ]
 
     return ask
 
 
 def was_taken(
-    ask: Callable[[], str | None],
+    ask: Callable[[], Collection[str]],
     mine: str,
     seconds: float,
     *,
@@ -59,8 +63,7 @@ def was_taken(
     deadline = now() + seconds
     while True:
         try:
-            owner = ask()
-            if owner is None or owner == mine:
+            if not set(ask()) - {mine}:
                 return False
         except KafkaException as error:
             log.info("cannot ask who has this slot: %s", error)

@@ -134,6 +134,7 @@ def refusals(facts: Facts, promise: Promise) -> list[str]:
             f"the brokers' transaction.max.timeout.ms is {longest}, a worker's transactions need "
             f"{TRANSACTION_TIMEOUT_MS}: raise it on the brokers"
         )
+    problems += _compacted(facts, promise)
     if not promise.classic:
         protocols = facts.broker.get("group.coordinator.rebalance.protocols", "consumer")
         if "consumer" not in protocols.split(","):
@@ -152,6 +153,23 @@ def refusals(facts: Facts, promise: Promise) -> list[str]:
     return problems
 
 
+def _compacted(facts: Facts, promise: Promise) -> list[str]:
+    found = []
+    for name in promise.outputs:
+        topic = facts.topics.get(name)
+        policy = topic.settings.get("cleanup.policy", "") if topic else ""
+        if "compact" in policy:
+            found.append(
+                f"topic {name}: its cleanup.policy is {policy}, so records of a key would replace each other and "
+                f"those of events without a key would be refused; type: {_alter(promise, name)} cleanup.policy=delete"
+            )
+    return found
+
+
+def _alter(promise: Promise, name: str) -> str:
+    return f"kafka-configs.sh --bootstrap-server {promise.servers} --alter --topic {name} --add-config"
+
+
 def warnings(facts: Facts, promise: Promise) -> list[str]:
     """Return what weakens a promise, each with the command to type."""
     found = []
@@ -159,7 +177,7 @@ def warnings(facts: Facts, promise: Promise) -> list[str]:
         topic = facts.topics.get(name)
         if topic is None:
             continue
-        alter = f"kafka-configs.sh --bootstrap-server {promise.servers} --alter --topic {name} --add-config"
+        alter = _alter(promise, name)
         if topic.replication >= 2 and topic.settings.get("min.insync.replicas") == "1":
             found.append(
                 f"topic {name}: min.insync.replicas is 1, so a record counts as safe with one copy and can be lost "
@@ -187,8 +205,7 @@ def _small_letters(facts: Facts, promise: Promise) -> list[str]:
         return []
     return [
         f"topic {promise.letters}: takes records of {room} bytes, {promise.source} those of {largest}: a large dead "
-        f"letter will lack its value; type: kafka-configs.sh --bootstrap-server {promise.servers} --alter --topic "
-        f"{promise.letters} --add-config max.message.bytes={largest + OVERHEAD}"
+        f"letter will lack its value; type: {_alter(promise, promise.letters)} max.message.bytes={largest + OVERHEAD}"
     ]
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -31,6 +32,8 @@ BATCH_BYTES = 1_000_000  # of a record batch, before compression
 QUEUE_KBYTES = 64 << 10  # of records that wait for a slow broker; producing waits while they are more
 QUEUE_RECORDS = 200_000
 PATIENCE = 10.0  # seconds that a retriable step of a transaction is tried again
+REFUSALS = 5  # how often topics refuse single events before the worker gives up
+REFUSED_RECORD = {KafkaError.INVALID_RECORD, KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 DENIED_TRANSACTION = DENIED | {KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED}
 PRODUCER_FENCED = {
     KafkaError._FENCED,
@@ -75,6 +78,7 @@ class TransactionalSink:
         batch_bytes: int = BATCH_BYTES,
     ) -> None:
         self._source = source
+        self._refused: Counter[int] = Counter()  # how often a single event was refused that stops its partition
         settings = producer_settings(kafka, message_bytes, batch_bytes) | {
             "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS
         }
@@ -128,9 +132,12 @@ class TransactionalSink:
             )
             _patiently(lambda: producer.commit_transaction(10), "commit_transaction")
         except KafkaException as error:
-            raise self._after(producer, error.args[0]) from error
+            failure = self._after(producer, error.args[0])
+            raise self._refused_for_good(error.args[0], records, positions) or failure from error
         except BufferError as error:
             raise self._after(producer, KafkaError(KafkaError._QUEUE_FULL)) from error
+        for partition in positions:
+            del self._refused[partition]
 
     def _after(self, producer: Producer, error: KafkaError) -> Exception:
         """Decide what a failed transaction means, and abort it where that is possible."""
@@ -139,6 +146,7 @@ class TransactionalSink:
                 f"no permission to publish: {error.str()}; grant WRITE on the topics and the transactional id"
             )
         if error.code() in PRODUCER_FENCED:
+            self._source.doubt()
             return ProducerFenced(f"this slot's producer was fenced: {error.str()}")
         if error.fatal() or not (error.txn_requires_abort() or error.code() == KafkaError._QUEUE_FULL):
             return StartOver(f"the outcome of a transaction is unknown: {error.str()} ({error.name()})")
@@ -147,6 +155,20 @@ class TransactionalSink:
         except KafkaException as second:
             return StartOver(f"a transaction could not be aborted: {second.args[0].str()}")
         return Rewind(f"a transaction was aborted: {error.str()} ({error.name()})")
+
+    def _refused_for_good(
+        self, error: KafkaError, records: Sequence[Records], positions: Mapping[int, int]
+    ) -> Refused | None:
+        """Count single events that a topic does not take: batches shrink to them, and would be tried for ever."""
+        if error.code() not in REFUSED_RECORD or any(len(group.values) > 1 for group in records):
+            return None
+        self._refused.update(positions.keys())
+        if self._refused.total() < REFUSALS:
+            return None
+        return Refused(
+            f"a topic does not take the record of an event: {error.str()}; correct its cleanup.policy or "
+            "max.message.bytes, and start the worker again, which reads them anew"
+        )
 
     def close(self) -> None:
         for producer in self._producers:

@@ -21,9 +21,9 @@ from streams.backlog import Backlog
 from streams.batch import Batch, batch_of
 from streams.batch import Message as BatchMessage
 from streams.errors import Fenced, Refused, Rewind, StartOver
-from streams.fencing import owner_of, was_taken
-from streams.membership import SESSION_TIMEOUT_MS, consumer_settings
-from streams.starts import Hooks, Reached, Starts, unknown
+from streams.fencing import owners_of, was_taken
+from streams.membership import SESSION_TIMEOUT_MS, consumer_settings, is_classic
+from streams.starts import Hooks, Reached, Starts, end_of, unknown
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +65,13 @@ class KafkaSource:
         self._next: dict[int, int] = {}  # per assigned partition: the offset that the next message has at least
         self._committed: dict[int, int] = {}
         self._failure: Exception | None = None
-        self._taken = self._leaving = False
+        self._taken = self._leaving = self._overtaken = self._settled = False
         self._missed = self._looked = 0.0  # since when the topic is missing, and when it was last looked for
         self.joined = False
         self.consumer = Consumer({**consumer_settings(kafka, group, slot), "stats_cb": self._note}, logger=log)
-        self._owner, self._member = owner_of(kafka, group, f"{group}.{slot}"), ""
-        self._starts = Starts(self.consumer, topic, start, hooks, reached)
+        self._owners, self._member = owners_of(kafka, group, f"{group}.{slot}"), ""
+        self._static, self._doubted = is_classic(kafka), False
+        self._starts = Starts(self.consumer, topic, start, hooks, reached, end_of(kafka, topic))
 
     def begin(self) -> None:
         """Join the group."""
@@ -79,6 +80,9 @@ class KafkaSource:
     # ---- reading
 
     def poll(self, limit: int, seconds: float) -> Batch | None:
+        if self._overtaken:
+            self._start_over_behind_retention()
+            return None
         batch = self._poll(limit, seconds)
         if batch is not None:
             self._backlog.took(batch)
@@ -142,7 +146,7 @@ class KafkaSource:
         if error is None:
             return False
         if error.code() in OUT_OF_RANGE:
-            self._restart_partition(_place(message)[0])
+            self._overtaken = self._overtaken or _place(message)[0] in self._next
             return True
         if error.code() in MISSING:
             if not self._missed:
@@ -150,6 +154,15 @@ class KafkaSource:
                 log.warning("%s: %s; waiting for the brokers to know it again", self.topic, error.str())
             return True
         raise self._judge(error)
+
+    def _start_over_behind_retention(self) -> None:
+        """Retention overtook this reader, or the log lost its end: what that means is judged when partitions are taken.
+
+        What is in hand was not lost: it is committed first, as always when there is nothing new.
+        """
+        if self._settled:
+            raise StartOver(f"an offset of {self.topic} that was to be read is not in the log")
+        self._settled = True
 
     def _look_for_topic(self) -> None:
         """Ask whether the topic is there again; the client itself says only once that it is not."""
@@ -163,9 +176,9 @@ class KafkaSource:
             log.info("cannot look for topic %s: %s", self.topic, error)
             return
         if found.error is None and found.partitions.keys() >= self._next.keys():
-            self._missed = 0.0
-            log.info("topic %s is there again", self.topic)
-        elif now - self._missed > MISSING_SECONDS:
+            # perhaps made anew: then the brokers forgot the group's offsets, and positions in the old one mean nothing
+            raise StartOver(f"topic {self.topic} is there again")
+        if now - self._missed > MISSING_SECONDS:
             raise Refused(
                 f"topic {self.topic} does not exist (any more), or lacks partitions that were read: the brokers have "
                 f"said so for {MISSING_SECONDS:.0f} s; create it, or correct input.topic"
@@ -186,9 +199,13 @@ class KafkaSource:
 
     def _fenced(self, error: KafkaError) -> Exception:
         """Tell a worker that took the slot from a coordinator that only took us for one."""
-        if was_taken(self._owner, self._member, FENCED_SECONDS):
-            return Fenced(f"another worker took over this slot: give each worker a --slot of its own ({error.str()})")
+        if was_taken(self._owners, self._member, FENCED_SECONDS):
+            return _taken(error.str())
         return StartOver(f"the group's coordinator took this slot for another worker's ({error.str()})")
+
+    def doubt(self) -> None:
+        """Note that a producer of this slot was fenced: a member that is not static hears of a twin by asking only."""
+        self._doubted = not self._static
 
     # ---- positions
 
@@ -207,6 +224,8 @@ class KafkaSource:
             raise StartOver(f"cannot read again from the committed offsets: {error}") from error
 
     def hold(self, seconds: float) -> bool:
+        if self._doubted and was_taken(self._owners, self.consumer.memberid() or "", FENCED_SECONDS):
+            raise _taken("its producers fence ours")
         self._taken = False
         mine = [TopicPartition(self.topic, partition) for partition in self._next]
         try:
@@ -324,16 +343,9 @@ class KafkaSource:
         if self._failure is None or isinstance(self._failure, Rewind):
             self._failure = error
 
-    def _restart_partition(self, partition: int) -> None:
-        """Retention overtook this reader: go on at the beginning of the log."""
-        if partition not in self._next:
-            return
-        try:
-            self._next[partition] = self._starts.behind_retention(partition, self._next[partition])
-            self.consumer.seek(TopicPartition(self.topic, partition, self._next[partition]))
-        except KafkaException as error:
-            raise StartOver(f"cannot find the beginning of {self.topic}/{partition}: {error}") from error
-        time.sleep(0.1)
+
+def _taken(why: str) -> Fenced:
+    return Fenced(f"another worker took over this slot: give each worker a --slot of its own ({why})")
 
 
 def _place(message: Message) -> tuple[int, int]:

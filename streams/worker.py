@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from schemas.errors import SourceUnavailable
-from streams.batch import Batch
+from streams.batch import Batch, Records
 from streams.deadletters import LetterLimit
 from streams.errors import ProducerFenced, Rewind, StartOver
 from streams.metrics import WorkerMetrics
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 IDLE_SECONDS = 0.25  # how long a poll waits for the first message
 TICK_SECONDS = 1.0  # how often gauges and progress are refreshed
 QUIET_TICKS = 3
+UNREADY_FAILURES = 3  # so many in a row without a commit between are no passing trouble
 BATCH_BYTES = 32 << 20  # of a batch's values: bounds memory when events are large
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -61,10 +62,11 @@ class Worker:
         self._ticked = 0.0
         self._quiet: dict[int, int] = {}  # ticks since a partition had events
         self._undecided: deque[int] = deque()  # dead letters of each batch whose commit is not decided
-        self._failures = 0
+        self._failures = self._calm = 0  # failures in a row, and ticks since there was anything to score
         self.whole = True  # False: stopping came before the commit of the last batch
         self._trim = Trimmer()
-        self.ready = False  # it has partitions or has joined a group that has none for it, and holds nothing back
+        # it has partitions or has joined a group that has none for it, holds nothing back, and does not fail in a row
+        self.ready = False
 
     def stop(self) -> None:
         """Ask the loop to end after the batch at hand; may be called from a signal handler."""
@@ -147,8 +149,6 @@ class Worker:
             self._rest(RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1])
         self._return(source)
         self._forget()
-        for cause in ("schemas", "dead_letters"):  # the batch that was held back is given up
-            self._metrics.held(cause, False)
         self.whole = not self._stopping
 
     def _return(self, source: Source) -> None:
@@ -158,7 +158,11 @@ class Worker:
         self._guard.forget()
 
     def _forget(self) -> None:
-        """What was counted may not have been committed, and whether a partition is idle must be seen anew."""
+        """A batch in hand is given up: what it counted is not committed, and whether a partition is idle must be seen
+        anew.
+        """
+        for cause in ("schemas", "dead_letters"):
+            self._metrics.held(cause, False)
         self._quiet.clear()
         self._limit.refund(sum(list(self._undecided)))
         self._undecided.clear()
@@ -186,7 +190,7 @@ class Worker:
         if batch is None:
             publisher.join()
             return
-        self._tried = len(batch)
+        self._tried, self._calm = len(batch), 0
         self._metrics.stage("poll", time.perf_counter() - began)
         work = self._work(batch, self._score(source, batch))
         letters = sum(work.reasons.values()) - work.reasons.get(QUARANTINED, 0)  # somebody asked for those
@@ -199,8 +203,8 @@ class Worker:
         publisher.submit(partial(self._publish, source, sink, work))
         if not whole:
             publisher.join()
-        else:  # a backlog: commit this batch beside the decoding of the next
-            self._most = min(self._fitting(batch), 2 * self._most)
+        else:  # a backlog: commit this batch beside the decoding of the next, and try no more before it went well
+            self._most = min(self._fitting(batch), self._most if self._failures else 2 * self._most)
 
     def _shrink(self) -> None:
         """Try less after a failure: on a slow broker a batch may take longer than a transaction is given."""
@@ -292,9 +296,12 @@ class Worker:
         self._ticked = now
         self._alive()
         lags = source.lags()
-        self.ready = source.joined
         if source.joined:
             self._guard.joined()
+            self._calm += 1
+        if self._calm > QUIET_TICKS:  # what failed was decided by others: this slot waits for events
+            self._failures = 0
+        self.ready = source.joined and self._failures < UNREADY_FAILURES
         self._metrics.partitions.set(len(source.assigned()))
         self._metrics.lag.set(sum(lags.values()))
         self._metrics.broken_checks(self._scorer.broken_checks)
@@ -303,7 +310,13 @@ class Worker:
         idle = [p for p, lag in lags.items() if p not in self._guard.parked and self._is_idle(p, lag)]
         if idle and (records := self._composer.progress(idle)) is not None:
             publisher.join()
-            publisher.submit(partial(sink.publish, [records], {}))
+            known = source.positions()  # all before is decided now: nothing is in hand
+            publisher.submit(partial(self._report, source, sink, records, {p: known[p] for p in idle}))
+
+    def _report(self, source: Source, sink: Sink, records: Records, positions: Mapping[int, int]) -> None:
+        """Publish progress with the offsets that it speaks of: who lost the partitions is refused, as with a batch."""
+        sink.publish([records], positions)
+        source.committed(positions)
 
     def _tick_guard(self, source: Source) -> None:
         resumed, self._resumed = self._resumed, False

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
@@ -62,3 +63,26 @@ def test_slots_share_and_a_killed_one_comes_back_within_the_session_timeout(stan
     assert account(places, dict.fromkeys(range(4), 6_000)) == NOTHING_WRONG
     for partition in range(4):
         assert all(a < b for a, b in pairwise(o for p, o in places if p == partition))
+
+
+def test_a_twin_on_another_machine_takes_the_slot_and_the_first_ends(stand: Rig, tmp_path: Path) -> None:
+    first = stand.worker()
+    stand.produce(events(40))
+    stand.wait_committed(40)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    stand.folder, here = elsewhere, stand.folder
+    (elsewhere / "models").symlink_to(here / "models")
+    second = stand.worker()
+    deadline = time.monotonic() + 60
+    sent = 40
+    while first.process.poll() is None:
+        assert time.monotonic() < deadline, first.text()
+        stand.produce(events(40))
+        sent += 40
+        time.sleep(0.2)
+    assert first.process.returncode == 3, first.text()
+    assert "another worker took over this slot" in first.text()
+    stand.wait_committed(sent)
+    assert second.process.poll() is None
+    assert account(stand.places(sent), dict.fromkeys(range(4), sent // 4)) == NOTHING_WRONG

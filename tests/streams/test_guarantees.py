@@ -66,6 +66,22 @@ def test_what_cannot_work_is_refused(broker: dict[str, str], changed: dict[str, 
     assert words in problem
 
 
+@pytest.mark.parametrize("policy", ["compact", "compact,delete"])
+@pytest.mark.parametrize("changed", [{}, {"classic": False}, {"exactly_once": False}])
+@pytest.mark.parametrize("name", ["inferences", "letters"])
+def test_a_compacted_output_is_refused_with_the_command(name: str, changed: dict[str, Any], policy: str) -> None:
+    compacted = TopicFacts(name, 3, SOUND | {"cleanup.policy": policy})
+    (problem,) = refusals(facts(**{name: compacted}), promise(**changed))
+    assert f"--alter --topic {name} --add-config cleanup.policy=delete" in problem
+
+
+def test_a_compacted_input_and_an_output_that_may_not_be_asked_are_not_refused() -> None:
+    compacted = TopicFacts("events", 3, SOUND | {"cleanup.policy": "compact"})
+    assert refusals(facts(events=compacted), promise()) == []
+    assert refusals(facts(inferences=TopicFacts("inferences", 3, {})), promise()) == []
+    assert refusals(facts(inferences=TopicFacts("inferences", 3, {"cleanup.policy": "delete"})), promise()) == []
+
+
 def test_settings_that_do_not_matter_are_not_refused() -> None:
     short = facts(broker={"transaction.max.timeout.ms": "1", "group.max.session.timeout.ms": "1"})
     assert refusals(short, promise(exactly_once=False, classic=False)) == []

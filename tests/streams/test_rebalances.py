@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from streams.errors import Refused, Rewind, StartOver
+from streams.errors import Rewind, StartOver
 from streams.source import KafkaSource
 from streams.starts import Hooks
 
@@ -100,14 +100,8 @@ def test_starting_at_the_end_is_remembered_before_anything_was_scored(group: Gro
 class Consumer:
     """Answers like a confluent_kafka consumer in trouble."""
 
-    def __init__(self, low: int, high: int | None) -> None:
-        self.low, self.high = low, high
-        self.sought: list[int] = []
-
-    def get_watermark_offsets(self, *_: Any, **__: Any) -> tuple[int, int]:
-        if self.high is None:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
-        return self.low, self.high
+    def consume(self, limit: int, seconds: float) -> list[Any]:
+        return []
 
     def committed(self, partitions: list[TopicPartition], timeout: float) -> list[Any]:
         class Unknown:
@@ -116,8 +110,21 @@ class Consumer:
 
         return [Unknown()]
 
-    def seek(self, place: TopicPartition) -> None:
-        self.sought.append(place.offset)
+
+class OutOfRange:
+    """Says that an offset to read is not in the log any more."""
+
+    def __init__(self, partition: int) -> None:
+        self._partition = partition
+
+    def error(self) -> KafkaError:
+        return KafkaError(KafkaError._AUTO_OFFSET_RESET)
+
+    def partition(self) -> int:
+        return self._partition
+
+    def offset(self) -> int:
+        return 10
 
 
 def source_on(consumer: Consumer) -> KafkaSource:
@@ -128,23 +135,27 @@ def source_on(consumer: Consumer) -> KafkaSource:
     return source
 
 
-def test_an_offset_out_of_range_is_counted_refused_or_a_start_over() -> None:
-    consumer = Consumer(12, 20)
-    source_on(consumer)._restart_partition(0)
-    assert consumer.sought == [12]
-    with pytest.raises(Refused, match="past the end"):  # it would be out of range for ever
-        source_on(Consumer(0, 9))._restart_partition(0)
+def test_a_reader_that_retention_overtook_starts_over_once_what_it_has_in_hand_is_decided() -> None:
+    source = source_on(Consumer())
+    assert source._is_error(OutOfRange(0))  # type: ignore[arg-type]
+    assert source.poll(1, 0.1) is None  # the worker commits what it has in hand when there is nothing new
     with pytest.raises(StartOver):
-        source_on(Consumer(0, None))._restart_partition(0)
+        source.poll(1, 0.1)
+
+
+def test_an_offset_out_of_range_of_a_partition_that_left_is_nothing() -> None:
+    source = source_on(Consumer())
+    assert source._is_error(OutOfRange(1))  # type: ignore[arg-type]
+    assert [source.poll(1, 0.1) for _ in range(3)] == [None] * 3
 
 
 def test_an_offset_that_cannot_be_told_is_not_taken_for_none() -> None:
     with pytest.raises(KafkaException):
-        source_on(Consumer(0, 20))._starts.find([TopicPartition("t", 0)])
+        source_on(Consumer())._starts.find([TopicPartition("t", 0)])
 
 
 def test_a_broken_client_is_not_hidden_by_a_rewind() -> None:
-    source = source_on(Consumer(0, 20))
+    source = source_on(Consumer())
     for error in (Rewind("aborted"), StartOver("broken"), Rewind("again")):
         source._fail(error)
     assert isinstance(source._failure, StartOver)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -15,8 +15,8 @@ from streams import sink as sinks
 from streams import source as sources
 from streams.backlog import Backlog
 from streams.batch import Records
-from streams.errors import Fenced, Refused, StartOver
-from streams.sink import AcknowledgedSink, producer_settings
+from streams.errors import Fenced, ProducerFenced, Refused, Rewind, StartOver
+from streams.sink import REFUSALS, AcknowledgedSink, TransactionalSink, producer_settings
 from streams.source import KafkaSource
 from streams.starts import Hooks
 from tests.rig import read_committed
@@ -62,12 +62,13 @@ class Moved:
         return KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 
-def test_a_topic_that_was_missing_for_a_moment_ends_nothing(bootstrap_servers: str, topic: Callable[..., str]) -> None:
+def test_a_topic_that_was_missing_for_a_moment_ends_nothing_but_the_clients(
+    bootstrap_servers: str, topic: Callable[..., str]
+) -> None:
     source = joined(bootstrap_servers, topic(2))
     assert source._is_error(Moved())  # type: ignore[arg-type]
-    assert source._missed
-    source.poll(1, 0.1)
-    assert not source._missed
+    with pytest.raises(StartOver, match="there again"):
+        source.poll(1, 0.1)
     source.close(leave=True)
 
 
@@ -129,6 +130,110 @@ def test_a_commit_that_fails_for_one_partition_is_no_commit(code: int, error: ty
     with pytest.raises(error):
         sink.publish([], {0: 5, 1: 7})
     sink.close()
+
+
+class Failing:
+    """A producer whose commits fail while `fails`, and whose transactions can be aborted."""
+
+    def __init__(self, code: int) -> None:
+        self._error, self.fails = KafkaError(code, txn_requires_abort=True), True
+
+    def begin_transaction(self) -> None: ...
+    def produce(self, *_: Any, **__: Any) -> None: ...
+    def send_offsets_to_transaction(self, *_: Any) -> None: ...
+    def abort_transaction(self, _: float) -> None: ...
+    def purge(self, **_: bool) -> None: ...
+    def flush(self, _: float) -> None: ...
+
+    def commit_transaction(self, _: float) -> None:
+        if self.fails:
+            raise KafkaException(self._error)
+
+
+class Attempt:
+    """A sink on a failing producer."""
+
+    def __init__(self, code: int, protocol: str = "classic") -> None:
+        settings = {"bootstrap.servers": "127.0.0.1:1"}
+        self.source = KafkaSource(
+            {**settings, "group.protocol": protocol}, "t", "g", "0", start="earliest", hooks=Hooks()
+        )
+        self.sink = TransactionalSink(settings, "g.0", self.source, message_bytes=1_000_000)
+        self.sink.close()
+        self._producer = Failing(code)
+        self.sink._producers = [self._producer, self._producer]  # type: ignore[list-item]
+
+    def publish(self, partition: int, events: int = 1, *, fails: bool = True) -> None:
+        self._producer.fails = fails
+        self.sink.publish([Records("t", [b"1"] * events, [None] * events)], {partition: 8})
+
+
+@pytest.fixture
+def attempt() -> Iterator[Callable[..., Attempt]]:
+    made: list[Attempt] = []
+
+    def make(*arguments: Any) -> Attempt:
+        made.append(Attempt(*arguments))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.source.close(leave=False)
+
+
+@pytest.mark.parametrize("code", [KafkaError.INVALID_RECORD, KafkaError.MSG_SIZE_TOO_LARGE])
+def test_events_whose_records_a_topic_refuses_for_good_end_the_worker_though_others_are_taken(
+    attempt: Callable[..., Attempt], code: int
+) -> None:
+    on = attempt(code)
+    for i in range(REFUSALS - 1):
+        with pytest.raises(Rewind):
+            on.publish(i % 2)
+        on.publish(2, fails=False)
+    with pytest.raises(Refused, match=r"cleanup\.policy or max\.message\.bytes"):
+        on.publish(1)
+
+
+@pytest.mark.parametrize(
+    ("code", "events"),
+    [
+        (KafkaError._MSG_TIMED_OUT, 1),
+        (KafkaError.NOT_ENOUGH_REPLICAS, 1),
+        (KafkaError.MSG_SIZE_TOO_LARGE, 2),  # a smaller batch may be taken
+    ],
+)
+def test_what_may_be_taken_later_is_tried_for_ever(attempt: Callable[..., Attempt], code: int, events: int) -> None:
+    on = attempt(code)
+    for _ in range(3 * REFUSALS):
+        with pytest.raises(Rewind):
+            on.publish(0, events)
+
+
+def test_an_event_that_was_taken_after_all_does_not_count_as_refused(attempt: Callable[..., Attempt]) -> None:
+    on = attempt(KafkaError.MSG_SIZE_TOO_LARGE)
+    for _ in range(3 * REFUSALS):
+        with pytest.raises(Rewind):
+            on.publish(0)
+        on.publish(0, fails=False)
+
+
+@pytest.mark.parametrize(("group", "asked"), [("classic", False), ("consumer", True)])
+@pytest.mark.parametrize("members", [[], ["somebody"]])
+def test_only_a_member_that_is_not_static_asks_the_group_why_its_producer_was_fenced(
+    monkeypatch: pytest.MonkeyPatch, attempt: Callable[..., Attempt], group: str, asked: bool, members: list[str]
+) -> None:
+    monkeypatch.setattr(sources, "FENCED_SECONDS", 0.0)
+    on = attempt(KafkaError.PRODUCER_FENCED, group)
+    source = on.source
+    source._owners = lambda: members
+    assert source.hold(0.01)
+    with pytest.raises(ProducerFenced):
+        on.publish(0)
+    if members and asked:
+        with pytest.raises(Fenced, match="a --slot of its own"):
+            source.hold(0.01)
+    else:
+        assert source.hold(0.01)
 
 
 def test_producing_waits_while_the_queue_is_full(bootstrap_servers: str, topic: Callable[..., str]) -> None:

@@ -5,101 +5,18 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from streams.deadletters import LetterLimit
 from streams.errors import Fenced, ProducerFenced, Rewind, StartOver
-from streams.memory import MemoryKafka, MemorySink, MemorySource
-from streams.metrics import WorkerMetrics
 from streams.offsets import OffsetRange
 from streams.orders import Caution
 from streams.quarantine import Quarantine
 from streams.safeguard import LOOK_SECONDS, Safeguard
-from streams.work import Route
-from streams.worker import Worker
-from tests.streams.fakes import CODEC, NumberDecoder, scorer
-
-
-class Bench:
-    """A worker on a MemoryKafka, run in a thread until its input is decided."""
-
-    def __init__(self, **options: Any) -> None:
-        self.kafka = MemoryKafka({"in": 2, "out": options.pop("out", 2), "letters": 2, "profiles": 1})
-        self.fail: Callable[[], None] = lambda: None
-        self.connects = 0
-        self.sources: list[MemorySource] = []
-        registry = CollectorRegistry()
-        self.metrics = WorkerMetrics(registry, deployment="fake", arm="active", slot="0")
-        self.registry = registry
-        limit = options.pop("limit", 0)
-        profiles = "profiles" if options.get("profiler") else None
-        self.worker = Worker(
-            self._connect,
-            scorer(options.pop("decoder", None)),
-            Route("fake", "in", 2, "out", len(self.kafka.topics["out"]), "letters", 2, profiles),
-            self.metrics,
-            LetterLimit(limit, time.monotonic),
-            **options,
-        )
-        self.thread = threading.Thread(target=self._run)
-        self.error: BaseException | None = None
-
-    def _connect(self, revoked: Callable[[], None]) -> tuple[MemorySource, MemorySink]:
-        self.connects += 1
-        source = MemorySource(self.kafka, "in", revoked)
-        self.sources.append(source)
-        return source, MemorySink(self.kafka, source, lambda: self.fail())
-
-    def _run(self) -> None:
-        try:
-            self.worker.run()
-        except BaseException as error:
-            self.error = error
-
-    def start(self) -> None:
-        self.thread.start()
-
-    def decided(self) -> int:
-        return sum(self.kafka.offsets.values())
-
-    def wait(self, true: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 20
-        while not true():
-            assert time.monotonic() < deadline
-            assert self.thread.is_alive(), self.error
-            time.sleep(0.005)
-
-    def stop(self) -> None:
-        self.worker.stop()
-        self.worker.resume()
-        self.thread.join(20)
-        assert not self.thread.is_alive()
-
-    def doubles(self) -> list[float]:
-        return [CODEC.decode(m.value() or b"")["double"] for m in self.kafka.read("out")]
-
-    def value(self, name: str, **labels: str) -> float:
-        return (
-            self.registry.get_sample_value(name, {"deployment": "fake", "arm": "active", "slot": "0"} | labels) or 0.0
-        )
-
-
-@pytest.fixture
-def make() -> Iterator[Callable[..., Bench]]:
-    made: list[Bench] = []
-
-    def create(**options: Any) -> Bench:
-        made.append(Bench(**options))
-        return made[-1]
-
-    yield create
-    for bench in made:
-        if bench.thread.is_alive():
-            bench.stop()
+from tests.streams.bench import Bench
+from tests.streams.fakes import NumberDecoder
 
 
 def test_every_event_becomes_an_inference_or_a_dead_letter(make: Callable[..., Bench]) -> None:
@@ -205,31 +122,6 @@ def test_a_worker_whose_slot_was_taken_ends(make: Callable[..., Bench]) -> None:
     assert not bench.worker.ready
 
 
-def test_an_unavailable_schema_source_makes_the_batch_wait(make: Callable[..., Bench]) -> None:
-    bench = make(decoder=NumberDecoder(down=3))
-    bench.kafka.append("in", b"1")
-    bench.start()
-    bench.wait(lambda: bench.value("penstock_held", cause="schemas") == 1)
-    bench.wait(lambda: bench.decided() == 1)
-    assert bench.value("penstock_held", cause="schemas") == 0
-    bench.stop()
-    assert bench.doubles() == [2]
-
-
-def test_the_limit_on_dead_letters_pauses_until_told_to_go_on(make: Callable[..., Bench]) -> None:
-    bench = make(limit=5)
-    for _ in range(10):
-        bench.kafka.append("in", b"junk")
-    bench.start()
-    bench.wait(lambda: bench.value("penstock_held", cause="dead_letters") == 1)
-    assert bench.decided() == 0
-    assert not bench.worker.ready
-    bench.worker.resume()
-    bench.wait(lambda: bench.decided() == 10)
-    bench.stop()
-    assert len(bench.kafka.read("letters")) == 10
-
-
 @pytest.mark.parametrize("kind", [Rewind, StartOver])
 def test_a_batch_that_comes_again_counts_once_against_the_limit(
     make: Callable[..., Bench], kind: type[Exception]
@@ -270,16 +162,31 @@ def test_a_signal_may_stop_a_worker_wherever_it_interrupts_it(make: Callable[...
     assert not thread.is_alive()
 
 
-def test_a_paused_worker_stops_and_commits_nothing(make: Callable[..., Bench]) -> None:
-    bench = make(limit=5)
-    for _ in range(10):
-        bench.kafka.append("in", b"junk")
+@pytest.mark.usefixtures("quick")
+def test_a_batch_that_fails_shrinks_to_one_event_though_many_wait_and_grows_again(make: Callable[..., Bench]) -> None:
+    sizes: list[int] = []
+
+    class Sized(NumberDecoder):
+        def decode(self, values: Sequence[bytes | None]) -> Any:
+            sizes.append(len(values))
+            return super().decode(values)
+
+    bench = make(batch_events=64, decoder=Sized())
+    broken = True
+
+    def fail() -> None:
+        if broken:
+            raise Rewind("the broker is slow")
+
+    bench.fail = fail
+    for i in range(1_000):
+        bench.kafka.append("in", b"%d" % (i * 100))
     bench.start()
-    bench.wait(lambda: bench.value("penstock_held", cause="dead_letters") == 1)
-    bench.worker.stop()
-    bench.thread.join(20)
-    assert bench.error is None
-    assert bench.decided() == 0
+    bench.wait(lambda: sizes[-2:] == [1, 1])
+    broken = False
+    bench.wait(lambda: bench.decided() == 1_000)
+    bench.stop()
+    assert max(sizes[-5:]) == 64
 
 
 def test_large_events_make_small_batches(make: Callable[..., Bench]) -> None:
@@ -293,73 +200,6 @@ def bench_batch(value: bytes) -> Any:
     from streams.memory import StoredMessage
 
     return batch_of([StoredMessage((value, None, 0, i, 0, None)) for i in range(4)])
-
-
-class CountingProfiler:
-    """Publishes one record a batch, and one a partition that is idle."""
-
-    def __init__(self) -> None:
-        self.forgotten = 0
-
-    def profiles(self, frame: Any, outputs: Any, partitions: Any, timestamps: Any) -> list[bytes]:
-        assert len(frame) == len(outputs) == len(partitions) == len(timestamps)
-        return [b"batch %d" % len(frame)]
-
-    def progress(self, partitions: Any, now_ms: int) -> list[bytes]:
-        return [b"idle %d" % partition for partition in partitions]
-
-    def forget(self) -> None:
-        self.forgotten += 1
-
-
-def test_profiles_ride_with_their_batch_and_idle_partitions_say_so(make: Callable[..., Bench]) -> None:
-    profiler = CountingProfiler()
-    bench = make(profiler=profiler)
-    bench.start()
-    bench.wait(lambda: len(bench.kafka.read("profiles")) >= 2)
-    for value in (b"1", b"junk", b"2"):
-        bench.kafka.append("in", value)
-    bench.wait(lambda: bench.decided() == 3)
-    bench.stop()
-    values = [m.value() or b"" for m in bench.kafka.read("profiles")]
-    assert {b"idle 0", b"idle 1"} <= set(values)
-    assert sum(int(v.split()[1]) for v in values if v.startswith(b"batch")) == 2
-    assert profiler.forgotten
-
-
-def test_events_at_hand_are_profiled_before_their_partition_counts_as_idle(make: Callable[..., Bench]) -> None:
-    bench = make(profiler=CountingProfiler())
-    worker = bench.worker
-    poll = MemorySource.poll
-
-    class Ticking(MemorySource):
-        def poll(self, limit: int, seconds: float) -> Any:
-            worker._ticked = 0.0  # a tick is due while a batch is at hand
-            worker._quiet.update({0: 9, 1: 9})
-            return poll(self, limit, seconds)
-
-    def connect(revoked: Callable[[], None]) -> tuple[MemorySource, MemorySink]:
-        source = Ticking(bench.kafka, "in", revoked)
-        return source, MemorySink(bench.kafka, source)
-
-    worker._connect = connect
-    bench.kafka.append("in", b"1")
-    bench.start()
-    bench.wait(lambda: len(bench.kafka.read("profiles")) >= 2)
-    bench.stop()
-    assert bench.kafka.read("profiles")[0].value() == b"batch 1"
-
-
-def test_a_batch_that_was_held_and_given_up_is_not_shown_as_held(make: Callable[..., Bench]) -> None:
-    bench = make(limit=1)
-    for _ in range(2):
-        bench.kafka.append("in", b"junk")
-    bench.start()
-    bench.wait(lambda: bench.value("penstock_held", cause="dead_letters") == 1)
-    bench.kafka.offsets[("in", 0)] = 2  # somebody else decided them
-    bench.sources[0].hold = lambda seconds: False  # type: ignore[method-assign]
-    bench.wait(lambda: bench.value("penstock_held", cause="dead_letters") == 0)
-    bench.stop()
 
 
 def test_a_held_event_stops_its_partition_alone_and_goes_to_the_dead_letters_once_in_quarantine(
