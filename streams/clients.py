@@ -1,4 +1,9 @@
-"""What every Kafka client of a worker shares: its own log is for emergencies, trouble is said once in a while."""
+"""What every Kafka client of a worker shares: its own log is for emergencies, trouble is said once in a while.
+
+Call no client while an exception is being handled: where confluent-kafka 2.16 raises then, it keeps that exception for
+ever, and with its traceback every frame and client in it, with their threads and files
+(`tests/streams/test_clients.py`).
+"""
 
 from __future__ import annotations
 

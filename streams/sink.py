@@ -34,6 +34,11 @@ QUEUE_RECORDS = 200_000
 PATIENCE = 10.0  # seconds that a retriable step of a transaction is tried again
 REFUSALS = 5  # how often topics refuse single events before the worker gives up
 REFUSED_RECORD = {KafkaError.INVALID_RECORD, KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
+REBALANCED = {  # the partitions may be another's by now; whoever reads them scores the batch again
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.UNKNOWN_MEMBER_ID,
+}
 DENIED_TRANSACTION = DENIED | {KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED}
 PRODUCER_FENCED = {
     KafkaError._FENCED,
@@ -122,6 +127,7 @@ class TransactionalSink:
         producer = self._producers[0]
         self._producers.reverse()
         offsets = marked(self._source.topic, positions)
+        failure: KafkaError | None = None
         try:
             producer.begin_transaction()
             for group in records:
@@ -132,10 +138,12 @@ class TransactionalSink:
             )
             _patiently(lambda: producer.commit_transaction(10), "commit_transaction")
         except KafkaException as error:
-            failure = self._after(producer, error.args[0])
-            raise self._refused_for_good(error.args[0], records, positions) or failure from error
-        except BufferError as error:
-            raise self._after(producer, KafkaError(KafkaError._QUEUE_FULL)) from error
+            failure = error.args[0]
+        except BufferError:
+            failure = KafkaError(KafkaError._QUEUE_FULL)
+        if failure is not None:  # out here, because aborting may fail: see streams/clients.py
+            meaning = self._after(producer, failure)
+            raise self._refused_for_good(failure, records, positions) or meaning
         for partition in positions:
             del self._refused[partition]
 
@@ -234,6 +242,8 @@ def _unacknowledged(error: KafkaError) -> Exception:
         return Fenced(f"another worker took over this slot ({error.str()})")
     if error.code() in DENIED:
         return Refused(f"no permission to publish or commit: {error.str()}")
+    if error.code() in REBALANCED:
+        return Rewind(f"a batch's offsets were not committed: {error.str()} ({error.name()})")
     return StartOver(f"a batch was not acknowledged: {error.str()} ({error.name()})")
 
 

@@ -109,12 +109,15 @@ class KafkaSource:
         return batch
 
     def _consume(self, limit: int, seconds: float) -> list[Message]:
+        failed: KafkaError | None = None
         try:
             messages: list[Message] = self.consumer.consume(limit, seconds)
         except KafkaException as error:
-            raise self._judge(error.args[0]) from error
+            failed = error.args[0]
         except RuntimeError as error:  # the consumer was closed under us
             raise StartOver(str(error)) from error
+        if failed is not None:  # out here, because the group may be asked: see streams/clients.py
+            raise self._judge(failed)
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections import deque
@@ -10,8 +11,9 @@ from functools import partial
 
 from schemas.errors import SourceUnavailable
 from streams.batch import Batch, Records
+from streams.coverage import Coverage
 from streams.deadletters import LetterLimit
-from streams.errors import ProducerFenced, Rewind, StartOver
+from streams.errors import ProducerFenced, Rejoin, Rewind, StartOver
 from streams.metrics import WorkerMetrics
 from streams.protocols import Sink, Source
 from streams.publisher import Publisher
@@ -35,8 +37,8 @@ class Worker:
     """One slot of one arm of a deployment.
 
     connect: makes a source and a sink, the source calling `revoked` before partitions leave. guard: what it does about
-    events that may kill it. alive: called with every turn of the loop, waiting or not. batch_events: the largest
-    batch. clock: seconds since 1970.
+    events that may kill it. coverage: looks for partitions that nobody reads. alive: called with every turn of the
+    loop, waiting or not. batch_events: the largest batch. clock: seconds since 1970.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Worker:
         *,
         profiler: Profiles | None = None,
         guard: Safeguard | None = None,
+        coverage: Coverage | None = None,
         alive: Callable[[], None] = lambda: None,
         batch_events: int = 2_000,
         clock: Callable[[], float] = time.time,
@@ -56,6 +59,7 @@ class Worker:
         self._connect, self._scorer, self._composer = connect, scorer, Composer(route, profiler, clock)
         self._metrics, self._limit, self._guard = metrics, limit, guard or Safeguard(route.source)
         self._alive, self._batch_events, self._clock = alive, batch_events, clock
+        self._coverage = coverage
         self._most = self._tried = batch_events  # the largest batch to read now, and the events of the last one
         # plain flags: a signal handler that sets an Event deadlocks when it interrupts the holder of the Event's lock
         self._stopping = self._resumed = False
@@ -80,19 +84,24 @@ class Worker:
         """Score until `stop`. Raises Fenced or Refused when this slot must end."""
         while not self._stopping:
             self._alive()
+            why = ""
             try:
                 self._session()
             except StartOver as error:
-                if self._stopping:
-                    log.warning("%s; it will be scored by whoever reads these partitions next", error)
-                    self.whole = False
-                    return
-                seconds = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
-                log.warning("%s; starting over from the committed offsets in %s s", error, seconds)
-                self._metrics.restarted("start_over")
-                self._failures += 1
-                self._shrink()
-                self._rest(seconds)
+                why = str(error)
+            if not why:
+                return
+            if self._stopping:
+                log.warning("%s; it will be scored by whoever reads these partitions next", why)
+                self.whole = False
+                return
+            seconds = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
+            log.warning("%s; starting over from the committed offsets in %s s", why, seconds)
+            self._metrics.restarted("start_over")
+            self._failures += 1
+            self._shrink()
+            gc.collect()  # clients that ended and their callbacks name each other, and keep threads and files
+            self._rest(seconds)
 
     def _rest(self, seconds: float) -> None:
         """Sleep, but not much longer than until `stop`."""
@@ -111,37 +120,43 @@ class Worker:
             self._forget()
 
         source, sink = self._connect(revoked)
+        failure: BaseException | None = None
         try:
             sink.begin()
             source.begin()
             publisher = Publisher()
             self._loop(source, sink, publisher)
-        except ProducerFenced:
-            self._learn_whether_slot_was_taken(source)
-            raise
-        finally:
-            self.ready = False
-            self._forget()
-            self._guard.forget()
-            if publisher is not None:
-                publisher.close()
-            source.close(leave=self._stopping)
-            sink.close()
+        except BaseException as error:
+            failure = error
+        if isinstance(failure, ProducerFenced):  # out here, as all that follows: see streams/clients.py
+            failure = self._learn_whether_slot_was_taken(source) or failure
+        self.ready = False
+        self._forget()
+        self._guard.forget()
+        if publisher is not None:
+            publisher.close()
+        source.close(leave=self._stopping or isinstance(failure, Rejoin))
+        sink.close()
+        if failure is not None:
+            raise failure
 
     def _loop(self, source: Source, sink: Sink, publisher: Publisher) -> None:
         while not self._stopping:
+            rewound = ""
             try:
                 self._step(source, sink, publisher)
             except Rewind as error:
-                self._rewound(source, error)
+                rewound = str(error)
+            if rewound:
+                self._rewound(source, rewound)
         try:
             publisher.join()
         except Rewind as error:
             log.info("%s; it will be scored by whoever reads these partitions next", error)
             self.whole = False
 
-    def _rewound(self, source: Source, error: Rewind) -> None:
-        log.warning("%s; reading again from the committed offsets", error)
+    def _rewound(self, source: Source, why: str) -> None:
+        log.warning("%s; reading again from the committed offsets", why)
         self._metrics.restarted("rewind")
         self._failures += 1
         self._shrink()
@@ -168,11 +183,15 @@ class Worker:
         self._undecided.clear()
         self._composer.forget()
 
-    def _learn_whether_slot_was_taken(self, source: Source) -> None:
-        """Ask the group, which raises Fenced when another worker joined under this slot's name."""
+    def _learn_whether_slot_was_taken(self, source: Source) -> BaseException | None:
+        """Ask the group; return what it says, which is Fenced when another worker joined under this slot's name."""
         deadline = time.monotonic() + 3
-        while time.monotonic() < deadline:
-            source.hold(0.1)
+        try:
+            while time.monotonic() < deadline:
+                source.hold(0.1)
+        except BaseException as error:
+            return error
+        return None
 
     # ---- one batch
 
@@ -307,6 +326,8 @@ class Worker:
         self._metrics.broken_checks(self._scorer.broken_checks)
         self._trim()
         self._tick_guard(source)
+        if self._coverage is not None and (orphans := self._coverage.orphans()):
+            raise Rejoin(f"the group has left the partitions {list(orphans)} to nobody")
         idle = [p for p, lag in lags.items() if p not in self._guard.parked and self._is_idle(p, lag)]
         if idle and (records := self._composer.progress(idle)) is not None:
             publisher.join()
