@@ -25,9 +25,5 @@ class StartOver(StreamError):
     """A transaction's outcome is unknown, or a client is broken: new clients go on from the committed offsets."""
 
 
-class Rejoin(StartOver):
-    """The group has to give its partitions out anew: this member leaves it before it starts over."""
-
-
 class ProducerFenced(StartOver):
     """This slot's transaction was aborted after a pause, or another worker took the slot: the group tells which."""

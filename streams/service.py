@@ -23,7 +23,6 @@ from schemas.deployment import Arm, Deployment
 from schemas.errors import SourceUnavailable
 from schemas.sources import SchemaTopic
 from streams.assembly import assemble, writers_of
-from streams.coverage import Coverage, asking
 from streams.deadletters import LetterLimit
 from streams.errors import Refused
 from streams.guarantees import Promise, uphold
@@ -211,8 +210,7 @@ class _Parts:
         letters = {"max.message.bytes": str(self._source.message_bytes + OVERHEAD)}
         self._letters = topics.ensure(deployment.dead_letter_topic(arm.role), self._source.partitions, letters)
         self._profiles = topics.ensure(deployment.profile_topic, 1) if self._watched else None
-        self._admin = topics.admin
-        uphold(self._admin, self._promise())
+        uphold(topics.admin, self._promise())
         self._schema_topic = SchemaTopic(options.kafka)
         self._repository = Repository(options.repository)
         bundle = self._repository.load(arm.model)
@@ -282,16 +280,9 @@ class _Parts:
             LetterLimit(deployment.limits.dead_letters_per_minute, time.monotonic),
             profiler=self._profiler,
             guard=safeguard(options.kafka, folder, group, slot_id, topic, order.caution, stopping),
-            coverage=self._coverage(group, slot_id),
             alive=alive,
             batch_events=self._options.batch_events,
         )
-
-    def _coverage(self, group: str, slot_id: str) -> Coverage | None:
-        """Return what looks for partitions that nobody reads; with KIP-848 the brokers see to that."""
-        if not is_classic(self._options.member):
-            return None
-        return Coverage(asking(self._admin, group), self._source.name, self._source.partitions, slot_id)
 
     def _make_profiler(self, bundle: Bundle) -> Profiler | None:
         if not self._watched:

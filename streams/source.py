@@ -40,6 +40,11 @@ MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaErr
 OUT_OF_RANGE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 MISSING_SECONDS = 30.0  # brokers that move leaders, or start, may say for a while that a topic does not exist
 LOOK_SECONDS = 1.0
+# What a member gives back in the first round of a cooperative rebalance is given out in the second, for which it asks.
+# One that makes new clients in between comes back as the same static member and is handed what it had without a second
+# round: the rest would be read by nobody until the next rebalance. So it leaves the group.
+ROUNDS_SECONDS = 5.0
+NEVER = float("-inf")
 
 
 class KafkaSource:
@@ -66,6 +71,7 @@ class KafkaSource:
         self._committed: dict[int, int] = {}
         self._failure: Exception | None = None
         self._taken = self._leaving = self._overtaken = self._settled = False
+        self._gave_back = NEVER  # when partitions last left for others
         self._missed = self._looked = 0.0  # since when the topic is missing, and when it was last looked for
         self.joined = False
         self.consumer = Consumer({**consumer_settings(kafka, group, slot), "stats_cb": self._note}, logger=log)
@@ -75,7 +81,7 @@ class KafkaSource:
 
     def begin(self) -> None:
         """Join the group."""
-        self.consumer.subscribe([self.topic], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._revoke)
+        self.consumer.subscribe([self.topic], on_assign=self._assign, on_revoke=self._revoke, on_lost=self._lose)
 
     # ---- reading
 
@@ -298,7 +304,8 @@ class KafkaSource:
             self.consumer.unsubscribe()
             self.consumer.consume(1, 0.1)
 
-        for step in [leaving, self.consumer.close] if leave else [self.consumer.close]:
+        amid = time.monotonic() - self._gave_back < ROUNDS_SECONDS
+        for step in [leaving, self.consumer.close] if leave or amid else [self.consumer.close]:
             try:
                 step()
             except (KafkaException, RuntimeError) as error:
@@ -324,7 +331,13 @@ class KafkaSource:
         self.joined, self._member = True, consumer.memberid()
         log.info("reads partitions %s of %s", sorted(self._next), self.topic)
 
+    def _lose(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """The group has gone on without this member: it gives nothing back that a second round waits for."""
+        self._revoke(consumer, partitions)
+        self._gave_back = NEVER
+
     def _revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._gave_back = time.monotonic()
         try:
             self._hooks.revoked()
         except Exception as error:

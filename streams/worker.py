@@ -11,9 +11,8 @@ from functools import partial
 
 from schemas.errors import SourceUnavailable
 from streams.batch import Batch, Records
-from streams.coverage import Coverage
 from streams.deadletters import LetterLimit
-from streams.errors import ProducerFenced, Rejoin, Rewind, StartOver
+from streams.errors import ProducerFenced, Rewind, StartOver
 from streams.metrics import WorkerMetrics
 from streams.protocols import Sink, Source
 from streams.publisher import Publisher
@@ -37,8 +36,8 @@ class Worker:
     """One slot of one arm of a deployment.
 
     connect: makes a source and a sink, the source calling `revoked` before partitions leave. guard: what it does about
-    events that may kill it. coverage: looks for partitions that nobody reads. alive: called with every turn of the
-    loop, waiting or not. batch_events: the largest batch. clock: seconds since 1970.
+    events that may kill it. alive: called with every turn of the loop, waiting or not. batch_events: the largest
+    batch. clock: seconds since 1970.
     """
 
     def __init__(
@@ -51,7 +50,6 @@ class Worker:
         *,
         profiler: Profiles | None = None,
         guard: Safeguard | None = None,
-        coverage: Coverage | None = None,
         alive: Callable[[], None] = lambda: None,
         batch_events: int = 2_000,
         clock: Callable[[], float] = time.time,
@@ -59,7 +57,6 @@ class Worker:
         self._connect, self._scorer, self._composer = connect, scorer, Composer(route, profiler, clock)
         self._metrics, self._limit, self._guard = metrics, limit, guard or Safeguard(route.source)
         self._alive, self._batch_events, self._clock = alive, batch_events, clock
-        self._coverage = coverage
         self._most = self._tried = batch_events  # the largest batch to read now, and the events of the last one
         # plain flags: a signal handler that sets an Event deadlocks when it interrupts the holder of the Event's lock
         self._stopping = self._resumed = False
@@ -135,7 +132,7 @@ class Worker:
         self._guard.forget()
         if publisher is not None:
             publisher.close()
-        source.close(leave=self._stopping or isinstance(failure, Rejoin))
+        source.close(leave=self._stopping)
         sink.close()
         if failure is not None:
             raise failure
@@ -326,8 +323,6 @@ class Worker:
         self._metrics.broken_checks(self._scorer.broken_checks)
         self._trim()
         self._tick_guard(source)
-        if self._coverage is not None and (orphans := self._coverage.orphans()):
-            raise Rejoin(f"the group has left the partitions {list(orphans)} to nobody")
         idle = [p for p, lag in lags.items() if p not in self._guard.parked and self._is_idle(p, lag)]
         if idle and (records := self._composer.progress(idle)) is not None:
             publisher.join()

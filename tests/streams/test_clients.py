@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaException, Producer
 
-from streams.coverage import Coverage
 from streams.errors import ProducerFenced, Rewind, StartOver
 from tests.streams.bench import Bench
 
@@ -78,37 +77,3 @@ def test_sessions_that_failed_leave_nothing_behind(
     bench.stop()
     gc.collect()
     assert len(ended) <= 1
-
-
-def test_a_worker_leaves_its_group_before_it_starts_over_for_partitions_that_nobody_reads(
-    make: Callable[..., Bench],
-) -> None:
-    class Found(Coverage):
-        def __init__(self) -> None:
-            self.left = 1
-
-        def orphans(self) -> list[int]:
-            self.left -= 1
-            return [1] if self.left >= 0 else []
-
-    left: list[bool] = []
-    bench = make(coverage=Found())
-    connect = bench.worker._connect
-    bench.worker._connect = lambda revoked: _noted(connect(revoked), left)
-    bench.kafka.append("in", b"1", None, 0)
-    bench.start()
-    bench.wait(lambda: bench.connects == 2)
-    bench.stop()
-    assert left[0] is True
-
-
-def _noted(clients: Any, left: list[bool]) -> Any:
-    source, sink = clients
-    close = source.close
-
-    def noted(leave: bool) -> None:
-        left.append(leave)
-        close(leave)
-
-    source.close = noted
-    return source, sink

@@ -159,3 +159,33 @@ def test_a_broken_client_is_not_hidden_by_a_rewind() -> None:
     for error in (Rewind("aborted"), StartOver("broken"), Rewind("again")):
         source._fail(error)
     assert isinstance(source._failure, StartOver)
+
+
+class Leaving(Consumer):
+    """Notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: self.asked.append(name)
+
+
+@pytest.mark.parametrize(
+    ("left", "expected"), [("given back", True), ("given back long ago", False), ("lost", False), ("kept", False)]
+)
+def test_who_makes_new_clients_amid_a_rebalance_leaves_the_group_so_that_what_it_gave_back_is_given_out(
+    monkeypatch: pytest.MonkeyPatch, left: str, expected: bool
+) -> None:
+    consumer = Leaving()
+    source = source_on(consumer)
+    mine: Any = [TopicPartition("t", 0, 0)]
+    if left == "lost":
+        source._lose(consumer, mine)  # type: ignore[arg-type]
+    elif left != "kept":
+        source._revoke(consumer, mine)  # type: ignore[arg-type]
+    if left == "given back long ago":
+        monkeypatch.setattr("streams.source.ROUNDS_SECONDS", 0.0)
+    source.close(leave=False)
+    assert ("unsubscribe" in consumer.asked) is expected
+    assert "close" in consumer.asked
