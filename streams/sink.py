@@ -21,7 +21,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.batch import Headers, Records
 from streams.clients import quiet
-from streams.errors import Fenced, ProducerFenced, Refused, Rewind, StartOver
+from streams.errors import ProducerFenced, Refused, Rewind, StartOver
 from streams.marks import marked
 from streams.source import DENIED, FENCED, KafkaSource
 
@@ -238,8 +238,8 @@ def _discard(producer: Producer) -> None:
 
 
 def _unacknowledged(error: KafkaError) -> Exception:
-    if error.code() in FENCED:
-        return Fenced(f"another worker took over this slot ({error.str()})")
+    if error.code() in FENCED:  # also after an outage, when nobody took the slot: the worker asks the group
+        return ProducerFenced(f"this slot's commit was fenced: {error.str()}")
     if error.code() in DENIED:
         return Refused(f"no permission to publish or commit: {error.str()}")
     if error.code() in REBALANCED:

@@ -140,7 +140,7 @@ def _lost_slots() -> Sequence[Scenario]:
             "a slot is killed and never comes back; the others take its partitions",
             _steady(40),
             (_fault(8, "kill", slot="2", again=None),),
-            Expect(stuck=9.0, recovery=8.0, elsewhere=1.0),
+            Expect(stuck=9.0, recovery=8.0, elsewhere=3.0),
         ),
         Scenario(
             "abandoned",

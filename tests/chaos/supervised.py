@@ -74,8 +74,8 @@ class SupervisedSlots:
 
     @property
     def lives(self) -> int:
-        """How many times a slot began to read."""
-        return len(re.findall(r"scores with ", self._text()))
+        """How many processes had a slot."""
+        return len(re.findall(r"slot \w+ runs as process", self._text()))
 
     def partitions(self, name: str) -> tuple[int, ...]:
         """Return the partitions that a slot reads, as the log tells."""
