@@ -122,7 +122,8 @@ class Group:
     [
         (KafkaError.UNKNOWN_TOPIC_OR_PART, StartOver),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, Refused),
-        (KafkaError.FENCED_INSTANCE_ID, Fenced),
+        (KafkaError.FENCED_INSTANCE_ID, ProducerFenced),  # the worker asks the group who has the slot
+        (KafkaError.ILLEGAL_GENERATION, Rewind),
     ],
 )
 def test_a_commit_that_fails_for_one_partition_is_no_commit(code: int, error: type[Exception]) -> None:
