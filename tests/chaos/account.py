@@ -27,6 +27,10 @@ def page(outcome: Outcome) -> str:
         lines.append(f"   retention   took {findings.gone:,} events; the workers counted {outcome.lost_counted:,}")
     if len(outcome.versions) > 1:
         lines.append(f"   versions    {', '.join(f'{count:,}' for count in outcome.versions.values())} inferences each")
+    if findings.unowned:
+        lines.append(
+            f"   producer    appended {findings.unowned:,} records that it does not know of; they have results"
+        )
     if outcome.happened:
         counts = Counter(each.kind.replace("_", " ") for each in outcome.happened)
         kinds = ", ".join(f"{n} x {kind}" for kind, n in counts.items())

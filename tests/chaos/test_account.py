@@ -20,7 +20,7 @@ def test_a_run_that_showed_nothing_has_a_page() -> None:
 
 
 def test_a_run_that_showed_everything_has_a_page() -> None:
-    findings = Findings(events=10, inferences=8, letters=1, gone=2)
+    findings = Findings(events=10, inferences=8, letters=1, gone=2, unowned=3)
     findings.found("lost", 1, ["0@7"])
     outcome = Outcome(
         SCENARIO, findings, [Happened(1.0, "kill", "kill (slot 0)", partitions=(0,))], problems=["lost: 1"]
@@ -30,6 +30,7 @@ def test_a_run_that_showed_everything_has_a_page() -> None:
     outcome.versions, outcome.exits = {"a": 1, "b": 2}, ["slot 0 ended with status 1: x"]
     text = page(outcome)
     for said in (
+        "appended 3 records",
         "example     lost: 0@7",
         "2 of 5 processes killed, 1 of them at work",
         "100 MiB, later 104",

@@ -210,11 +210,12 @@ def test_what_retention_took_is_gone_and_not_lost(account: Account) -> None:
     assert account.judge().breakages == only(lost=10)
 
 
-def test_an_offset_that_was_not_acknowledged_is_owed_nothing_and_may_have_no_result(account: Account) -> None:
+def test_an_offset_that_was_not_acknowledged_is_owed_nothing_and_a_result_there_is_told(account: Account) -> None:
     row = account.row("good")
     results = account.results()
     account.acknowledged[row[0]][row[1]] = UNKNOWN
-    assert account.judge(results).breakages == only(unknown=1)
+    findings = account.judge(results)
+    assert (findings.clean, findings.unowned) == (True, 1)
     account.rows.remove(row)
     assert account.judge().clean
 
