@@ -31,9 +31,9 @@ Column = npt.NDArray[Any]
 class Findings:
     """Counts of each breakage, and examples in words. gone: events that retention took before they were scored.
 
-    unowned: results of offsets inside the log at which the producer knows of no event. librdkafka can append an event
-    twice when a leader is frozen and another one takes over; each record is owed a result, and `penstock verify`, the
-    second judge, says whether there is one.
+    unowned: results of offsets inside the log at which the producer knows of no event; seen once, after a leader was
+    frozen, probably of events that librdkafka appended twice. Each record is owed a result, and `penstock verify`, the
+    second judge, says whether a result has a record.
     """
 
     events: int = 0
