@@ -81,12 +81,12 @@ class Worker:
         """Score until `stop`. Raises Fenced or Refused when this slot must end."""
         while not self._stopping:
             self._alive()
-            why = ""
+            why: str | None = None
             try:
                 self._session()
             except StartOver as error:
                 why = str(error)
-            if not why:
+            if why is None:
                 return
             if self._stopping:
                 log.warning("%s; it will be scored by whoever reads these partitions next", why)
@@ -139,12 +139,12 @@ class Worker:
 
     def _loop(self, source: Source, sink: Sink, publisher: Publisher) -> None:
         while not self._stopping:
-            rewound = ""
+            rewound: str | None = None
             try:
                 self._step(source, sink, publisher)
             except Rewind as error:
                 rewound = str(error)
-            if rewound:
+            if rewound is not None:
                 self._rewound(source, rewound)
         try:
             publisher.join()

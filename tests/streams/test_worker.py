@@ -74,6 +74,23 @@ def test_a_failed_commit_loses_and_repeats_nothing(
     assert bench.doubles() == [i * 200 for i in range(20)]
 
 
+@pytest.mark.parametrize("kind", [Rewind, StartOver])
+def test_a_failure_that_says_nothing_is_a_failure(make: Callable[..., Bench], kind: type[Exception]) -> None:
+    bench = make()
+    bench.kafka.append("in", b"1")
+    failures = [kind("")]
+
+    def fail() -> None:
+        if failures:
+            raise failures.pop()
+
+    bench.fail = fail
+    bench.start()
+    bench.wait(lambda: bench.decided() == 1)
+    bench.stop()
+    assert bench.doubles() == [2]
+
+
 def test_a_start_over_makes_new_clients_and_counts(make: Callable[..., Bench]) -> None:
     bench = make()
     failures = iter([StartOver("unknown outcome")])
