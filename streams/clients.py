@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from confluent_kafka import KafkaError
+from confluent_kafka.admin import AdminClient
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,16 @@ def quiet(level: int = 2) -> dict[str, Any]:
     A producer's errors come as the failure of a transaction: nobody polls it for callbacks, so it gets none.
     """
     return {"log_level": level}
+
+
+def admin_of(kafka: Mapping[str, str]) -> Callable[[], AdminClient]:
+    """Return what gives an admin client, always the same; it is made when first asked for, which is rare."""
+
+    @cache
+    def admin() -> AdminClient:
+        return AdminClient({**kafka, **quiet()}, logger=log)
+
+    return admin
 
 
 def talkative() -> dict[str, Any]:

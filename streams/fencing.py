@@ -13,13 +13,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
-
-from streams.clients import quiet
 
 log = logging.getLogger(__name__)
 
@@ -27,18 +24,14 @@ ASK_SECONDS = 5.0
 PAUSE_SECONDS = 0.5
 
 
-def owners_of(kafka: Mapping[str, str], group: str, slot_id: str) -> Callable[[], Collection[str]]:
+def owners_of(admin: Callable[[], AdminClient], group: str, slot_id: str) -> Callable[[], Collection[str]]:
     """Return a function that asks which member ids a slot has now; more than one only where members are not static.
 
     The function raises KafkaException when the group cannot be asked.
     """
-    settings: dict[str, Any] = {**kafka, **quiet()}
-    admin: list[AdminClient] = []
 
     def ask() -> Collection[str]:
-        if not admin:
-            admin.append(AdminClient(settings, logger=log))
-        described = admin[0].describe_consumer_groups([group], request_timeout=ASK_SECONDS)[group].result()
+        described = admin().describe_consumer_groups([group], request_timeout=ASK_SECONDS)[group].result()
         return [
             str(each.member_id) for each in described.members if slot_id in (each.group_instance_id, each.client_id)
         ]

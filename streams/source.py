@@ -20,6 +20,7 @@ from confluent_kafka import (
 from streams.backlog import Backlog
 from streams.batch import Batch, batch_of
 from streams.batch import Message as BatchMessage
+from streams.clients import admin_of
 from streams.errors import Fenced, Refused, Rewind, StartOver
 from streams.fencing import owners_of, was_taken
 from streams.membership import SESSION_TIMEOUT_MS, consumer_settings, is_classic
@@ -75,9 +76,10 @@ class KafkaSource:
         self._missed = self._looked = 0.0  # since when the topic is missing, and when it was last looked for
         self.joined = False
         self.consumer = Consumer({**consumer_settings(kafka, group, slot), "stats_cb": self._note}, logger=log)
-        self._owners, self._member = owners_of(kafka, group, f"{group}.{slot}"), ""
+        admin = admin_of(kafka)
+        self._owners, self._member = owners_of(admin, group, f"{group}.{slot}"), ""
         self._static, self._doubted = is_classic(kafka), False
-        self._starts = Starts(self.consumer, topic, start, hooks, reached, end_of(kafka, topic))
+        self._starts = Starts(self.consumer, topic, start, hooks, reached, end_of(admin, topic))
 
     def begin(self) -> None:
         """Join the group."""

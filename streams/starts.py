@@ -15,7 +15,6 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from streams.clients import quiet
 from streams.errors import Refused
 from streams.marks import is_marked, marked
 
@@ -37,14 +36,11 @@ def unknown(partitions: Collection[int]) -> Mapping[int, int | None]:
     return {}
 
 
-def end_of(kafka: Mapping[str, str], topic: str) -> End:
+def end_of(admin: Callable[[], AdminClient], topic: str) -> End:
     """Return what says where a topic's partitions end; it raises KafkaException when that cannot be told."""
-    admin: list[AdminClient] = []
 
     def ask(partition: int) -> int:
-        if not admin:
-            admin.append(AdminClient({**kafka, **quiet()}, logger=log))
-        asked = admin[0].list_offsets(
+        asked = admin().list_offsets(
             {TopicPartition(topic, partition): OffsetSpec.latest()},  # type: ignore[no-untyped-call]
             isolation_level=IsolationLevel.READ_UNCOMMITTED,
             request_timeout=TIMEOUT,

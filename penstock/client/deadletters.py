@@ -53,9 +53,9 @@ class DeadLetter:
 
     @classmethod
     def of(cls, message: Message) -> DeadLetter:
-        headers = [(name, _bytes(value)) for name, value in _headers(message)]
+        headers = [(name, cluster.as_bytes(value)) for name, value in _headers(message)]
         return cls(
-            value=_bytes(message.value()),
+            value=cluster.as_bytes(message.value()),
             headers=tuple((name, value) for name, value in headers if not name.startswith(HEADER)),
             about={
                 name.removeprefix(HEADER): (value or b"").decode(errors="replace")
@@ -69,10 +69,6 @@ class DeadLetter:
 def _headers(message: Message) -> list[tuple[str, Any]]:
     found = message.headers() or []
     return list(found.items()) if isinstance(found, dict) else list(found)
-
-
-def _bytes(value: Any) -> bytes | None:
-    return value.encode() if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,13 +209,12 @@ def fingerprint_of(message: Message) -> bytes:
 
 def position(message: Message) -> Position:
     """Where a message stands."""
-    key = message.key()
     _, milliseconds = message.timestamp()
     return Position(
         topic=str(message.topic()),
         partition=int(message.partition() or 0),
         offset=int(message.offset() or 0),
-        key=key.encode() if isinstance(key, str) else key,
+        key=cluster.as_bytes(message.key()),
         timestamp=datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC),
     )
 

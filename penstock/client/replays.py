@@ -91,7 +91,7 @@ class Replays:
         """
         kept: dict[tuple[str, int], Progress] = {}
         for message in self._records():
-            found = Progress.parse(_bytes(message.key()), _bytes(message.value()), self._topic)
+            found = Progress.parse(cluster.as_bytes(message.key()), cluster.as_bytes(message.value()), self._topic)
             if found is not None:
                 kept[found.reason, found.partition] = found
         ends = self.ends({partition for _, partition in kept})
@@ -219,7 +219,3 @@ class Replays:
 
 
 _FINAL = {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
-
-
-def _bytes(value: str | bytes | None) -> bytes | None:
-    return value.encode() if isinstance(value, str) else value

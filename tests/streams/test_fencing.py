@@ -52,9 +52,7 @@ def test_a_slot_was_taken_only_by_another_member_that_lives(answers: Sequence[An
     assert clock[-1] <= 8.0
 
 
-def test_a_slot_is_known_by_its_instance_or_where_that_is_missing_by_its_client(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_slot_is_known_by_its_instance_or_where_that_is_missing_by_its_client() -> None:
     class Admin:
         def __init__(self, *_: Any, **__: Any) -> None:
             members = [
@@ -67,5 +65,4 @@ def test_a_slot_is_known_by_its_instance_or_where_that_is_missing_by_its_client(
         def describe_consumer_groups(self, groups: list[str], request_timeout: float) -> Any:
             return {groups[0]: self.answer}
 
-    monkeypatch.setattr(fencing, "AdminClient", Admin)
-    assert set(fencing.owners_of({}, "g", "g.0")()) == {"static", "dynamic"}
+    assert set(fencing.owners_of(Admin, "g", "g.0")()) == {"static", "dynamic"}
