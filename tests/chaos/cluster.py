@@ -222,12 +222,16 @@ class Cluster:
         wanted = self._next_leaders(topic, partitions)
         self._reassign(wanted)
         end = time.monotonic() + START_SECONDS
-        while left := [at for at, nodes in wanted.items() if self.leader(*at) + 1 != nodes[0]]:
+        while left := self._not_led_by(topic, wanted):
             if time.monotonic() > end:
                 raise TimeoutError(f"leaders that did not move: {left}")
             self._elect(left)
             time.sleep(0.2)
         return len(wanted)
+
+    def _not_led_by(self, topic: str, wanted: Mapping[tuple[str, int], list[int]]) -> list[tuple[str, int]]:
+        found = self.admin.list_topics(topic, timeout=10).topics[topic].partitions
+        return [at for at, nodes in wanted.items() if found[at[1]].leader != nodes[0]]
 
     def _next_leaders(self, topic: str, partitions: list[int] | None) -> dict[tuple[str, int], list[int]]:
         """Return the replicas of each partition, another one that is in sync first; waits until there is one."""

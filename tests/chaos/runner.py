@@ -277,7 +277,7 @@ def _slow(outcome: Outcome, expect: Expect) -> Iterator[tuple[str, str]]:
         ("p95", "the p95 after a rise of the load", _most(d.p95 for d in outcome.drained), expect.step_p95),
         ("drain", "the time to drain a rise", _most(d.drain for d in outcome.drained), expect.step_drain),
         ("memory", "the growth of a worker's memory", outcome.grown.ratio, expect.growth),
-        ("files", "the growth of a worker's open files", float(outcome.grown.files), expect.files),
+        ("files", "the growth of a worker's open files", outcome.grown.files, expect.files),
         ("restarts", "clients made anew without a fault", float(outcome.restarts), expect.restarts),
     ]
     for kind, what, value, limit in limits:
