@@ -37,7 +37,7 @@ class TopicFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """brokers: how many there are. broker: settings of the one that answered, empty where they may not be read."""
+    """brokers: how many there are. broker: settings of one of them, empty where they may not be read."""
 
     brokers: int
     broker: Mapping[str, str]
@@ -96,7 +96,8 @@ def read(admin: AdminClient, topics: Collection[str]) -> Facts:
     metadata = admin.list_topics(timeout=TIMEOUT)
     present = [name for name in topics if name in metadata.topics and metadata.topics[name].partitions]
     resources = {name: ConfigResource(ResourceType.TOPIC, name) for name in present}
-    resources[""] = ConfigResource(ResourceType.BROKER, str(metadata.orig_broker_id))
+    asked = min(metadata.brokers, default=-1)  # orig_broker_id is -1 when librdkafka does not yet know who answered
+    resources[""] = ConfigResource(ResourceType.BROKER, str(asked))
     settings = _settings(admin, resources)
     found = {
         name: TopicFacts(

@@ -122,6 +122,16 @@ def test_the_settings_are_read_from_a_real_broker(bootstrap_servers: str, topic:
     assert found.topics[name].settings["max.message.bytes"] == "2000000"
 
 
+def test_the_brokers_settings_are_read_though_the_client_does_not_know_who_answered(bootstrap_servers: str) -> None:
+    class Unsure(AdminClient):  # type: ignore[misc]
+        def list_topics(self, timeout: float) -> Any:
+            metadata = super().list_topics(timeout=timeout)
+            metadata.orig_broker_id = -1  # as librdkafka has it when the answer comes before the connection has a name
+            return metadata
+
+    assert guarantees.read(Unsure({"bootstrap.servers": bootstrap_servers}), []).broker
+
+
 def test_a_broker_that_cannot_keep_the_promise_is_refused() -> None:
     with EmbeddedKafka(settings={"transaction.max.timeout.ms": 5_000}) as kafka:
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers, "log_level": 0})  # it outlives its broker
