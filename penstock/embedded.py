@@ -18,8 +18,12 @@ JARS = Path(__file__).with_name("jars")
 STOP_SECONDS = 20.0
 TRAINING_SECONDS = 120.0
 FENCE_SECONDS = 20.0
-FENCED = b"Fencing broker 1 at epoch"  # what the controller's log says of a broker that it gives up
-CLEAN_STOP = ".kafka_cleanshutdown"  # the file that Kafka leaves when it stops in order
+KNOWN_SECONDS = 5.0  # after which a controller that is up would have given the broker up, unless it had before
+# What the controller's log says of a broker that it gives up: that it will, and that it has.
+GIVEN_UP = b"Fencing broker 1 at epoch"
+KEPT = b"Replayed BrokerRegistrationChangeRecord modifying the registration for broker 1"
+UP = b"Our registration has been persisted to the metadata log"  # ... of itself
+KEPT_SECONDS = 0.3  # until that is in the metadata log, too: some ms, plus what a busy machine adds
 ATTEMPTS = 3  # when another program takes a port between our look and the broker's start
 
 # One node, small internal topics, quick aborts and group joins: a restarted worker scores again at once.
@@ -152,9 +156,10 @@ class EmbeddedKafka:
         properties = self._write_properties(self._cluster)
         if not (self.data / "log" / "meta.properties").exists():
             self._format(jars, properties, self._cluster)
-        for old in (self.log, self._output):
-            old.unlink(missing_ok=True)
-        if self._crashed:
+        if self.log.exists():
+            self.log.replace(self.data / "previous.log")  # what it said before it ended
+        self._output.unlink(missing_ok=True)
+        if self._alone and self._ran:
             self._fence(jars, self._cluster)
         arguments = jvm.command(jars, "kafka.Kafka", str(properties), options=self._options())
         self._process = process = jvm.JavaProcess(
@@ -171,18 +176,21 @@ class EmbeddedKafka:
             raise
 
     @property
-    def _crashed(self) -> bool:
-        """Whether a broker that is alone in its cluster ran here and did not stop in order."""
-        log = self.data / "log"
-        alone = "," not in str(self._settings.get("controller.quorum.voters", ""))
-        return alone and (log / "recovery-point-offset-checkpoint").exists() and not (log / CLEAN_STOP).exists()
+    def _alone(self) -> bool:
+        """Whether it is the only broker of its cluster."""
+        return "," not in str(self._settings.get("controller.quorum.voters", ""))
+
+    @property
+    def _ran(self) -> bool:
+        return (self.data / "log" / "recovery-point-offset-checkpoint").exists()
 
     def _fence(self, jars: list[Path], cluster: datafolder.Cluster) -> None:
-        """Let a controller alone give up the broker that crashed, before the broker starts again.
+        """Let a controller alone give up the broker that ended, before the broker starts again.
 
-        A broker that starts while its crashed self still counts as alive leads its partitions, loses them once that one
-        is given up, and can meanwhile take the partitions of a decided transaction for deleted ("Couldn't find leader
-        endpoint ... likely deleted already"): their markers are never written, and readers stand still for ever.
+        Kafka 4.3.1 takes a partition that has no leader at the moment for one that was deleted, and then skips the
+        markers of a decided transaction ("Couldn't find leader endpoint ... likely deleted already"): readers, and the
+        group whose offsets it committed, stand still for ever. A lone broker's partitions have none while it stops in
+        Kafka's controlled way, which is therefore off, and when it starts while its former self still counts as alive.
         """
         alone: dict[str, str | int | None] = {
             "process.roles": "controller",
@@ -194,11 +202,15 @@ class EmbeddedKafka:
         properties = self._write_properties(cluster, alone, "controller.properties")
         arguments = jvm.command(jars, "kafka.Kafka", str(properties), options=self._options())
         controller = jvm.JavaProcess(arguments, self._output)
-        deadline = time.monotonic() + FENCE_SECONDS
+        deadline, up = time.monotonic() + FENCE_SECONDS, False
         try:
             while time.monotonic() < deadline and controller.poll() is None:
-                if self.log.exists() and FENCED in self.log.read_bytes():
+                said = self.log.read_bytes() if self.log.exists() else b""
+                if KEPT in said.partition(GIVEN_UP)[2]:
+                    time.sleep(KEPT_SECONDS)
                     return
+                if not up and UP in said:
+                    deadline, up = min(deadline, time.monotonic() + KNOWN_SECONDS), True
                 time.sleep(0.02)
         finally:
             controller.stop(STOP_SECONDS)
@@ -239,6 +251,7 @@ class EmbeddedKafka:
             "advertised.listeners": f"PLAINTEXT://{cluster.bootstrap_servers}",
             "controller.quorum.voters": f"1@{controller}",
             "log.dirs": self.data / "log",
+            **({"controlled.shutdown.enable": "false"} if self._alone else {}),  # see _fence
         }
         settings = {**SETTINGS, **own, **self._settings, **(more or {})}
         lines = [f"{key}={value}" for key, value in settings.items() if value is not None]

@@ -41,6 +41,8 @@ MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaErr
 OUT_OF_RANGE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 MISSING_SECONDS = 30.0  # brokers that move leaders, or start, may say for a while that a topic does not exist
 LOOK_SECONDS = 1.0
+# Brokers do not tell offsets that a transaction without an end may yet change: see docs/guarantees.md.
+HANGING = "; if this goes on, a transaction may hang: kafka-transactions.sh find-hanging tells"
 # What a member gives back in the first round of a cooperative rebalance is given out in the second, for which it asks.
 # One that makes new clients in between comes back as the same static member and is handed what it had without a second
 # round: the rest would be read by nobody until the next rebalance. So it leaves the group.
@@ -325,7 +327,8 @@ class KafkaSource:
             self._fail(error)
             return
         except KafkaException as error:
-            self._fail(StartOver(f"cannot take partitions over: {error}"))
+            hint = HANGING if error.args[0].code() == KafkaError._TIMED_OUT else ""
+            self._fail(StartOver(f"cannot take partitions over: {error.args[0].str()}{hint}"))
             return
         self._next.update(found)
         self._committed.update(found)

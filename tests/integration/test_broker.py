@@ -111,6 +111,17 @@ def test_a_record_survives_kill_9_and_the_address_stays(kafka: EmbeddedKafka) ->
     assert message.value() == b"a record"
 
 
+def test_a_broker_that_stops_in_order_gives_its_partitions_up_to_nobody(kafka: EmbeddedKafka) -> None:
+    kafka.stop()
+    assert b"handleBrokerShutdown" not in kafka.log.read_bytes()
+    kafka.start()
+    controller, broker = (kafka.data / "controller.log").read_bytes(), kafka.log.read_bytes()
+    assert b"Fencing broker 1" in controller
+    assert b"DUPLICATE_BROKER_REGISTRATION" not in broker
+    assert b"Fencing broker" not in broker
+    assert b"handleBrokerShutdown" not in broker
+
+
 def test_it_listens_on_loopback_only(kafka: EmbeddedKafka) -> None:
     addresses = {
         connection.laddr.ip.removeprefix("::ffff:")
