@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -49,6 +49,9 @@ def column_mismatches(columns: Mapping[str, Any], manifest: Manifest, missing: M
             if feature not in columns:
                 found.append(_absent(part, feature, columns, manifest))
                 continue
+            if part.shape:
+                found += _array_mismatches(part, feature, columns[feature], manifest, missing)
+                continue
             if columns[feature] not in ACCEPTED[part.type]:
                 found.append(_other_type(part, feature, columns[feature], manifest))
             if feature in missing and (problem := _stand_in_problem(part, columns[feature], missing[feature])):
@@ -76,6 +79,36 @@ def _other_type(part: Input, feature: str, dtype: Any, manifest: Manifest) -> st
         f"{_where(part, feature, manifest)} is a {part.type} tensor, but the event field is {dtype}; "
         f"declare the field as {EVENT_TYPES[part.type]}"
     )
+
+
+def _array_mismatches(
+    part: Input, feature: str, dtype: Any, manifest: Manifest, missing: Mapping[str, Value]
+) -> Iterator[str]:
+    """What keeps an event field from filling a tensor whose rows have a shape."""
+    depth, item = nesting(dtype)
+    sizes = extents(part.shape)
+    if item not in ACCEPTED[part.type] or depth not in (1, len(sizes)):
+        text = "array of " * len(sizes)
+        either = f" or {text}numbers" if len(sizes) > 1 else ""
+        yield (
+            f"{_where(part, feature, manifest)} has rows of the shape {part.shape}, but the event field is {dtype}; "
+            f"declare it as array of {EVENT_TYPES[part.type]}{either}"
+        )
+    if feature in missing:
+        yield f"missing.{feature}: nothing stands in for an array; send one, or leave the event out"
+
+
+def nesting(dtype: Any) -> tuple[int, Any]:
+    """Return how many lists are around the items of a column, and the items' type."""
+    depth = 0
+    while isinstance(dtype, pl.List):
+        depth, dtype = depth + 1, dtype.inner
+    return depth, dtype
+
+
+def extents(shape: Sequence[int]) -> list[int]:
+    """Return the extents of a row that nested arrays have to show: those beyond 1, or a single 1."""
+    return [size for size in shape if size > 1] or [1]
 
 
 def _stand_in_problem(part: Input, dtype: Any, value: Value) -> str:

@@ -57,10 +57,15 @@ def _input(port: Port, fields: str | Sequence[str]) -> Input:
     names = [fields] if isinstance(fields, str) else list(fields)
     if port.type not in get_args(TensorType):
         raise BundleInvalid(f"input {port.name} is of type {port.type}; possible are {', '.join(get_args(TensorType))}")
+    common = {"name": port.name, "type": port.type, "features": names}
+    if port.rank not in (1, 2) or (len(names) == 1 and (port.width or 1) > 1):
+        if len(names) != 1:
+            raise BundleInvalid(f"input {port.name} has rows of the shape {list(port.row)}: one array field fills it")
+        return Input.model_validate({**common, "shape": list(port.row)})
     columns = port.width if port.rank == 2 else 1
     if columns is not None and columns != len(names):
         raise BundleInvalid(f"input {port.name} has {columns} columns, but {len(names)} features are given: {names}")
-    return Input.model_validate({"name": port.name, "type": port.type, "features": names, "rank": port.rank})
+    return Input.model_validate({**common, "rank": port.rank})
 
 
 def describe_outputs(examined: Examined, outputs: Any) -> list[Output]:
@@ -89,6 +94,8 @@ def _output(port: Port, examined: Examined, name: str) -> Output:
         common["type"] = AVRO_OF[port.type]
         labels = list(examined.class_labels) if port.type in ("int64", "string", "bool") else []
         return Output(**common, kind="label" if labels or port.type == "string" else "scalar", classes=labels)
+    if port.rank not in (None, 2):
+        raise BundleInvalid(f"output {port.name} has rank {port.rank}: let the model end in a Flatten")
     if port.width is None:
         raise BundleInvalid(
             f"the graph does not say how many columns output {port.name} has: declare it with outputs="
@@ -113,6 +120,9 @@ def _input_disagreements(manifest: Manifest, examined: Examined) -> list[str]:
             found.append(f"the manifest declares the input {name}, which the graph lacks")
         elif port.type != part.type:
             found.append(f"input {name} is {part.type} in the manifest and {port.type} in the graph")
+        elif part.shape:
+            if port.row != tuple(part.shape):
+                found.append(f"input {name} has rows of {part.shape} in the manifest, {list(port.row)} in the graph")
         elif port.rank != part.rank or port.width not in (None, len(part.features)):
             width = port.width if port.rank == 2 else 1
             found.append(f"input {name} has {len(part.features)} features in the manifest and {width} in the graph")

@@ -43,6 +43,7 @@ TYPE_NAMES: dict[int, str] = {
 class Port:
     """An input or output of the graph: tensor type, rank, and how many columns (None: not written in the graph).
 
+    row: the shape of a row, empty where the graph leaves a dimension open.
     classes: for an output that a ZipMap makes, the keys of its maps; `zipped` says that there was one.
     """
 
@@ -50,6 +51,7 @@ class Port:
     type: str
     rank: int | None
     width: int | None
+    row: tuple[int, ...] = ()
     classes: tuple[str, ...] = ()
     zipped: bool = False
 
@@ -216,15 +218,19 @@ def _port(value: onnx.ValueInfoProto, zipped: dict[str, tuple[str, ...]]) -> Por
     width = None
     if rank == 2 and tensor.shape.dim[1].dim_value > 0:
         width = tensor.shape.dim[1].dim_value
+    row = tuple(dim.dim_value for dim in tensor.shape.dim[1:])
+    row = row if all(size > 0 for size in row) else ()
     classes = zipped.get(value.name, ())
-    return Port(value.name, TYPE_NAMES[tensor.elem_type], rank, width, classes, value.name in zipped)
+    return Port(value.name, TYPE_NAMES[tensor.elem_type], rank, width, row, classes, value.name in zipped)
 
 
 def _refuse_fixed_rows(proto: onnx.ModelProto, port: Port) -> None:
     value = next(value for value in proto.graph.input if value.name == port.name)
     dims: Sequence[Any] = value.type.tensor_type.shape.dim
-    if port.rank not in (1, 2):
-        raise ModelRefused(f"input {port.name} has rank {port.rank}; inputs are [rows] or [rows, features]")
+    if port.rank not in (1, 2) and not port.row:
+        raise ModelRefused(
+            f"input {port.name} has rank {port.rank}; inputs are [rows], [rows, features], or have a row of fixed shape"
+        )
     if dims[0].dim_value > 0:
         raise ModelRefused(
             f"input {port.name} takes exactly {dims[0].dim_value} rows; export the model with a free first dimension"

@@ -47,12 +47,15 @@ class Input(Part):
     """One input tensor of the graph, and the event fields that fill its columns from left to right.
 
     rank: 2 for a tensor [rows, features], 1 for a tensor [rows] (one feature).
+    shape: where one array field fills the tensor, the shape of a row: [784] for [rows, 784], [1, 28, 28] for an image;
+    rank then means nothing.
     """
 
     name: str = Field(min_length=1)
     type: TensorType
     features: list[str] = Field(min_length=1)
     rank: Literal[1, 2] = 2
+    shape: list[Annotated[int, Field(ge=1)]] = []
 
     @model_validator(mode="after")
     def _one_feature_per_column(self) -> Input:
@@ -60,6 +63,10 @@ class Input(Part):
             raise ValueError(f"input {self.name}: a feature is listed twice")
         if self.rank == 1 and len(self.features) != 1:
             raise ValueError(f"input {self.name}: a tensor of rank 1 takes one feature, not {len(self.features)}")
+        if self.shape and len(self.features) != 1:
+            raise ValueError(f"input {self.name}: one array fills a tensor with a shape, not {len(self.features)}")
+        if self.shape and self.type not in ("float", "double", "int64"):
+            raise ValueError(f"input {self.name}: an array fills tensors of float, double and int64, not {self.type}")
         return self
 
 
@@ -121,7 +128,7 @@ class Manifest(Part):
     outputs: list[Output] = Field(min_length=1)
     missing: dict[str, Value] = {}  # what stands in for null, per feature; the deployment's wins
     not_finite: Literal["refuse", "pass"] = "refuse"  # NaN and infinities in events
-    example: list[dict[str, Value | None]] = []  # rows that the model can score, for warm-up
+    example: list[dict[str, Value | list[Any] | None]] = []  # rows that the model can score, for warm-up
     reference: bool = False  # the bundle holds a reference profile
 
     @model_validator(mode="after")

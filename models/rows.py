@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from models.runtimes.session import DTYPES
 
 Array = npt.NDArray[Any]
 MADE_UP = 256  # rows
-Spec = Mapping[str, Any]  # name, type, rank, features of one input, as the manifest has them
+Spec = Mapping[str, Any]  # name, type, rank, shape, features of one input, as the manifest has them
 
 
 def tries(
@@ -30,14 +31,23 @@ def tries(
         yield {spec["name"]: _shaped(spec, _constant(spec, number, strings)) for spec in specs}
 
 
+def _width(spec: Spec) -> int:
+    return math.prod(spec["shape"]) if spec["shape"] else len(spec["features"])
+
+
 def _shaped(spec: Spec, matrix: Array) -> Array:
+    if spec["shape"]:
+        return matrix.reshape(len(matrix), *spec["shape"])
     return matrix if spec["rank"] == 2 else matrix[:, 0]
 
 
 def _from_examples(spec: Spec, examples: Sequence[Mapping[str, Any]], missing: Mapping[str, Any]) -> Array:
-    matrix = np.empty((len(examples), len(spec["features"])), DTYPES[spec["type"]])
+    matrix = np.empty((len(examples), _width(spec)), DTYPES[spec["type"]])
     empty = {"string": "", "float": np.nan, "double": np.nan}.get(spec["type"], 0)
     for row, example in enumerate(examples):
+        if spec["shape"]:
+            matrix[row] = np.ravel(np.array(example[spec["features"][0]], DTYPES[spec["type"]]))
+            continue
         for column, feature in enumerate(spec["features"]):
             value = example.get(feature)
             matrix[row, column] = missing.get(feature, empty) if value is None else value
@@ -45,7 +55,7 @@ def _from_examples(spec: Spec, examples: Sequence[Mapping[str, Any]], missing: M
 
 
 def _random(spec: Spec, rng: np.random.Generator, strings: Sequence[str]) -> Array:
-    shape = (MADE_UP, len(spec["features"]))
+    shape = (MADE_UP, _width(spec))
     if spec["type"] == "string":
         pool = np.array([*strings, ""], object)
         return pool[rng.integers(0, len(pool), shape)]
@@ -58,4 +68,4 @@ def _constant(spec: Spec, number: int, strings: Sequence[str]) -> Array:
     value: Any = number
     if spec["type"] == "string":
         value = strings[number % len(strings)] if strings else ""
-    return np.full((MADE_UP, len(spec["features"])), value, DTYPES[spec["type"]])
+    return np.full((MADE_UP, _width(spec)), value, DTYPES[spec["type"]])

@@ -21,6 +21,7 @@ Reason = Literal[
     "wrong_type",
     "check_failed",
     "missing_value",
+    "wrong_shape",
     "not_finite",
     "model_failed",
     "model_timed_out",

@@ -21,7 +21,8 @@ class Prepared:
 
     inputs: input name -> array whose first dimension is the rows.
     rows: frame row of each input row, ascending; None: every row was taken.
-    refused: one for each row that was not, `row` being the frame row; reasons `missing_value` and `not_finite`.
+    refused: one for each row that was not, `row` being the frame row; reasons `missing_value`,
+    `wrong_shape` and `not_finite`.
     """
 
     inputs: Arrays

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from models.contract import extents, nesting
 from models.manifest import Input, Value
 from models.runtimes.base import Arrays, Prepared
 from models.runtimes.session import DTYPES
@@ -65,6 +67,7 @@ class Columns:
         }
         self._advice: dict[Reason, str] = {
             "missing_value": "the model needs a value: send one, or declare under `missing` what stands in for null",
+            "wrong_shape": "send as many numbers as the model takes, in row-major order or nested as its rows are",
             "not_finite": "the model takes finite numbers: send one, or build the bundle with not_finite='pass'",
         }
 
@@ -80,6 +83,8 @@ class Columns:
         return Prepared({name: a[rows] for name, a in inputs.items()}, rows, refusals.rejections(self._advice))
 
     def _tensor(self, part: Input, frame: pl.DataFrame, refusals: Refusals) -> Array:
+        if part.shape:
+            return self._array(part, frame.get_column(part.features[0]), refusals)
         tensor = self._floats(part, frame, refusals) if part.type in FLOATS else self._others(part, frame, refusals)
         return tensor if part.rank == 2 else tensor[:, 0]
 
@@ -107,6 +112,31 @@ class Columns:
         if nulls.any():
             values[nulls] = self._stand_in(part, name, nulls, refusals)
 
+    def _array(self, part: Input, column: pl.Series, refusals: Refusals) -> Array:
+        """The tensor that one array field fills; rows that are refused hold zeros."""
+        name = part.features[0]
+        depth, _ = nesting(column.dtype)
+        sizes = [math.prod(part.shape)] if depth == 1 else extents(part.shape)
+        items, fits = flattened(column, sizes)
+        nulls = column.is_null().to_numpy()
+        refusals.add(nulls, "missing_value", f"{name} is null")
+        refusals.add(~fits & ~nulls, "wrong_shape", f"{name} is no array of {' x '.join(map(str, sizes))}")
+        width = math.prod(part.shape)
+        holes = items.is_null().to_numpy() if items.null_count() else None
+        values = items.fill_null(0).cast(POLARS[part.type]).to_numpy().reshape(-1, width)
+        rows = np.flatnonzero(fits)
+        if holes is not None:
+            _refuse_at(rows, holes.reshape(-1, width), refusals, "missing_value", f"{name} holds null")
+        if part.type in FLOATS and not self._passes:
+            finite = np.isfinite(values)
+            if not finite.all():
+                _refuse_at(rows, ~finite, refusals, "not_finite", f"{name} holds a number that is not finite")
+        if not fits.all():
+            whole = np.zeros((len(fits), width), values.dtype)
+            whole[fits] = values
+            values = whole
+        return values.reshape(len(fits), *part.shape)
+
     def _others(self, part: Input, frame: pl.DataFrame, refusals: Refusals) -> Array:
         tensor = np.empty((len(frame), len(part.features)), DTYPES[part.type])
         for place, name in enumerate(part.features):
@@ -120,6 +150,28 @@ class Columns:
         if name not in self._missing:
             refusals.add(nulls, "missing_value", f"{name} is null")
         return _stand_in(self._missing.get(name), part.type)
+
+
+def flattened(column: pl.Series, sizes: Sequence[int]) -> tuple[pl.Series, Mask]:
+    """Return the items of the rows whose nested lists have just these lengths, one row after the other, and which."""
+    fits = (column.list.len() == sizes[0]).fill_null(False).to_numpy().copy()
+    if not fits.all():
+        column = column.filter(fits)
+    items = column.explode()
+    if len(sizes) == 1:
+        return items, fits
+    deeper, good = flattened(items, sizes[1:])
+    if good.all():
+        return deeper, fits
+    rows: Mask = np.all(good.reshape(-1, sizes[0]), axis=1)
+    fits[fits] = rows
+    return flattened(column.filter(pl.Series(rows)), sizes)[0], fits
+
+
+def _refuse_at(rows: Array, wrong: Mask, refusals: Refusals, reason: Reason, what: str) -> None:
+    mask = np.zeros(int(rows[-1]) + 1 if len(rows) else 0, np.bool_)
+    mask[rows] = wrong.any(axis=1)
+    refusals.add(mask, reason, what)
 
 
 def _stand_in(value: Value | None, tensor: str) -> Any:

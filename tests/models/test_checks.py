@@ -32,6 +32,11 @@ CASES = {
     "a matrix": Case(graphs.linear_bundle(), FLOATS, FRAME),
     "a stand-in": Case(graphs.linear_bundle(missing={"a": 0.0}), FLOATS, FRAME),
     "a map": Case(Bundle.build(name="zip", model=graphs.zipmap(), features=list("abcd")), FLOATS, FRAME),
+    "an array": Case(
+        Bundle.build(name="pixels", model=graphs.linear(4), features=["pixels"]),
+        {"pixels": pl.List(pl.Float64)},
+        pl.DataFrame({"pixels": FRAME.to_numpy().tolist()}),
+    ),
     "named tensors": Case(Bundle.build(name="types", model=graphs.many_types()), dict(MIXED.schema), MIXED),
 }
 
