@@ -101,7 +101,7 @@ class Deployment(Declared):
     input: Input
     output: Output
     delivery: Delivery = "exactly_once"
-    latency_ms: int = Field(default=20, ge=1, le=60_000)
+    latency_ms: int | None = Field(default=None, ge=1, le=60_000)  # p95 from record time to commit; None: soonest
     arms: list[Arm] = Field(min_length=1)
     missing: dict[str, float | int | str | bool] = {}
     monitor: Monitor | None = None

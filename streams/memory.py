@@ -87,7 +87,15 @@ class MemorySource:
             p: self._kafka.offsets.get((self.topic, p), 0) for p in range(len(self._kafka.topics[self.topic]))
         }
 
-    def poll(self, limit: int, seconds: float) -> Batch | None:
+    def poll(self, limit: int, seconds: float, wait: float = 0.0) -> Batch | None:
+        messages = self._take(limit)
+        deadline = time.monotonic() + wait
+        while messages and len(messages) < limit and time.monotonic() < deadline:
+            time.sleep(0.001)
+            messages += self._take(limit - len(messages))
+        return batch_of(messages) if messages else None
+
+    def _take(self, limit: int) -> list[StoredMessage]:
         messages: list[StoredMessage] = []
         for partition, position in self._next.items():
             if partition in self._parked:
@@ -95,7 +103,7 @@ class MemorySource:
             taken = self._kafka.topics[self.topic][partition][position : position + limit - len(messages)]
             self._next[partition] += len(taken)
             messages += taken
-        return batch_of(messages) if messages else None
+        return messages
 
     def committed(self, positions: Mapping[int, int]) -> None:
         """The offsets are in MemoryKafka already."""

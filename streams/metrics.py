@@ -49,6 +49,7 @@ class WorkerMetrics:
             buckets=AGES,
             registry=registry,
         ).labels(**bound)
+        self.late = counter("late_events", "Events committed later than latency_ms").labels(**bound)
         self.lag = gauge("lag_events", "Events of this slot's partitions that are not read yet").labels(**bound)
         self.backlog = Backlog()
         gauge("drain_seconds", "Until no event waits, at the present rates").labels(**bound).set_function(

@@ -17,8 +17,8 @@ class Source(Protocol):
     def begin(self) -> None:
         """Join the group. Call after the sink's `begin`, which fences a predecessor."""
 
-    def poll(self, limit: int, seconds: float) -> Batch | None:
-        """Return at most `limit` messages: waits up to `seconds` for the first and never for a full batch.
+    def poll(self, limit: int, seconds: float, wait: float = 0.0) -> Batch | None:
+        """Return at most `limit` messages: waits up to `seconds` for the first, and up to `wait` for the others.
 
         Raises Fenced when another worker took the slot, StartOver when the client is broken.
         """

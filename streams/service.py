@@ -23,6 +23,7 @@ from schemas.deployment import Arm, Deployment
 from schemas.errors import SourceUnavailable
 from schemas.sources import SchemaTopic
 from streams.assembly import assemble, writers_of
+from streams.budget import Budget
 from streams.deadletters import LetterLimit
 from streams.errors import Refused
 from streams.guarantees import Promise, uphold
@@ -281,7 +282,8 @@ class _Parts:
             profiler=self._profiler,
             guard=safeguard(options.kafka, folder, group, slot_id, topic, order.caution, stopping),
             alive=alive,
-            batch_events=self._options.batch_events,
+            batch_events=options.batch_events,
+            budget=Budget(deployment.latency_ms / 1000, options.batch_events) if deployment.latency_ms else None,
         )
 
     def _make_profiler(self, bundle: Bundle) -> Profiler | None:

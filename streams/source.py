@@ -89,21 +89,21 @@ class KafkaSource:
 
     # ---- reading
 
-    def poll(self, limit: int, seconds: float) -> Batch | None:
+    def poll(self, limit: int, seconds: float, wait: float = 0.0) -> Batch | None:
         if self._overtaken:
             self._start_over_behind_retention()
             return None
-        batch = self._poll(limit, seconds)
+        batch = self._poll(limit, seconds, wait)
         if batch is not None:
             self._backlog.took(batch)
         elif self._missed:
             self._look_for_topic()
         return batch
 
-    def _poll(self, limit: int, seconds: float) -> Batch | None:
+    def _poll(self, limit: int, seconds: float, wait: float) -> Batch | None:
         messages: list[Message] = self._consume(1, seconds)
         if messages and limit > 1:
-            messages += self._consume(limit - 1, 0)
+            messages += self._consume(limit - 1, wait)
         if not messages:
             return None
         if any(map(Message.error, messages)):

@@ -9,8 +9,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 
+import numpy as np
+
 from schemas.errors import SourceUnavailable
 from streams.batch import Batch, Records
+from streams.budget import Budget
 from streams.deadletters import LetterLimit
 from streams.errors import ProducerFenced, Rewind, StartOver
 from streams.metrics import WorkerMetrics
@@ -37,7 +40,8 @@ class Worker:
 
     connect: makes a source and a sink, the source calling `revoked` before partitions leave. guard: what it does about
     events that may kill it. alive: called with every turn of the loop, waiting or not. batch_events: the largest
-    batch. clock: seconds since 1970.
+    batch. budget: the latency that batches and waits are made to meet; None: as soon as possible. clock: seconds since
+    1970.
     """
 
     def __init__(
@@ -52,11 +56,12 @@ class Worker:
         guard: Safeguard | None = None,
         alive: Callable[[], None] = lambda: None,
         batch_events: int = 2_000,
+        budget: Budget | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._connect, self._scorer, self._composer = connect, scorer, Composer(route, profiler, clock)
         self._metrics, self._limit, self._guard = metrics, limit, guard or Safeguard(route.source)
-        self._alive, self._batch_events, self._clock = alive, batch_events, clock
+        self._alive, self._batch_events, self._budget, self._clock = alive, batch_events, budget, clock
         self._most = self._tried = batch_events  # the largest batch to read now, and the events of the last one
         # plain flags: a signal handler that sets an Event deadlocks when it interrupts the holder of the Event's lock
         self._stopping = self._resumed = False
@@ -195,8 +200,9 @@ class Worker:
     def _step(self, source: Source, sink: Sink, publisher: Publisher) -> None:
         self._tick(source, sink, publisher)  # before the poll: what was read and not yet profiled is not progress
         began = time.perf_counter()
-        most = self._guard.limit(self._most, source)
-        batch = source.poll(most, IDLE_SECONDS)
+        most = self._guard.limit(min(self._most, self._budget.events) if self._budget else self._most, source)
+        batch = source.poll(most, IDLE_SECONDS, self._budget.wait if self._budget else 0.0)
+        taken = time.perf_counter()
         if batch is not None and self._guard.too_large(batch):
             publisher.join()
             self._return(source)
@@ -216,7 +222,7 @@ class Worker:
         if letters:
             self._limit.spend(letters)
             self._undecided.append(letters)
-        publisher.submit(partial(self._publish, source, sink, work))
+        publisher.submit(partial(self._publish, source, sink, work, taken, whole))
         if not whole:
             publisher.join()
         else:  # a backlog: commit this batch beside the decoding of the next, and try no more before it went well
@@ -258,8 +264,8 @@ class Worker:
         self._metrics.stage("profile", work.seconds)
         return work
 
-    def _publish(self, source: Source, sink: Sink, work: Work) -> None:
-        """Publish and count; on the publisher's thread."""
+    def _publish(self, source: Source, sink: Sink, work: Work, taken: float, whole: bool) -> None:
+        """Publish and count; on the publisher's thread. taken: when it was read. whole: it was as large as allowed."""
         began = time.perf_counter()
         sink.publish(work.records, work.batch.positions)
         source.committed(work.batch.positions)
@@ -275,6 +281,19 @@ class Worker:
         metrics.age.observe(max(0.0, self._clock() - work.batch.messages[0].timestamp()[1] / 1000))
         for reason, count in work.reasons.items():
             metrics.dead_letters(reason, count)
+        if self._budget is not None:
+            self._keep(self._budget, work.batch, time.perf_counter() - taken, whole)
+
+    def _keep(self, budget: Budget, batch: Batch, seconds: float, whole: bool) -> None:
+        """Count what came too late, plan the next batches, and say when the budget is not met."""
+        times = batch.timestamps()
+        ages = self._clock() - times[times >= 0] / 1000
+        late = int((ages > budget.latency).sum())
+        self._metrics.late.inc(late)
+        age = float(np.percentile(ages, 95)) if len(ages) else seconds
+        said = budget.committed(len(batch), late, age, seconds, whole)
+        if said is not None:
+            log.log(logging.INFO if budget.met else logging.WARNING, "%s", said)
 
     # ---- holding back
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -146,6 +147,23 @@ def test_a_poll_never_gives_more_than_asked(world: World, pair: tuple[Source, Si
             assert len(batch) <= 3
             drained.append(batch)
     assert [value for batch in drained for value in batch.values] == [b"%d" % i for i in range(10)]
+
+
+def test_a_poll_waits_for_more_as_long_as_it_is_told_but_not_for_more_than_asked(
+    world: World, pair: tuple[Source, Sink]
+) -> None:
+    world.append(b"joins", 0)
+    drain(pair[0], 1)
+    world.append(b"0", 0)
+    later = threading.Timer(0.3, lambda: world.append(b"1", 1))
+    later.start()
+    both = pair[0].poll(2, 5.0, 10.0)
+    assert both is not None
+    assert sorted(filter(None, both.values)) == [b"0", b"1"]
+    world.append(b"2", 0)
+    alone = pair[0].poll(100, 5.0, 0.2)
+    assert alone is not None
+    assert alone.values == [b"2"]
 
 
 def test_published_records_are_seen_in_order_at_their_partition(world: World, pair: tuple[Source, Sink]) -> None:

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
+from streams.budget import Budget
 from streams.errors import Fenced, ProducerFenced, Rewind, StartOver
 from streams.offsets import OffsetRange
 from streams.orders import Caution
@@ -282,3 +284,56 @@ def test_a_batch_whose_commit_fails_while_stopping_is_not_called_committed(
     assert bench.error is None
     assert bench.decided() == 0
     assert not bench.worker.whole
+
+
+class Steady(Budget):
+    """A budget that goes on planning the same."""
+
+    def committed(self, events: int, late: int, age: float, seconds: float, whole: bool) -> str | None:
+        self.learned.append((events, late, age))
+        return "said" if len(self.learned) == 1 else None
+
+    learned: list[tuple[int, int, float]]
+
+
+def steady(latency: float, wait: float, events: int = 50) -> Steady:
+    budget = Steady(latency, 50)
+    budget.learned, budget.wait, budget.events = [], wait, events
+    return budget
+
+
+def test_a_budget_decides_how_long_a_batch_is_waited_for(make: Callable[..., Bench]) -> None:
+    bench = make(budget=steady(10.0, wait=5.0, events=3), batch_events=50)
+    bench.start()
+    for i in range(3):
+        bench.kafka.append("in", b"%d" % (i * 100))
+        time.sleep(0.05)
+    bench.wait(lambda: bench.decided() == 3)
+    bench.stop()
+    assert bench.value("penstock_batches_total") == 1
+
+
+def test_events_that_are_committed_late_are_counted_and_the_sentence_is_said(
+    make: Callable[..., Bench], caplog: pytest.LogCaptureFixture
+) -> None:
+    budget = steady(5.0, wait=0.0)
+    budget.met = False
+    bench = make(budget=budget, clock=lambda: 100.0)
+    for ms in (90_000, 99_000, 94_999, 98_000, -1):
+        bench.kafka.append("in", b"100", ms=ms)
+    bench.start()
+    bench.wait(lambda: bench.decided() == 5)
+    bench.stop()
+    assert bench.value("penstock_late_events_total") == 2
+    assert budget.learned[0][:2] == (5, 2)
+    assert budget.learned[0][2] == pytest.approx(np.percentile([10.0, 1.0, 5.001, 2.0], 95))
+    assert "said" in caplog.text
+
+
+def test_without_a_budget_nothing_is_late(make: Callable[..., Bench]) -> None:
+    bench = make()
+    bench.kafka.append("in", b"100", ms=1)
+    bench.start()
+    bench.wait(lambda: bench.decided() == 1)
+    bench.stop()
+    assert bench.value("penstock_late_events_total") == 0
