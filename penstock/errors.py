@@ -25,5 +25,13 @@ class FileAltered(PenstockError):
     """A downloaded or cached file is not the one that the lock names."""
 
 
+class NothingToMeasure(PenstockError):
+    """There are no events to measure a deployment with, or it scores none of them."""
+
+
+class MeasurementFailed(PenstockError):
+    """What was measured ended, or the cluster did not answer."""
+
+
 class BrokerFailed(PenstockError):
     """The embedded broker did not start, or another one is in its way."""

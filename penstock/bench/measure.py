@@ -1,0 +1,155 @@
+"""Measures one system at a time: over a backlog, and at an offered rate. The same for everybody.
+
+Throughput and latency are read from what Kafka itself stamps on records, and from a read_committed reader; nothing is
+asked of the system that is measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from penstock.bench.latency import Latency, Reader, latencies
+from penstock.bench.load import Events, Kafka, Task, produce, told
+from penstock.bench.outputs import Outputs, throughput
+from penstock.bench.system import Process, cpu_seconds, rss_mib, wait_until
+from penstock.bench.topics import Topics, append_times, ends, read
+
+START_SECONDS = 120.0  # that the first tenth of a backlog may take: interpreters, JVMs and groups start meanwhile
+STALL_SECONDS = 15.0  # without any output: nothing more will come
+SAMPLE = 2_000  # outputs whose values are kept
+WARM_UP, WARM_UP_RATE = 2_000, 1_000  # events before a latency run: the first batches load code, not represent it
+
+Start = Callable[[str, str], Process]  # starts the system: it reads a topic from its beginning, and writes to another
+AtEnd = Callable[[Process], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where it is measured. broker: the process of the broker, None for one that is not ours. folder: for files."""
+
+    kafka: Kafka
+    topics: Topics
+    folder: Path
+    broker: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """One run over a backlog: outputs/s; CPU seconds an output of the system and of the broker; bytes on the network an
+    output, both ways; resident MiB; all outputs, and the values of the first of them.
+    """
+
+    rate: float
+    cpu: float
+    broker_cpu: float
+    network: float
+    rss: float
+    outputs: Outputs
+    values: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """What was used at a moment: ms since 1970, and CPU seconds."""
+
+    at: float
+    cpu: float
+    broker_cpu: float
+
+
+def backlog(place: Place, start: Start, source: str, count: int, due: int, at_end: AtEnd | None = None) -> Backlog:
+    """Measure from a tenth to nine tenths of a topic of `count` events, of which `due` have an output.
+
+    at_end: called before the system is ended. Raises RuntimeError when it ends by itself, or is not through with a
+    tenth in START_SECONDS.
+    """
+    target = place.topics.make("inferences")
+    end, sent = ends(place.kafka, target, place.topics.partitions), psutil.net_io_counters().bytes_sent
+    with start(source, target) as process:
+        wait_until(lambda: end() >= count // 10, START_SECONDS, "the first tenth of the backlog", process)
+        before = _sample(place, process)
+        _until_still(end, due * 9 // 10, process)
+        after, rss = _sample(place, process), rss_mib(process.pid)
+        _until_still(end, due, process)
+        sent = psutil.net_io_counters().bytes_sent - sent  # all of it: much is fetched before a tenth is scored
+        wait_until(lambda: _settled(end), STALL_SECONDS, "an end of the outputs", process)
+        if at_end is not None:
+            at_end(process)
+    outputs, values = read(place.kafka, target, place.topics.partitions, SAMPLE)
+    place.topics.forget(target)
+    between = int(np.sum((outputs.appended >= before.at) & (outputs.appended < after.at))) or 1
+    return Backlog(
+        throughput(outputs)[0],
+        (after.cpu - before.cpu) / between,
+        (after.broker_cpu - before.broker_cpu) / between,
+        sent / max(1, len(outputs.event)),
+        rss,
+        outputs,
+        values,
+    )
+
+
+def _sample(place: Place, process: Process) -> _Sample:
+    broker = cpu_seconds(place.broker) if place.broker else float("nan")
+    return _Sample(time.time() * 1000, cpu_seconds(process.pid), broker)
+
+
+def _until_still(end: Callable[[], int], due: int, process: Process) -> None:
+    """Wait until a topic has as many records, or no more come."""
+    seen, since = end(), time.monotonic()
+    while seen < due and time.monotonic() - since < STALL_SECONDS:
+        process.check()
+        time.sleep(0.03)
+        now = end()
+        if now > seen:
+            seen, since = now, time.monotonic()
+
+
+def _settled(end: Callable[[], int]) -> bool:
+    """Say whether nothing was written for a second: markers count as records, so the end may come early."""
+    before = end()
+    time.sleep(1.0)
+    return end() == before
+
+
+def at_rate(place: Place, start: Start, events: Events, rate: float, seconds: float, due: float = 1.0) -> Latency:
+    """Measure at an offered rate, without the first second. due: the share of events that has an inference.
+
+    Raises RuntimeError when the system ends by itself.
+    """
+    source, target = place.topics.make("events"), place.topics.make("inferences")
+    partitions, count = place.topics.partitions, int(rate * seconds)
+    file = place.folder / "events"
+    events.write(file)
+    task = told(place.kafka, file, Task(source, partitions, WARM_UP, count, rate))
+    with start(source, target) as process:
+        reader = Reader(place.kafka, target, partitions)
+        reader.start()
+        produce(place.kafka, events, Task(source, partitions, 0, WARM_UP, WARM_UP_RATE))
+        wait_until(lambda: len(reader) >= WARM_UP * due * 0.9, START_SECONDS, "the warm-up", process)
+        before = _sample(place, process)
+        with Process([sys.executable, "-m", "penstock.bench.load"], place.folder / "load.log", told=task):
+            _arrive(reader, int((WARM_UP + count) * due), seconds * 2 + 10, process)
+        after = _sample(place, process)
+        reader.stop()
+    numbers, arrived = reader.arrivals()
+    found = latencies(numbers, arrived, append_times(place.kafka, source, partitions), WARM_UP + int(rate), due)
+    place.topics.forget(source, target)
+    cpu, broker_cpu = (after.cpu - before.cpu) / count, (after.broker_cpu - before.broker_cpu) / count
+    return dataclasses.replace(found, cpu=cpu, broker_cpu=broker_cpu)
+
+
+def _arrive(reader: Reader, due: int, seconds: float, process: Process) -> None:
+    """Wait for the inferences, but not for ever."""
+    deadline = time.monotonic() + seconds
+    while len(reader) < due and time.monotonic() < deadline:
+        process.check()
+        time.sleep(0.05)

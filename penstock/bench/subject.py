@@ -1,0 +1,186 @@
+"""A user's deployment as it is measured: the real worker, on topics of its own, with events of any origin."""
+
+from __future__ import annotations
+
+import io
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import orjson
+import yaml
+
+from penstock.bench import measure
+from penstock.bench.capacity import SHARES, Slot, Wish
+from penstock.bench.latency import Latency
+from penstock.bench.load import Events, Task, produce
+from penstock.bench.measure import Backlog, Place
+from penstock.bench.synthetic import Synthesizer
+from penstock.bench.system import Process
+from penstock.bench.topics import last_values
+from penstock.client.events import EventEncoder
+from penstock.client.files import open_file
+from penstock.config import Loaded
+from penstock.errors import NothingToMeasure
+from schemas.deployment import Deployment
+
+HEADER_BYTES = 10  # of an Avro single object
+DISTINCT = 5_000  # synthetic events, which then come again
+FIRST, LEAST, MOST = 20_000, 20_000, 2_000_000  # events of the first run, and of those that count
+RUN_SECONDS = 8.0  # of a run over a backlog that counts
+TRIES_SECONDS = 8.0  # of a run at a rate
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is measured. options: of `penstock worker` besides those that say where things are. as_sent: the events come
+    from the deployment's own topic, framing and all.
+    """
+
+    loaded: Loaded
+    repository: str
+    options: Sequence[str] = ()
+    as_sent: bool = False
+
+    @property
+    def framing(self) -> str:
+        """How the events are framed: a registry's ids are replaced where events are made here."""
+        declared = self.loaded.deployment.input.framing
+        return declared if self.as_sent or declared == "json" else "single_object"
+
+    def start(self, place: Place, source: str, target: str) -> Process:
+        """Start a worker of the deployment that scores `source` into `target`."""
+        deployment, name = self.loaded.deployment, target.removesuffix(".inferences")
+        place.topics.also(*_made_by(name, deployment))
+        (place.folder / "event.avsc").write_bytes(orjson.dumps(self.loaded.reader))
+        declared = deployment.to_dict()
+        declared |= {
+            "name": name,
+            "input": declared["input"] | {"topic": source, "schema": "event.avsc", "framing": self.framing},
+            "output": declared["output"] | {"topic": target},
+            "arms": [arm for arm in declared["arms"] if arm["role"] == "active"],
+            "limits": declared.get("limits", {}) | {"dead_letters_per_minute": 0},
+        }
+        file = place.folder / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(declared))
+        command = [sys.executable, "-m", "penstock.cli", "worker", str(file), "--repository", self.repository]
+        command += ["--bootstrap-servers", place.kafka["bootstrap.servers"], *self.options]
+        if "--schemas" not in self.options:
+            command += ["--schemas", str(place.folder)]
+        return Process(command, place.folder / f"{name}.log", cwd=place.folder)
+
+
+def _made_by(name: str, deployment: Deployment) -> list[str]:
+    """Return the topics that a worker makes for itself."""
+    renamed = deployment.model_copy(update={"name": name})
+    return [renamed.dead_letter_topic(), *([renamed.profile_topic] if deployment.monitor else [])]
+
+
+def synthetic(loaded: Loaded, shapes: dict[str, Sequence[int]]) -> Events:
+    """Return random events of the deployment's schema. shapes: of the arrays that fill an input of its model."""
+    deployment = loaded.deployment
+    rows = Synthesizer(loaded.reader, deployment.input.checks, shapes).rows(DISTINCT)
+    encoder = EventEncoder(loaded.reader)
+    return _framed(loaded, [encoder.encode(row) for row in rows])
+
+
+def _framed(loaded: Loaded, values: Sequence[bytes]) -> Events:
+    """Return events in Avro single-object framing as the deployment takes them."""
+    if loaded.deployment.input.framing != "json":
+        return Events(values)
+    raw: Any = fastavro.parse_schema(_without_logical_types(loaded.reader), {})
+    rows = (fastavro.schemaless_reader(io.BytesIO(value[HEADER_BYTES:]), raw, None) for value in values)
+    return Events([orjson.dumps(row, default=_plain) for row in rows])
+
+
+def _without_logical_types(kind: Any) -> Any:
+    """The schema of the same bytes, whose values are numbers and text as JSON has them."""
+    if isinstance(kind, list):
+        return [_without_logical_types(each) for each in kind]
+    if isinstance(kind, dict):
+        return {name: _without_logical_types(part) for name, part in kind.items() if name != "logicalType"}
+    return kind
+
+
+def _plain(value: object) -> object:
+    """Bytes as Avro's JSON has them."""
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    raise TypeError
+
+
+def from_files(loaded: Loaded, paths: Sequence[Path]) -> Events:
+    """Return the events of files that `penstock produce` takes. Raises its errors, and NothingToMeasure for none."""
+    encoder = EventEncoder(loaded.reader)
+    values = [value for path in paths for chunk in open_file(path, encoder).chunks() for value in chunk.values]
+    if not values:
+        raise NothingToMeasure(f"no events in {', '.join(map(str, paths))}; give a file that has some")
+    return _framed(loaded, values)
+
+
+def recorded(loaded: Loaded, kafka: dict[str, str], count: int) -> Events:
+    """Return about the last `count` events of the deployment's input topic. Raises NothingToMeasure for none."""
+    topic = loaded.deployment.input.topic
+    values = last_values(kafka, topic, count)
+    if not values:
+        raise NothingToMeasure(f"topic {topic} holds no events; leave out --recorded, or produce some first")
+    return Events(values)
+
+
+def measure_slot(subject: Subject, place: Place, events: Events, wish: Wish, runs: int, say: Say) -> Slot:
+    """Measure one slot: its capacity by the median of runs, then its latency at shares of it until the wish is met.
+
+    Raises RuntimeError when the worker ends, with the end of its log, and NothingToMeasure when nothing is scored.
+    """
+
+    def start(source: str, target: str) -> Process:
+        return subject.start(place, source, target)
+
+    def over(count: int, due: int) -> Backlog:
+        source = place.topics.make("events")
+        produce(place.kafka, events, Task(source, place.topics.partitions, 0, count))
+        found = measure.backlog(place, start, source, count, due)
+        place.topics.forget(source)
+        return found
+
+    say(f"a first run of {FIRST:,} events, which warms the brokers up")
+    began = time.monotonic()
+    first = over(FIRST, FIRST)
+    scored = len(first.outputs.event) / FIRST
+    if not scored:
+        raise NothingToMeasure("every event became a dead letter: give events that fit, with --events or --recorded")
+    count = int(min(MOST, max(LEAST, first.rate * RUN_SECONDS)))
+    found = []
+    for _ in range(runs):
+        found.append(over(count, int(count * scored)))
+        say(f"a backlog of {count:,}: {found[-1].rate:,.0f} events/s ({time.monotonic() - began:.0f} s so far)")
+    rate = statistics.median(run.rate for run in found)
+    return Slot(
+        rate,
+        statistics.median(run.cpu for run in found),
+        statistics.median(run.broker_cpu for run in found),
+        statistics.median(run.network for run in found),
+        max(run.rss for run in found),
+        1 - scored,
+        _latencies(place, start, events, rate, scored, wish, say),
+    )
+
+
+def _latencies(
+    place: Place, start: measure.Start, events: Events, rate: float, due: float, wish: Wish, say: Say
+) -> list[tuple[float, Latency]]:
+    found: list[tuple[float, Latency]] = []
+    for share in SHARES:
+        offered = float(max(10, round(rate * share)))
+        found.append((offered, measure.at_rate(place, start, events, offered, TRIES_SECONDS, due)))
+        say(f"at {offered:,.0f}/s: {found[-1][1]}")
+        if found[-1][1].p95 <= (wish.latency_ms or sys.float_info.max):
+            break
+    return found
