@@ -1,7 +1,8 @@
 """The floor that the worker is measured against: the whole hot path in one loop, with nothing around it.
 
 No errors handled, no lineage but source partition and offset, no metrics, one fixed schema. It runs until it is killed.
-usage: python -m benchmarks.bare_loop BOOTSTRAP JOB IN_TOPIC OUT_TOPIC GROUP MODEL.onnx
+With a number of BYTES it neither decodes nor scores, and its outputs are as large: what the client can pass through.
+usage: python -m benchmarks.bare_loop BOOTSTRAP JOB IN_TOPIC OUT_TOPIC GROUP MODEL.onnx [BYTES]
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import secrets
 import struct
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ import onnxruntime as ort
 import polars as pl
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from benchmarks.jobs import JOBS
+from benchmarks.jobs import JOBS, Job
 
 SYNC = b"S" * 16
 HEADER_BYTES = 10  # of an Avro single object
@@ -140,10 +142,24 @@ def session_of(model: str) -> ort.InferenceSession:
     return ort.InferenceSession(Path(model).read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
-def main(servers: str, job_name: str, source: str, target: str, group: str, model: str) -> None:
-    job, session = JOBS[job_name], session_of(model)
-    header = container_header(job.fields)
+def scorer(job: Job, model: str) -> Callable[[list[Any], Any, Any], list[bytes]]:
+    """Return what makes outputs of messages, their partitions and offsets."""
+    session, header = session_of(model), container_header(job.fields)
     plain = job.features == [field["name"] for field in job.fields]
+
+    def scored(messages: list[Any], partitions: Any, offsets: Any) -> list[bytes]:
+        frame = decode(header, [(m.value() or b"")[HEADER_BYTES:] for m in messages])
+        matrix = (frame if plain else frame.select(job.features).fill_null(0.0)).to_numpy().astype("f4")
+        scores = session.run(None, {"x": matrix})[0][:, 0].astype("f8")
+        version = pl.repeat("v1", len(scores), eager=True)
+        outputs = {"score": scores, "model_version": version, "source_partition": partitions, "source_offset": offsets}
+        return encode(pl.DataFrame(outputs), b"\0" * 10)
+
+    return scored
+
+
+def main(servers: str, job: str, source: str, target: str, group: str, model: str, size: str = "") -> None:
+    outputs = scorer(JOBS[job], model) if not size else lambda messages, *_: [bytes(int(size))] * len(messages)
     publisher = Publisher(servers, source, target, group)
 
     def nothing(*_: object) -> None:
@@ -161,12 +177,7 @@ def main(servers: str, job_name: str, source: str, target: str, group: str, mode
         partitions = np.array([m.partition() for m in messages], "i4")
         offsets = np.array([m.offset() for m in messages])
         positions = {int(p): int(offsets[partitions == p].max()) + 1 for p in np.unique(partitions)}
-        frame = decode(header, [(m.value() or b"")[HEADER_BYTES:] for m in messages])
-        matrix = (frame if plain else frame.select(job.features).fill_null(0.0)).to_numpy().astype("f4")
-        scores = session.run(None, {"x": matrix})[0][:, 0].astype("f8")
-        version = pl.repeat("v1", len(scores), eager=True)
-        outputs = {"score": scores, "model_version": version, "source_partition": partitions, "source_offset": offsets}
-        work = (keys, encode(pl.DataFrame(outputs), b"\0" * 10), positions, consumer.consumer_group_metadata())
+        work = (keys, outputs(messages, partitions, offsets), positions, consumer.consumer_group_metadata())
         if len(messages) == BATCH:
             publisher.pending.put(work)
         else:
@@ -175,4 +186,4 @@ def main(servers: str, job_name: str, source: str, target: str, group: str, mode
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:7])
+    main(*sys.argv[1:])

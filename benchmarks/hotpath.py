@@ -16,163 +16,46 @@ import gc
 import json
 import os
 import platform
+import re
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+import urllib.request
 from pathlib import Path
-from types import MappingProxyType
 
-import numpy as np
-import yaml
-from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
-
-from benchmarks.jobs import JOBS, Job, perceptron, schema_text
-from benchmarks.latency import PARTITIONS, Place, Reader, append_times, bare_place, by_second, worker_place
-from benchmarks.load import produce
-from benchmarks.system import Process, cpu_seconds, rss_mib, wait_until
-from models.bundle import Bundle
-from models.repository import Repository
+from benchmarks.contestants import Penstock, Program, bare
+from benchmarks.jobs import JOBS, Job
+from benchmarks.rig import Backlog, Broker, Rig, broker
+from penstock.bench.system import Process
 
 TOLERANCE = 1.25  # "within 25 %"
 CARRIED_MS = 250.0  # p95 of the bare loop at a rate that is judged
 SPOILT_SHARE = 0.3  # of the clean throughput, with one message in a hundred bad
+BARE, WORKER = "bare loop", "worker"
+SIDES = (Program(BARE, bare, 1.0, at=11), Penstock(WORKER))
 
 
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """One run over a backlog: events a second, CPU microseconds an event, resident MiB, seconds by stage."""
+class Stages:
+    """The worker's seconds by stage, from its own metrics, as they were last."""
 
-    rate: float
-    cpu: float
-    rss: float
-    stages: dict[str, float]
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
 
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """One run at an offered rate, in ms; seconds: the p95 of each second of it."""
-
-    p50: float
-    p95: float
-    p99: float
-    seconds: list[float]
+    def __call__(self, process: Process) -> None:
+        found = re.search(r"metrics at (http\S+)", process.log.read_text())
+        if found is None:  # a bare loop serves none
+            return
+        text = urllib.request.urlopen(found[1], timeout=5).read().decode()
+        self.seconds = {m[1]: float(m[2]) for m in re.finditer(r'stage_seconds_total\{.*stage="(\w+)".*\} (\S+)', text)}
 
     def __str__(self) -> str:
-        whole = f"p50 {self.p50:.1f} p95 {self.p95:.1f} p99 {self.p99:.1f} ms"
-        return f"{whole}; p95 of the median second {_middle(self.seconds):.1f} ms"
+        total = sum(self.seconds.values()) or 1.0
+        return ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in self.seconds.items())
 
 
-class Rig:
-    """A broker, a folder and the topics of one job."""
-
-    def __init__(self, servers: str, folder: Path, job: Job) -> None:
-        self.servers, self.folder, self.job = servers, folder, job
-        self.run = f"{job.name}-{time.time_ns() % 10**9}"
-        self._admin = AdminClient({"bootstrap.servers": servers})
-        self._made: list[str] = []
-        (folder / "model.onnx").write_bytes(perceptron(len(job.features)))
-        (folder / "event.avsc").write_text(schema_text(job))
-        bundle = Bundle.build(name=job.name, model=perceptron(len(job.features)), features=job.features)
-        Repository(str(folder / "models")).add(bundle, tags=["production"])
-
-    def topic(self, name: str, settings: Mapping[str, str] = MappingProxyType({})) -> str:
-        full = f"bench.{self.run}.{name}"
-        config = {"message.timestamp.type": "LogAppendTime", **settings}
-        self._admin.create_topics([NewTopic(full, num_partitions=PARTITIONS, replication_factor=1, config=config)])[
-            full
-        ].result()
-        self._made.append(full)
-        return full
-
-    def forget(self, *topics: str) -> None:
-        for future in self._admin.delete_topics(list(topics)).values():
-            future.result()
-        self._made = [topic for topic in self._made if topic not in topics]
-
-    def close(self) -> None:
-        if self._made:
-            self.forget(*self._made)
-
-    def worker(self, source: str, target: str) -> Process:
-        file = self.folder / f"{target}.yaml"
-        file.write_text(yaml.safe_dump(self.job.deployment(source, target)))
-        arguments = ["-m", "penstock.cli", "worker", str(file), "--metrics-port", "0"]
-        arguments += ["--bootstrap-servers", self.servers, "--repository", str(self.folder / "models")]
-        arguments += ["--schemas", str(self.folder)]
-        return Process(arguments, self.folder / f"{target}.log", cwd=self.folder)
-
-    def bare(self, source: str, target: str) -> Process:
-        model = str(self.folder / "model.onnx")
-        arguments = ["-m", "benchmarks.bare_loop", self.servers, self.job.name, source, target, target, model]
-        return Process(arguments, self.folder / f"{target}.log", cwd=self.folder)
-
-
-def group_position(servers: str, group: str, topic: str) -> Callable[[], int]:
-    """Return a function that says how many events of a topic a group has committed."""
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": group, "isolation.level": "read_uncommitted"})
-    partitions = [TopicPartition(topic, p) for p in range(PARTITIONS)]
-    return lambda: sum(max(0, tp.offset) for tp in consumer.committed(partitions, timeout=10))
-
-
-def backlog(rig: Rig, start: Callable[[str, str], Process], group: str, source: str, count: int) -> Backlog:
-    """Measure from a tenth to nine tenths of a backlog of `count` events."""
-    target = rig.topic(f"{time.time_ns()}.inferences")
-    position = group_position(rig.servers, group.format(target.replace(".inferences", ""), target=target), source)
-    with start(source, target) as process:
-        wait_until(lambda: position() >= count // 10, 60, "the first tenth of the backlog", process)
-        first, began, cpu = position(), time.perf_counter(), cpu_seconds(process.pid)
-        wait_until(lambda: position() >= count * 9 // 10, 120, "nine tenths of the backlog", process)
-        last, ended, cpu_after = position(), time.perf_counter(), cpu_seconds(process.pid)
-        rss = rss_mib(process.pid)
-        wait_until(lambda: position() >= count, 60, "the whole backlog", process)
-        stages = _stages(process)
-    rig.forget(target)
-    events = last - first
-    return Backlog(events / (ended - began), (cpu_after - cpu) / events * 1e6, rss, stages)
-
-
-def _stages(process: Process) -> dict[str, float]:
-    """Return seconds by stage from the worker's own metrics; nothing for a process that serves none."""
-    import re
-    import urllib.request
-
-    found = re.search(r"metrics at (http\S+)", process.log.read_text())
-    if found is None:
-        return {}
-    text = urllib.request.urlopen(found[1], timeout=5).read().decode()
-    return {m[1]: float(m[2]) for m in re.finditer(r'stage_seconds_total\{.*stage="(\w+)".*\} (\S+)', text)}
-
-
-def latency(
-    rig: Rig, start: Callable[[str, str], Process], rate: int, seconds: float, place: Callable[[bytes], Place]
-) -> Latency:
-    """Measure at an offered rate, without the first second."""
-    source, target = rig.topic(f"{time.time_ns()}.events"), rig.topic(f"{time.time_ns()}.inferences")
-    with start(source, target) as process:
-        reader = Reader(rig.servers, target)
-        reader.start()
-        produce(rig.servers, rig.job.name, source, 2_000, 1_000)  # the first batches load code, not represent it
-        wait_until(lambda: len(reader.values) >= 2_000, 60, "the warm-up", process)
-        count = int(rate * seconds)
-        arguments = ["-m", "benchmarks.load", rig.servers, rig.job.name, source, str(count), str(rate)]
-        with Process(arguments, rig.folder / "load.log"):
-            wait_until(lambda: len(reader.values) >= count + 2_000, seconds * 4 + 30, f"{count} inferences", process)
-        reader.stop()
-    starts, times = (a[2_000 + rate :] for a in reader.latencies(append_times(rig.servers, source), place))
-    rig.forget(source, target)
-    p50, p95, p99 = np.percentile(times, [50, 95, 99]).tolist()
-    return Latency(p50, p95, p99, by_second(starts, times))
-
-
-def measure(servers: str, job: Job, options: argparse.Namespace) -> dict[str, float]:
+def measure(where: Broker, job: Job, options: argparse.Namespace) -> dict[str, float]:
     """Run one job and return its ratios, worker to bare loop."""
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
-        rig = Rig(servers, Path(folder), job)
+        rig = Rig(where, Path(folder), job)
         try:
             return _measure(rig, options)
         finally:
@@ -180,45 +63,41 @@ def measure(servers: str, job: Job, options: argparse.Namespace) -> dict[str, fl
 
 
 def _measure(rig: Rig, options: argparse.Namespace) -> dict[str, float]:
-    source = rig.topic("events")
-    print(
-        f"job {rig.job.name}: {len(rig.job.fields)} fields, {options.events} events, {PARTITIONS} partitions",
-        flush=True,
-    )
-    produce(rig.servers, rig.job.name, source, options.events, 0)
-    sides = {"bare loop": (rig.bare, "{target}"), "worker": (rig.worker, "penstock.{}")}
-    results: dict[str, list[Backlog]] = {name: [] for name in sides}
+    job = rig.job
+    print(f"job {job.name}: {len(job.fields)} fields, {options.events} events", flush=True)
+    results: dict[str, list[Backlog]] = {side.name: [] for side in SIDES}
+    stages = Stages()
     for turn in range(options.runs + 1):
-        for name, (start, group) in sides.items():
-            result = backlog(rig, start, group, source, options.events)
+        for side in SIDES:
+            result = rig.backlog(side, options.events, at_end=stages)
+            if not result.checked.exact:
+                raise RuntimeError(f"the outputs of the {side.name} are not exact: {result.checked}")
             if turn:  # the first turn warms the broker up
-                results[name].append(result)
-                print(f"  {name:9} {result.rate:9,.0f}/s {result.cpu:6.2f} us/event {result.rss:5.0f} MiB", flush=True)
-    rig.forget(source)
+                results[side.name].append(result)
+                print(f"  {side.name:9} {result}", flush=True)
+    print(f"  stages of the worker: {stages}")
+    clean = statistics.median(result.rate for result in results[WORKER])
     spoilt = _spoilt(rig, options)
-    places = {"bare loop": bare_place, "worker": worker_place}
-    seconds: dict[str, dict[int, list[float]]] = {name: {rate: [] for rate in options.rates} for name in sides}
+    seconds: dict[str, dict[int, list[float]]] = {side.name: {rate: [] for rate in options.rates} for side in SIDES}
     for rate in options.rates:
         for turn in range(options.runs + 1):
-            for name, (start, _) in sides.items():
-                found = latency(rig, start, rate, options.seconds, places[name])
+            for side in SIDES:
+                found = rig.at_rate(side, rate, options.seconds)
+                if found.arrived < 1:
+                    raise RuntimeError(f"{side.name} does not keep up with {rate:,}/s; give lower --rates")
                 if turn:  # the first turn warms the broker up, whose code path for small batches is another one
-                    seconds[name][rate] += found.seconds
-                    print(f"  {name:9} at {rate:7,}/s: {found}", flush=True)
-    ratios = _ratios(rig.job, results, seconds)
-    clean = statistics.median(result.rate for result in results["worker"])
-    return ratios | {f"{rig.job.name} throughput with 1 % bad messages": spoilt / clean}
+                    seconds[side.name][rate] += found.seconds
+                    print(f"  {side.name:9} at {rate:7,}/s: {found}", flush=True)
+    return _ratios(job, results, seconds) | {f"{job.name} throughput with 1 % bad messages": spoilt / clean}
 
 
 def _spoilt(rig: Rig, options: argparse.Namespace) -> float:
     """Return the worker's throughput over a backlog of which one message in a hundred is bad."""
-    source, rates = rig.topic("spoilt"), []
-    produce(rig.servers, rig.job.name, source, options.events, 0, bad=0.01)
+    rates = []
     for _ in range(options.runs):
-        result = backlog(rig, rig.worker, "penstock.{}", source, options.events)
+        result = rig.backlog(SIDES[1], options.events, bad=0.01)
         rates.append(result.rate)
         print(f"  worker    {result.rate:9,.0f}/s with 1 % bad messages", flush=True)
-    rig.forget(source)
     return statistics.median(rates)
 
 
@@ -232,9 +111,6 @@ def _ratios(
     def median(name: str, what: str) -> float:
         return _middle([getattr(result, what) for result in results[name]])
 
-    stages = results["worker"][-1].stages
-    total = sum(stages.values()) or 1.0
-    print("  stages of the worker: " + ", ".join(f"{name} {s / total:.0%}" for name, s in stages.items()))
     print(f"  medians: worker {median('worker', 'rate'):,.0f}/s, bare loop {median('bare loop', 'rate'):,.0f}/s")
     ratios = {
         f"{job.name} throughput": median("worker", "rate") / median("bare loop", "rate"),
@@ -273,17 +149,9 @@ def _good(name: str, ratio: float) -> bool:
     return ratio >= 1 / TOLERANCE if "throughput" in name else ratio <= TOLERANCE
 
 
-def broker(options: argparse.Namespace) -> AbstractContextManager[str]:
-    """Return the broker that is measured on: the one given, else an embedded one."""
-    from benchmarks.broker import embedded
-
-    given = options.bootstrap_servers or os.environ.get("PENSTOCK_BOOTSTRAP_SERVERS")
-    return nullcontext(given) if given else embedded()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench hotpath", description=__doc__)
-    parser.add_argument("--jobs", nargs="+", default=list(JOBS), choices=list(JOBS))
+    parser.add_argument("--jobs", nargs="+", default=["matrix", "mixed"], choices=["matrix", "mixed"])
     parser.add_argument("--events", type=int, default=1_000_000, help="events of the backlog")
     parser.add_argument("--runs", type=int, default=5, help="counted runs of each side, interleaved")
     parser.add_argument(
@@ -296,9 +164,9 @@ def main() -> None:
     gc.disable()  # a full collection visits every inference that the reader holds: up to 0.1 s that nobody else causes
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     ratios: dict[str, float] = {}
-    with broker(options) as servers:
+    with broker(options.bootstrap_servers) as where:
         for name in options.jobs:
-            ratios |= measure(servers, JOBS[name], options)
+            ratios |= measure(where, JOBS[name], options)
     if options.json:
         options.json.write_text(json.dumps(ratios, indent=1))
     raise SystemExit(0 if verdict(ratios) else 1)

@@ -11,10 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.hotpath import Rig
+from benchmarks.contestants import OURS, Penstock
 from benchmarks.jobs import MATRIX
-from benchmarks.load import produce
-from benchmarks.system import cpu_seconds
+from benchmarks.rig import Broker, Rig
+from penstock.bench.system import cpu_seconds
 from penstock.embedded import EmbeddedKafka
 
 WORKER_SHARE, BROKER_SHARE = 0.01, 0.02
@@ -29,16 +29,15 @@ def share(pid: int, seconds: float) -> float:
 
 def measure(kafka: EmbeddedKafka, rig: Rig, seconds: float) -> tuple[float, float]:
     """Return the shares of a core of an idle worker, and of the broker on top of what it uses without one."""
-    source, target = rig.topic(f"{time.time_ns()}.events"), rig.topic(f"{time.time_ns()}.inferences")
+    source, target = rig.source(1_000), rig.topics.make("inferences")
     alone = share(kafka.pid, seconds)
-    with rig.worker(source, target) as process:
-        produce(rig.servers, rig.job.name, source, 1_000, 0)
+    with Penstock(OURS).start(rig, source, target) as process:
         time.sleep(8)  # it has scored them, and its caches and threads are at rest
         process.check()
         before, began = cpu_seconds(kafka.pid), time.monotonic()
         worker = share(process.pid, seconds)
         beside = (cpu_seconds(kafka.pid) - before) / (time.monotonic() - began)
-    rig.forget(source, target)
+    rig.topics.forget(target)
     return worker, beside - alone
 
 
@@ -49,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     workers, brokers = [], []
     with EmbeddedKafka() as kafka, tempfile.TemporaryDirectory(prefix="penstock-idle-") as folder:
-        rig = Rig(kafka.bootstrap_servers, Path(folder), MATRIX)
+        rig = Rig(Broker(kafka.bootstrap_servers, kafka.pid), Path(folder), MATRIX)
         time.sleep(10)  # the broker's start is over
         for _ in range(options.runs):
             worker, broker = measure(kafka, rig, options.seconds)

@@ -1,35 +1,24 @@
-"""Produces a job's events to a topic, at a rate or as fast as the broker takes them.
-
-usage: python -m benchmarks.load BOOTSTRAP JOB TOPIC COUNT RATE   (rate 0: as fast as possible)
-"""
+"""The messages of a job's events, in each form that a contestant reads."""
 
 from __future__ import annotations
 
 import random
-import sys
-import time
+from typing import Any, Literal
 
-from confluent_kafka import Producer
+import orjson
 
-from benchmarks.jobs import JOBS
-from benchmarks.latency import PARTITIONS
-from schemas.wire import fingerprint, single_object_header
+from benchmarks.jobs import Job
+from penstock.bench.load import Events
 
 DISTINCT = 5_000
-TURN = 0.002  # seconds between bursts when a rate is set
+DISTINCT_LARGE = 500  # of events of kilobytes
+
+Wire = Literal["own", "five_bytes", "v2"]  # the job's; five bytes before Avro; requests as MLServer takes them
 
 
-def producer(servers: str) -> Producer:
-    return Producer(
-        {
-            "bootstrap.servers": servers,
-            "compression.type": "lz4",
-            "linger.ms": 1,
-            "batch.num.messages": 10_000,
-            "queue.buffering.max.messages": 1_000_000,
-            "queue.buffering.max.kbytes": 1 << 20,
-        }
-    )
+def distinct(job: Job) -> int:
+    """Return after how many events a job's values come again."""
+    return DISTINCT_LARGE if job.framing == "json" else DISTINCT
 
 
 def spoilt(values: list[bytes], share: float, seed: int = 0) -> list[bytes]:
@@ -46,30 +35,16 @@ def spoilt(values: list[bytes], share: float, seed: int = 0) -> list[bytes]:
     return result
 
 
-def produce(servers: str, job_name: str, topic: str, count: int, rate: int, bad: float = 0.0) -> None:
-    """Produce `count` events in Avro single-object framing over all partitions, a share of them spoilt."""
-    job = JOBS[job_name]
-    head = single_object_header(fingerprint(job.schema))
-    values = spoilt([head + datum for datum in job.events(DISTINCT)], bad)
-    keys = [b"k%d" % i for i in range(DISTINCT)]
-    out = producer(servers)
-    sent, began = 0, time.perf_counter()
-    while sent < count:
-        due = count if not rate else min(count, int((time.perf_counter() - began) * rate))
-        for i in range(sent, min(due, sent + 20_000)):
-            while True:
-                try:
-                    out.produce(topic, values[i % DISTINCT], keys[i % DISTINCT], i % PARTITIONS)
-                    break
-                except BufferError:
-                    out.poll(0.05)
-        sent = min(due, sent + 20_000)
-        out.poll(0)
-        if rate and sent < count:
-            time.sleep(TURN)
-    if out.flush(60):
-        raise SystemExit("events were not delivered")
+def events_of(job: Job, wire: Wire = "own", bad: float = 0.0) -> Events:
+    """Return a job's distinct events, a share of them bad."""
+    if wire == "v2":
+        return Events([_v2(job, row) for row in job.rows(distinct(job))], [("mlserver-model", "peer")])
+    head = job.head if wire == "own" else bytes(5)
+    return Events(spoilt([head + datum for datum in job.events(distinct(job))], bad))
 
 
-if __name__ == "__main__":
-    produce(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+def _v2(job: Job, row: dict[str, Any]) -> bytes:
+    """An inference request of the Open Inference Protocol, of one event."""
+    numbers = job.matrix([row])
+    tensor = {"name": "x", "shape": list(numbers.shape), "datatype": "FP32", "data": numbers.ravel().tolist()}
+    return orjson.dumps({"inputs": [tensor]})

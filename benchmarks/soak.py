@@ -15,10 +15,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks.hotpath import Rig, broker, group_position
+from benchmarks.contestants import OURS, Penstock
 from benchmarks.jobs import JOBS
-from benchmarks.load import produce
-from benchmarks.system import rss_mib, wait_until
+from benchmarks.load import events_of
+from benchmarks.rig import PARTITIONS, Rig, broker
+from penstock.bench.load import Task, produce
+from penstock.bench.system import rss_mib, wait_until
+from penstock.bench.topics import group_position
 
 CHUNK = 100_000
 TOLERANCE = 1.05
@@ -27,13 +30,14 @@ BOUNDED = {"retention.bytes": str(100 << 20), "segment.bytes": str(25 << 20)}  #
 
 def soak(rig: Rig, events: int, behind: bool) -> list[float]:
     """Return the median resident MiB of each tenth of the events."""
-    source, target = rig.topic("events", {} if behind else BOUNDED), rig.topic("inferences", BOUNDED)
+    source, target = rig.topics.make("events", {} if behind else BOUNDED), rig.topics.make("inferences", BOUNDED)
+    values = events_of(rig.job)
     if behind:
-        produce(rig.servers, rig.job.name, source, events, 0)
-    position = group_position(rig.servers, f"penstock.{target.replace('.inferences', '')}", source)
+        produce(rig.kafka, values, Task(source, PARTITIONS, 0, events))
+    position = group_position(rig.kafka, f"penstock.{target.replace('.inferences', '')}", source, PARTITIONS)
     medians: list[float] = []
     samples: list[float] = []
-    with rig.worker(source, target) as process:
+    with Penstock(OURS).start(rig, source, target) as process:
 
         def through(due: int) -> bool:
             samples.append(rss_mib(process.pid))
@@ -44,11 +48,11 @@ def soak(rig: Rig, events: int, behind: bool) -> list[float]:
             for done in range(tenth * events // 10, (tenth + 1) * events // 10, CHUNK):
                 count = min(CHUNK, (tenth + 1) * events // 10 - done)
                 if not behind:
-                    produce(rig.servers, rig.job.name, source, count, 0)
+                    produce(rig.kafka, values, Task(source, PARTITIONS, done, count))
                 wait_until(partial(through, done + count), 120, "a chunk of events", process)
             medians.append(statistics.median(samples))
             print(f"  {(tenth + 1) * events // 10:10,} events: {medians[-1]:.1f} MiB", flush=True)
-    rig.forget(source, target)
+    rig.topics.forget(source, target)
     return medians
 
 
@@ -70,8 +74,8 @@ def main() -> None:
     parser.add_argument("--bootstrap-servers")
     options = parser.parse_args()
     began = time.monotonic()
-    with broker(options) as servers, tempfile.TemporaryDirectory(prefix="penstock-soak-") as folder:
-        medians = soak(Rig(servers, Path(folder), JOBS[options.job]), options.events, options.behind)
+    with broker(options.bootstrap_servers) as where, tempfile.TemporaryDirectory(prefix="penstock-soak-") as folder:
+        medians = soak(Rig(where, Path(folder), JOBS[options.job]), options.events, options.behind)
     base, ratio = growth(medians, options.behind)
     good = ratio <= TOLERANCE
     against = "the largest median of the first half" if options.behind else "the second tenth"

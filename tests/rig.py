@@ -20,11 +20,11 @@ import fastavro
 import yaml
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from benchmarks.latency import worker_place as place_of
 from models.bundle import Bundle
 from models.repository import Repository
 from schemas.sources import SchemaTopic
 from schemas.wire import fingerprint, single_object_header
+from tests.places import place_of
 
 ROOT = Path(__file__).resolve().parent.parent
 FIELDS = [

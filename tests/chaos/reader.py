@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from benchmarks.latency import worker_place as place_of
 from schemas.longs import read_long
+from tests.places import place_of
 
 INFERENCE, LETTER = 0, 1
 NEVER = -1

@@ -15,7 +15,6 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from benchmarks.latency import worker_place as place_of
 from penstock.config import load_deployment
 from schemas.deployment import Deployment
 from schemas.errors import ArmUnknown
@@ -26,6 +25,7 @@ from streams.reading import Point
 from streams.recorded import digest_of
 from streams.verify import Options, verify
 from streams.versions import Declaration
+from tests.places import place_of
 from tests.rig import SCHEMA, Rig, encoder, read_committed
 
 pytestmark = pytest.mark.timeout(300)

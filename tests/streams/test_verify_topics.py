@@ -19,9 +19,9 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from benchmarks.latency import worker_place as place_of
 from penstock.embedded import EmbeddedKafka
 from streams.errors import Refused
+from tests.places import place_of
 from tests.rig import encoder, read_committed
 from tests.streams.test_verify import Stand, wrong
 

@@ -1,0 +1,167 @@
+"""`scripts/bench compare`: Penstock beside every alternative, on the same topics, model and events, in one run.
+
+Who takes part, and with which settings, is in benchmarks/contestants.py. Turns are interleaved, and the first one,
+which warms the broker up, does not count. The last line is the verdict with the ratios; exit status 1 when one misses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import gc
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contestants import BUSY, FLOOR, MLSERVER, OURS, everybody, prototype
+from benchmarks.jobs import JOBS
+from benchmarks.results import median
+from benchmarks.rig import Backlog, Broker, Contestant, Rig, broker
+from benchmarks.targets import last_line, verdict
+from penstock.bench.latency import overrun
+from schemas.errors import Explained
+
+EVENTS = {"matrix": 1_000_000, "mixed": 600_000, "image": 120_000, "trees": 300_000, "large": 30_000}
+RATES = [1_000, 10_000, 50_000, 100_000, 150_000]
+LARGE_RATES = [100, 1_000]  # of the job whose batches take 20 ms
+KEEPS_UP = 0.9  # of a rate over the backlog, for a rate to be worth trying
+BACKLOG_ONLY = (FLOOR, BUSY)
+UNMEASURED = {MLSERVER: (1_000, 10_000)}  # it reads only what comes after its start: no backlog, but these rates
+PACKAGES = ("confluent-kafka", "fastavro", "onnxruntime", "polars", "numpy")
+
+Results = dict[str, Any]
+
+
+class Comparison:
+    """One job: its rig, who takes part, and what was found so far."""
+
+    def __init__(self, rig: Rig, contestants: list[Contestant], options: argparse.Namespace) -> None:
+        self.rig, self.options = rig, options
+        self._left = [each for each in contestants if rig.job.name in each.jobs]
+        self.events = int(EVENTS[rig.job.name] * options.scale)
+        self.found: Results = {
+            "events": self.events,
+            "contestants": {each.name: {"backlog": [], "latency": {}} for each in self._left},
+        }
+
+    def run(self) -> Results:
+        for turn in range(self.options.runs + 1):
+            self._turn(partial(self._backlog, turn))
+        rates = self.options.rates or (LARGE_RATES if self.rig.job.name == "large" else RATES)
+        for rate in rates:
+            for _ in range(self.options.runs):
+                self._turn(partial(self._latency, rate))
+        return self.found
+
+    def _turn(self, measured: Callable[[Contestant], None]) -> None:
+        """Give everybody a turn; who fails is out, and it is said why."""
+        for each in list(self._left):
+            try:
+                measured(each)
+            except (RuntimeError, OSError, Explained) as error:
+                self._left.remove(each)
+                self.found["contestants"][each.name]["failed"] = str(error)
+                print(f"  {each.name:34} OUT: {error}", flush=True)
+
+    def _backlog(self, turn: int, each: Contestant) -> None:
+        if each.name in UNMEASURED:
+            return
+        found = self.rig.backlog(each, max(2_000, int(self.events * each.share)))
+        print(f"  {each.name:34} {found}{'' if turn else '  (not counted)'}", flush=True)
+        if turn:
+            self.found["contestants"][each.name]["backlog"].append(_entry(found))
+
+    def _latency(self, rate: int, each: Contestant) -> None:
+        capacity = median({"jobs": {self.rig.job.name: self.found}}, self.rig.job.name, each.name, "rate") or 0.0
+        if each.name in BACKLOG_ONLY:
+            return
+        tried = capacity >= KEEPS_UP * rate or rate in UNMEASURED.get(each.name, ())
+        found = self.rig.at_rate(each, rate, self.options.seconds) if tried else overrun(0.0)
+        print(f"  {each.name:34} at {rate:7,}/s: {found if tried else 'not tried'}", flush=True)
+        entry = dataclasses.asdict(found)
+        self.found["contestants"][each.name]["latency"].setdefault(str(rate), []).append(entry)
+
+
+def _entry(found: Backlog) -> dict[str, Any]:
+    return dataclasses.asdict(found) | {"checked": str(found.checked)}
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were measured on and with."""
+    model = next((line for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ": unknown")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "processor": model.split(":")[1].strip(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory / (1 << 30)),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def compare(where: Broker, options: argparse.Namespace) -> Results:
+    """Run every job and return what was found; what is known is written to the JSON file after each job."""
+    contestants = [*everybody(), *([prototype(options.prototype)] if options.prototype else [])]
+    if options.only:
+        contestants = [each for each in contestants if each.name == OURS or _named(each.name, options.only)]
+    said = {key: value for key, value in vars(options).items() if key in ("runs", "seconds", "scale", "only")}
+    results: Results = {"machine": machine(), "options": said, "jobs": {}}
+    for name in options.jobs:
+        job = JOBS[name]
+        print(f"job {job.letter}, {name}: {job.about}", flush=True)
+        with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
+            rig = Rig(where, Path(folder), job)
+            try:
+                results["jobs"][name] = Comparison(rig, contestants, options).run()
+            finally:
+                rig.close()
+        if options.json:
+            options.json.write_text(json.dumps(results, indent=1))
+    return results
+
+
+def _named(name: str, only: list[str]) -> bool:
+    return any(word.lower() in name.lower() for word in only)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bench compare", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="job A, two runs of a quarter of the events, one rate")
+    parser.add_argument("--jobs", nargs="+", default=list(JOBS), choices=list(JOBS))
+    parser.add_argument("--runs", type=int, default=5, help="counted runs of each, interleaved")
+    parser.add_argument("--scale", type=float, default=1.0, help="of the events of each backlog")
+    parser.add_argument("--rates", type=int, nargs="*", help="events/s for the latency")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each latency run")
+    parser.add_argument("--only", nargs="+", help="contestants whose names contain one of these, beside Penstock")
+    parser.add_argument("--prototype", type=Path, help="a program BOOTSTRAP IN OUT GROUP MODEL that takes part, too")
+    parser.add_argument("--bootstrap-servers")
+    parser.add_argument("--json", type=Path, help="write everything that was found here; `report` reads it")
+    options = parser.parse_args()
+    if options.quick:
+        options.jobs, options.runs, options.scale, options.rates = ["matrix"], 2, 0.25, [10_000]
+    gc.disable()  # a full collection visits every record that the reader holds: up to 0.1 s that nobody else causes
+    with broker(options.bootstrap_servers) as where:
+        results = compare(where, options)
+    good, lines = verdict(results)
+    print("\n".join(lines))
+    print(last_line(results))
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()
