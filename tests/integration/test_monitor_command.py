@@ -65,7 +65,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     def start(*arguments: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "penstock.cli", "monitor", *arguments]
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        with (tmp_path / "log").open("w") as log:
+        with (tmp_path / "log").open("a") as log:
             started.append(subprocess.Popen(command, cwd=tmp_path, stderr=log, stdout=log, text=True, env=env))
         return started[-1]
 

@@ -98,10 +98,10 @@ def test_events_at_hand_are_profiled_before_their_partition_counts_as_idle(make:
     poll = MemorySource.poll
 
     class Ticking(MemorySource):
-        def poll(self, limit: int, seconds: float) -> Any:
+        def poll(self, limit: int, seconds: float, wait: float = 0.0) -> Any:
             worker._ticked = 0.0  # a tick is due while a batch is at hand
             worker._quiet.update({0: 9, 1: 9})
-            return poll(self, limit, seconds)
+            return poll(self, limit, seconds, wait)
 
     def connect(revoked: Callable[[], None]) -> tuple[MemorySource, MemorySink]:
         source = Ticking(bench.kafka, "in", revoked)
