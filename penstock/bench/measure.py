@@ -137,7 +137,7 @@ def at_rate(place: Place, start: Start, events: Events, rate: float, seconds: fl
         wait_until(lambda: len(reader) >= WARM_UP * due * 0.9, START_SECONDS, "the warm-up", process)
         before = _sample(place, process)
         with Process([sys.executable, "-m", "penstock.bench.load"], place.folder / "load.log", told=task):
-            _arrive(reader, int((WARM_UP + count) * due), seconds * 2 + 10, process)
+            _arrive(reader, int((WARM_UP + count) * due), seconds * 4 + 30, process)
         after = _sample(place, process)
         reader.stop()
     numbers, arrived = reader.arrivals()
