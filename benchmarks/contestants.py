@@ -8,6 +8,7 @@ import struct
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -83,9 +84,8 @@ class Penstock:
     def scores(self, rig: Rig, values: Sequence[bytes]) -> list[float]:
         if not values:
             return []
-        schema: Any = fastavro.parse_schema(
-            dict(SchemaTopic({"bootstrap.servers": rig.servers}).by_fingerprint(values[0][2:10].hex()))
-        )
+        with closing(SchemaTopic(rig.kafka)) as schemas:
+            schema: Any = fastavro.parse_schema(dict(schemas.by_fingerprint(values[0][2:10].hex())))
         rig.output_bytes = sum(map(len, values)) / len(values)
         read: Any = partial(fastavro.schemaless_reader, writer_schema=schema)
         return [read(io.BytesIO(value[10:]))["score"] for value in values]

@@ -29,8 +29,10 @@ class Cost:
 
     def saw(self, events: int, seconds: float) -> None:
         """Learn from a batch."""
-        for name, value in (("_weight", 1.0), ("_n", events), ("_nn", events**2), ("_t", seconds)):
-            setattr(self, name, getattr(self, name) * MEMORY + value)
+        self._weight = self._weight * MEMORY + 1
+        self._n = self._n * MEMORY + events
+        self._nn = self._nn * MEMORY + events**2
+        self._t = self._t * MEMORY + seconds
         self._nt = self._nt * MEMORY + events * seconds
 
     def parts(self) -> tuple[float, float] | None:
