@@ -35,12 +35,12 @@ def measured(where: Broker, job: str, rates: list[int], runs: int, seconds: floa
     found: Found = {rate: {side.name: [] for side in sides} for rate in rates}
     with tempfile.TemporaryDirectory(prefix="penstock-budget-") as folder:
         rig = Rig(where, Path(folder), JOBS[job])
-        for rate in rates:
-            for turn in range(runs + 1):
-                for side in sides:
-                    result = rig.at_rate(side, rate, seconds)
+        for turn in range(runs + 1):
+            for side in sides:
+                for rate, result in zip(rates, rig.at_rates(side, rates, seconds), strict=True):
                     if turn:  # the first turn warms the broker up
                         found[rate][side.name].append(result)
+        for rate in rates:
             for side in sides:
                 print(f"  {job} at {rate:,}/s, {side.name:20} {_line(found[rate][side.name])}", flush=True)
         rig.close()

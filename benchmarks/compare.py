@@ -9,10 +9,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import gc
-import importlib.metadata
-import json
-import os
-import platform
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,6 +18,7 @@ from typing import Any
 
 from benchmarks.contestants import BUSY, FLOOR, MLSERVER, OURS, everybody, prototype
 from benchmarks.jobs import JOBS
+from benchmarks.records import load, put
 from benchmarks.results import median
 from benchmarks.rig import Backlog, Broker, Contestant, Rig, broker
 from benchmarks.targets import last_line, verdict
@@ -34,7 +31,6 @@ LARGE_RATES = [100, 1_000]  # of the job whose batches take 20 ms
 KEEPS_UP = 0.9  # of a rate over the backlog, for a rate to be worth trying
 BACKLOG_ONLY = (FLOOR, BUSY)
 UNMEASURED = {MLSERVER: (1_000, 10_000)}  # it reads only what comes after its start: no backlog, but these rates
-PACKAGES = ("confluent-kafka", "fastavro", "onnxruntime", "polars", "numpy")
 
 Results = dict[str, Any]
 
@@ -54,10 +50,9 @@ class Comparison:
     def run(self) -> Results:
         for turn in range(self.options.runs + 1):
             self._turn(partial(self._backlog, turn))
-        rates = self.options.rates or (LARGE_RATES if self.rig.job.name == "large" else RATES)
-        for rate in rates:
-            for _ in range(self.options.runs):
-                self._turn(partial(self._latency, rate))
+        rates = sorted(self.options.rates or (LARGE_RATES if self.rig.job.name == "large" else RATES))
+        for _ in range(self.options.runs):
+            self._turn(partial(self._latency, rates))
         return self.found
 
     def _turn(self, measured: Callable[[Contestant], None]) -> None:
@@ -78,60 +73,41 @@ class Comparison:
         if turn:
             self.found["contestants"][each.name]["backlog"].append(_entry(found))
 
-    def _latency(self, rate: int, each: Contestant) -> None:
-        capacity = median({"jobs": {self.rig.job.name: self.found}}, self.rig.job.name, each.name, "rate") or 0.0
+    def _latency(self, rates: list[int], each: Contestant) -> None:
         if each.name in BACKLOG_ONLY:
             return
-        tried = capacity >= KEEPS_UP * rate or rate in UNMEASURED.get(each.name, ())
-        found = self.rig.at_rate(each, rate, self.options.seconds) if tried else overrun(0.0)
-        print(f"  {each.name:34} at {rate:7,}/s: {found if tried else 'not tried'}", flush=True)
-        entry = dataclasses.asdict(found)
-        self.found["contestants"][each.name]["latency"].setdefault(str(rate), []).append(entry)
+        capacity = median({"jobs": {self.rig.job.name: self.found}}, self.rig.job.name, each.name, "rate") or 0.0
+        tried = [rate for rate in rates if capacity >= KEEPS_UP * rate or rate in UNMEASURED.get(each.name, ())]
+        found = dict(zip(tried, self.rig.at_rates(each, tried, self.options.seconds), strict=True)) if tried else {}
+        for rate in rates:
+            latency = found.get(rate, overrun(0.0))
+            print(f"  {each.name:34} at {rate:7,}/s: {latency if rate in found else 'not tried'}", flush=True)
+            entry = dataclasses.asdict(latency)
+            self.found["contestants"][each.name]["latency"].setdefault(str(rate), []).append(entry)
 
 
 def _entry(found: Backlog) -> dict[str, Any]:
     return dataclasses.asdict(found) | {"checked": str(found.checked)}
 
 
-def machine() -> dict[str, Any]:
-    """Return what the figures were measured on and with."""
-    model = next((line for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ": unknown")
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return {
-        "processor": model.split(":")[1].strip(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory / (1 << 30)),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
-    }
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []
-
-
 def compare(where: Broker, options: argparse.Namespace) -> Results:
-    """Run every job and return what was found; what is known is written to the JSON file after each job."""
+    """Run every job and return what was found; what is known is put into the JSON file after each job."""
     contestants = [*everybody(), *([prototype(options.prototype)] if options.prototype else [])]
     if options.only:
         contestants = [each for each in contestants if each.name == OURS or _named(each.name, options.only)]
     said = {key: value for key, value in vars(options).items() if key in ("runs", "seconds", "scale", "only")}
-    results: Results = {"machine": machine(), "options": said, "jobs": {}}
+    results: Results = {"jobs": {}}
     for name in options.jobs:
         job = JOBS[name]
         print(f"job {job.letter}, {name}: {job.about}", flush=True)
         with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
             rig = Rig(where, Path(folder), job)
             try:
-                results["jobs"][name] = Comparison(rig, contestants, options).run()
+                found = Comparison(rig, contestants, options).run()
             finally:
                 rig.close()
-        if options.json:
-            options.json.write_text(json.dumps(results, indent=1))
+        results["jobs"][name] = {"options": said, **found}
+        put(options.json, name, results["jobs"][name], within="jobs")
     return results
 
 
@@ -150,10 +126,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="contestants whose names contain one of these, beside Penstock")
     parser.add_argument("--prototype", type=Path, help="a program BOOTSTRAP IN OUT GROUP MODEL that takes part, too")
     parser.add_argument("--bootstrap-servers")
-    parser.add_argument("--json", type=Path, help="write everything that was found here; `report` reads it")
+    parser.add_argument("--json", type=Path, help="put what was found into this file, job by job; `report` reads it")
     options = parser.parse_args()
     if options.quick:
         options.jobs, options.runs, options.scale, options.rates = ["matrix"], 2, 0.25, [10_000]
+    if options.json:
+        load(options.json)  # refuse another machine's file now, not after hours
     gc.disable()  # a full collection visits every record that the reader holds: up to 0.1 s that nobody else causes
     with broker(options.bootstrap_servers) as where:
         results = compare(where, options)

@@ -181,15 +181,16 @@ class Served:
     def start(self, rig: Rig, source: str, target: str) -> Process:
         command = peer("mlserver", "mlserver_app.py")(rig, source, target)
         process = Process(command, rig.folder / f"{target}.log", cwd=rig.folder)
-        out, end, asked = producer(rig.kafka), ends(rig.kafka, target, PARTITIONS), events_of(rig.job, self.wire)
+        out, asked = producer(rig.kafka), events_of(rig.job, self.wire)
+        with ends(rig.kafka, target, PARTITIONS) as end:
 
-        def answers() -> bool:
-            out.produce(source, asked.values[0], b"are you there?", headers=asked.headers)
-            out.flush(1)
-            time.sleep(0.5)
-            return end() > 0
+            def answers() -> bool:
+                out.produce(source, asked.values[0], b"are you there?", headers=asked.headers)
+                out.flush(1)
+                time.sleep(0.5)
+                return end() > 0
 
-        wait_until(answers, START_SECONDS, "a first answer", process)
+            wait_until(answers, START_SECONDS, "a first answer", process)
         return process
 
     def scores(self, rig: Rig, values: Sequence[bytes]) -> list[float]:

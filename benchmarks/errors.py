@@ -11,3 +11,7 @@ class EnvironmentFailed(Explained):
 
 class NoCompiler(Explained):
     """No JDK compiles the Java contestants; the run goes on without them, and says so."""
+
+
+class OtherMachine(Explained):
+    """A file of figures was measured on another machine, or with other packages."""

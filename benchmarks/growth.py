@@ -87,7 +87,7 @@ def by_deployments(where: Broker, number: int) -> Point:
         source, began = stand.source(events), time.time()
         targets = [stand.topics.make("inferences") for _ in range(number)]
         running = [stack.enter_context(Penstock(OURS).start(stand, source, target)) for target in targets]
-        left = [ends(stand.kafka, target, 4) for target in targets]
+        left = [stack.enter_context(ends(stand.kafka, target, 4)) for target in targets]
         wait_until(lambda: all(end() >= events // 10 for end in left), 60 + 10 * number, "a tenth by everybody")
         before, began = sum(cpu_seconds(each.pid) for each in running), time.perf_counter()
         at = sum(min(events, end()) for end in left)

@@ -79,10 +79,10 @@ def _measure(rig: Rig, options: argparse.Namespace) -> dict[str, float]:
     clean = statistics.median(result.rate for result in results[WORKER])
     spoilt = _spoilt(rig, options)
     seconds: dict[str, dict[int, list[float]]] = {side.name: {rate: [] for rate in options.rates} for side in SIDES}
-    for rate in options.rates:
-        for turn in range(options.runs + 1):
-            for side in SIDES:
-                found = rig.at_rate(side, rate, options.seconds)
+    rates = sorted(options.rates)
+    for turn in range(options.runs + 1):
+        for side in SIDES:
+            for rate, found in zip(rates, rig.at_rates(side, rates, options.seconds), strict=True):
                 if found.arrived < 1:
                     raise RuntimeError(f"{side.name} does not keep up with {rate:,}/s; give lower --rates")
                 if turn:  # the first turn warms the broker up, whose code path for small batches is another one

@@ -1,7 +1,7 @@
 """What a comparison found, as it lies in its JSON file, and the medians that are asked of it. Pure.
 
-{"machine": {...}, "options": {...}, "jobs": {job: {"events": n, "contestants": {name: {"backlog": [run, ...],
-"latency": {rate: [run, ...]}, "failed": text}}}}}.
+{"machine": {...}, "jobs": {job: {"options": {...}, "events": n, "contestants": {name: {"backlog": [run, ...],
+"latency": {rate: [run, ...]}, "failed": text}}}}}; other commands put their parts beside "jobs".
 """
 
 from __future__ import annotations

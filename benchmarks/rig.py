@@ -142,9 +142,10 @@ class Rig:
             check(found.outputs, count, self.topics.partitions, wrong),
         )
 
-    def at_rate(self, each: Contestant, rate: int, seconds: float) -> Latency:
-        """Measure a contestant at an offered rate; see penstock.bench.measure.at_rate."""
-        return measure.at_rate(self.place, partial(each.start, self), events_of(self.job, each.wire), rate, seconds)
+    def at_rates(self, each: Contestant, rates: Sequence[float], seconds: float) -> list[Latency]:
+        """Measure a contestant at ascending rates; see penstock.bench.measure.at_rates."""
+        events = events_of(self.job, each.wire)
+        return measure.at_rates(self.place, partial(each.start, self), events, rates, seconds)
 
     def close(self) -> None:
         self.topics.close()

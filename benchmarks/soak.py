@@ -34,10 +34,13 @@ def soak(rig: Rig, events: int, behind: bool) -> list[float]:
     values = events_of(rig.job)
     if behind:
         produce(rig.kafka, values, Task(source, PARTITIONS, 0, events))
-    position = group_position(rig.kafka, f"penstock.{target.replace('.inferences', '')}", source, PARTITIONS)
+    group = f"penstock.{target.replace('.inferences', '')}"
     medians: list[float] = []
     samples: list[float] = []
-    with Penstock(OURS).start(rig, source, target) as process:
+    with (
+        group_position(rig.kafka, group, source, PARTITIONS) as position,
+        Penstock(OURS).start(rig, source, target) as process,
+    ):
 
         def through(due: int) -> bool:
             samples.append(rss_mib(process.pid))

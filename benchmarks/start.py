@@ -26,13 +26,11 @@ FIRST_SECONDS, HELP_SECONDS = 2.0, 0.3
 def first_inference(rig: Rig) -> float:
     """Return the seconds from the command of a worker to its first inference."""
     source, target = rig.source(1_000), rig.topics.make("inferences")
-    reader = Reader(rig.kafka, target, PARTITIONS)
-    reader.start()
-    began = time.perf_counter()
-    with Penstock(OURS).start(rig, source, target) as process:
-        wait_until(lambda: len(reader), 60, "a first inference", process)
-        took = time.perf_counter() - began
-    reader.stop()
+    with Reader(rig.kafka, target, PARTITIONS) as reader:
+        began = time.perf_counter()
+        with Penstock(OURS).start(rig, source, target) as process:
+            wait_until(lambda: len(reader), 60, "a first inference", process)
+            took = time.perf_counter() - began
     rig.topics.forget(target)
     return took
 

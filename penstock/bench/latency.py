@@ -6,6 +6,8 @@ import math
 import threading
 import time
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,10 @@ NEAR = 0.02  # how exactly the share of events with an inference is known, where
 
 
 class Reader(threading.Thread):
-    """Reads a topic from its present end and notes when each record came, and of which event it is by its key."""
+    """Reads a topic from its present end and notes when each record came, and of which event it is by its key.
+
+    It reads within a `with`, and keeps what it read.
+    """
 
     def __init__(self, kafka: Kafka, topic: str, partitions: int) -> None:
         super().__init__(daemon=True)
@@ -43,7 +48,13 @@ class Reader(threading.Thread):
                 self._arrivals.append((len(self._keys), now))
         self._consumer.close()
 
-    def stop(self) -> None:
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop_it.set()
         self.join()
 

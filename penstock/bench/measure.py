@@ -9,16 +9,16 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
 
-from penstock.bench.latency import Latency, Reader, latencies
+from penstock.bench.latency import Latency, Reader, latencies, overrun
 from penstock.bench.load import Events, Kafka, Task, produce, told
-from penstock.bench.outputs import Outputs, throughput
+from penstock.bench.outputs import Numbers, Outputs, Times, throughput
 from penstock.bench.system import Process, cpu_seconds, rss_mib, wait_until
 from penstock.bench.topics import Topics, append_times, ends, read
 
@@ -71,9 +71,8 @@ def backlog(place: Place, start: Start, source: str, count: int, due: int, at_en
     at_end: called before the system is ended. Raises RuntimeError when it ends by itself, or is not through with a
     tenth in START_SECONDS.
     """
-    target = place.topics.make("inferences")
-    end, sent = ends(place.kafka, target, place.topics.partitions), psutil.net_io_counters().bytes_sent
-    with start(source, target) as process:
+    target, sent = place.topics.make("inferences"), psutil.net_io_counters().bytes_sent
+    with ends(place.kafka, target, place.topics.partitions) as end, start(source, target) as process:
         wait_until(lambda: end() >= count // 10, START_SECONDS, "the first tenth of the backlog", process)
         before = _sample(place, process)
         _until_still(end, due * 9 // 10, process)
@@ -120,36 +119,61 @@ def _settled(end: Callable[[], int]) -> bool:
     return end() == before
 
 
-def at_rate(place: Place, start: Start, events: Events, rate: float, seconds: float, due: float = 1.0) -> Latency:
-    """Measure at an offered rate, without the first second. due: the share of events that has an inference.
+@dataclass(frozen=True, slots=True)
+class _Offered:
+    """Events `first` to `last`, offered at a rate. cpu, broker_cpu: seconds an event, of the system and the broker."""
 
-    Raises RuntimeError when the system ends by itself.
+    rate: float
+    first: int
+    last: int
+    cpu: float
+    broker_cpu: float
+
+
+def at_rates(
+    place: Place, start: Start, events: Events, rates: Sequence[float], seconds: float, due: float = 1.0
+) -> list[Latency]:
+    """Measure one life of a system at one offered rate after the other, each without its first second.
+
+    rates: ascending; who does not keep up with one is not offered the next. due: the share of events that has an
+    inference. Raises RuntimeError when the system ends by itself.
     """
     source, target = place.topics.make("events"), place.topics.make("inferences")
-    partitions, count = place.topics.partitions, int(rate * seconds)
+    partitions, first, offered = place.topics.partitions, WARM_UP, list[_Offered]()
     file = place.folder / "events"
     events.write(file)
-    task = told(place.kafka, file, Task(source, partitions, WARM_UP, count, rate))
-    with start(source, target) as process:
-        reader = Reader(place.kafka, target, partitions)
-        reader.start()
+    with start(source, target) as process, Reader(place.kafka, target, partitions) as reader:
         produce(place.kafka, events, Task(source, partitions, 0, WARM_UP, WARM_UP_RATE))
         wait_until(lambda: len(reader) >= WARM_UP * due * 0.9, START_SECONDS, "the warm-up", process)
-        before = _sample(place, process)
-        with Process([sys.executable, "-m", "penstock.bench.load"], place.folder / "load.log", told=task):
-            _arrive(reader, int((WARM_UP + count) * due), seconds * 4 + 30, process)
-        after = _sample(place, process)
-        reader.stop()
+        for rate in rates:
+            count, before = int(rate * seconds), _sample(place, process)
+            task = told(place.kafka, file, Task(source, partitions, first, count, rate))
+            with Process([sys.executable, "-m", "penstock.bench.load"], place.folder / "load.log", told=task):
+                whole = _arrive(reader, int((first + count) * due), seconds * 4 + 30, process)
+            after = _sample(place, process)
+            cpu, broker_cpu = (after.cpu - before.cpu) / count, (after.broker_cpu - before.broker_cpu) / count
+            offered.append(_Offered(rate, first, first + count, cpu, broker_cpu))
+            if not whole and due == 1:
+                break
+            first += count
     numbers, arrived = reader.arrivals()
-    found = latencies(numbers, arrived, append_times(place.kafka, source, partitions), WARM_UP + int(rate), due)
+    appended = append_times(place.kafka, source, partitions)
     place.topics.forget(source, target)
-    cpu, broker_cpu = (after.cpu - before.cpu) / count, (after.broker_cpu - before.broker_cpu) / count
-    return dataclasses.replace(found, cpu=cpu, broker_cpu=broker_cpu)
+    found = [_judged(each, numbers, arrived, appended, due) for each in offered]
+    return found + [overrun(0.0)] * (len(rates) - len(found))
 
 
-def _arrive(reader: Reader, due: int, seconds: float, process: Process) -> None:
-    """Wait for the inferences, but not for ever."""
+def _judged(offered: _Offered, numbers: Numbers, arrived: Times, appended: Times, due: float) -> Latency:
+    found = latencies(numbers, arrived, appended[: offered.last], offered.first + int(offered.rate), due)
+    return dataclasses.replace(found, cpu=offered.cpu, broker_cpu=offered.broker_cpu)
+
+
+def _arrive(reader: Reader, due: int, seconds: float, process: Process) -> bool:
+    """Wait for the inferences, but not for ever; say whether they came."""
     deadline = time.monotonic() + seconds
-    while len(reader) < due and time.monotonic() < deadline:
+    while len(reader) < due:
+        if time.monotonic() > deadline:
+            return False
         process.check()
         time.sleep(0.05)
+    return True

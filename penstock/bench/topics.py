@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -81,10 +81,14 @@ def end_of(consumer: Consumer, topic: str, partition: int) -> int:
     raise RuntimeError(f"{topic}/{partition} has no leader")
 
 
-def ends(kafka: Kafka, topic: str, partitions: int) -> Callable[[], int]:
-    """Return a function that says how many records a topic has by now, transactions' markers and all."""
+@contextmanager
+def ends(kafka: Kafka, topic: str, partitions: int) -> Iterator[Callable[[], int]]:
+    """Yield a function that says how many records a topic has by now, transactions' markers and all."""
     consumer = consumer_of(kafka, "read_uncommitted")
-    return lambda: sum(end_of(consumer, topic, partition) for partition in range(partitions))
+    try:
+        yield lambda: sum(end_of(consumer, topic, partition) for partition in range(partitions))
+    finally:
+        consumer.close()
 
 
 def read(kafka: Kafka, topic: str, count: int, values: int = 0) -> tuple[Outputs, list[bytes]]:
@@ -123,11 +127,15 @@ def append_times(kafka: Kafka, topic: str, partitions: int) -> Times:
     return times
 
 
-def group_position(kafka: Kafka, group: str, topic: str, partitions: int) -> Callable[[], int]:
-    """Return a function that says how many events of a topic a group has committed."""
+@contextmanager
+def group_position(kafka: Kafka, group: str, topic: str, partitions: int) -> Iterator[Callable[[], int]]:
+    """Yield a function that says how many events of a topic a group has committed."""
     consumer = Consumer({**kafka, "group.id": group, "isolation.level": "read_uncommitted"})
     places = [TopicPartition(topic, p) for p in range(partitions)]
-    return lambda: sum(max(0, tp.offset) for tp in consumer.committed(places, timeout=10))
+    try:
+        yield lambda: sum(max(0, tp.offset) for tp in consumer.committed(places, timeout=10))
+    finally:
+        consumer.close()
 
 
 def last_values(kafka: Kafka, topic: str, count: int) -> list[bytes]:
