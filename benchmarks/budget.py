@@ -12,9 +12,11 @@ import gc
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from benchmarks.contestants import Penstock
 from benchmarks.jobs import JOBS
+from benchmarks.records import load, put
 from benchmarks.rig import Broker, Rig, broker
 from penstock.bench.latency import Latency
 
@@ -61,6 +63,14 @@ def cpu(runs: list[Latency]) -> float:
     return statistics.median(run.cpu + run.broker_cpu for run in runs)
 
 
+def told(found: Found) -> dict[str, Any]:
+    """Return the figures of each side at each rate as they lie in the JSON file: p95 in ms, cpu in us an event."""
+    return {
+        str(rate): {name: {"p95": p95(runs), "cpu": cpu(runs) * 1e6} for name, runs in sides.items()}
+        for rate, sides in found.items()
+    }
+
+
 def misses(found: Found) -> list[str]:
     """Return the budgets that were not met at rates where they could be."""
     missed = []
@@ -80,19 +90,26 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--bootstrap-servers")
+    parser.add_argument("--json", type=Path, help="put what was found into this file; `report` reads it")
     options = parser.parse_args()
+    if options.json:
+        load(options.json)  # refuse another machine's file now, not after an hour
     gc.disable()  # as in `hotpath`
-    missed, told = [], []
+    missed, savings = [], []
+    results: dict[str, Any] = {}
     with broker(options.bootstrap_servers) as where:
         for job in options.jobs:
             rates = options.rates or RATES[job]
             found = measured(where, job, rates, options.runs, options.seconds)
+            results[job] = told(found)
             missed += [f"{job}: {text}" for text in misses(found)]
             saved = cpu(found[rates[0]][BUDGETS[-1].name]) / cpu(found[rates[0]][SOON.name])
-            told.append(f"{job} at {rates[0]:,}/s with {BUDGETS[-1].name} takes {saved:.2f}x the CPU")
+            savings.append(f"{job} at {rates[0]:,}/s with {BUDGETS[-1].name} takes {saved:.2f}x the CPU")
             if job == "matrix" and saved > SAVES:
                 missed.append(f"{job}: a wide budget saves too little")
-    print(f"{'FAIL ' + '; '.join(missed) if missed else 'PASS every budget is met'}; {', '.join(told)}")
+    asked = {name: getattr(options, name) for name in ("jobs", "rates", "runs", "seconds")}
+    put(options.json, "budget", {"options": asked, "jobs": results})
+    print(f"{'FAIL ' + '; '.join(missed) if missed else 'PASS every budget is met'}; {', '.join(savings)}")
     raise SystemExit(1 if missed else 0)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.contestants import OURS, Penstock
 from benchmarks.jobs import JOBS
+from benchmarks.records import load, put
 from benchmarks.rig import PARTITIONS, Rig, broker
 from penstock.bench.latency import Reader
 from penstock.bench.system import wait_until
@@ -47,15 +48,20 @@ def main() -> None:
     parser.add_argument("--job", default="matrix", choices=list(JOBS))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--bootstrap-servers")
+    parser.add_argument("--json", type=Path, help="put what was found into this file; `report` reads it")
     options = parser.parse_args()
+    if options.json:
+        load(options.json)  # refuse another machine's file now
     with broker(options.bootstrap_servers) as where, tempfile.TemporaryDirectory(prefix="penstock-start-") as folder:
         rig = Rig(where, Path(folder), JOBS[options.job])
         found = [first_inference(rig) for _ in range(options.runs + 1)][1:]  # the first one fills the page cache
         rig.close()
-    asked = [help_seconds() for _ in range(options.runs + 1)][1:]
+    helps = [help_seconds() for _ in range(options.runs + 1)][1:]
     print(f"  first inference: {', '.join(f'{took:.2f}' for took in found)} s")
-    print(f"  penstock --help: {', '.join(f'{took:.2f}' for took in asked)} s")
-    first, shown = statistics.median(found), statistics.median(asked)
+    print(f"  penstock --help: {', '.join(f'{took:.2f}' for took in helps)} s")
+    asked = {"job": options.job, "runs": options.runs}
+    put(options.json, "start", {"options": asked, "first_inference": found, "help": helps})
+    first, shown = statistics.median(found), statistics.median(helps)
     good = first <= FIRST_SECONDS and shown <= HELP_SECONDS
     print(f"{'PASS' if good else 'FAIL'} first inference after {first:.2f} s, --help in {shown:.2f} s")
     raise SystemExit(0 if good else 1)
