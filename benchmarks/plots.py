@@ -1,4 +1,4 @@
-"""The plots of a comparison, as SVG: the same figures give the same bytes. Pure.
+"""The plots of a report, as SVG: the same figures give the same bytes. Pure.
 
 Nothing lies behind the marks, and text and colours have as much contrast to white as to a dark page.
 """
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 Line = Sequence[tuple[float, float]]
+Panel = tuple[str, str, Line]  # what grows, what is measured, and the points
 
 TEXT, OURS, OTHERS = "#747a82", "#2f81e0", "#9097a0"
 # A colour for each system, which is the first word of a contestant's name; markers tell its variants apart.
@@ -31,6 +32,8 @@ COLOURS = {
     "Faust": "#a8703c",
 }
 MARKERS = "osD^v"
+STEEP = 20.0
+NEAR = 0.15  # of an axis, between two labels
 STYLE: Any = {  # its type would be a literal of every key there is
     "svg.hashsalt": "penstock",  # of the ids inside, which are random otherwise
     "svg.fonttype": "none",  # text stays text
@@ -97,7 +100,46 @@ def latency(lines: Mapping[str, Line], dashed: Collection[str]) -> bytes:
         return _svg(figure)
 
 
+def growth(panels: Sequence[Panel]) -> bytes:
+    """Return a small plot for each panel, two beside each other; what grows is logarithmic.
+
+    What is measured begins at zero, but is logarithmic, too, where the most is more than STEEP times the least.
+    """
+    with matplotlib.rc_context(STYLE):
+        high = (len(panels) + 1) // 2
+        figure = Figure(figsize=(8.0, 2.3 * high), layout="constrained")
+        for place, (grows, measured, line) in enumerate(panels):
+            axes = figure.add_subplot(high, 2, place + 1)
+            numbers, values = [number for number, _ in line], [value for _, value in line]
+            axes.plot(numbers, values, color=OURS, linewidth=2.2, marker="o", markersize=5)
+            axes.set_xscale("log")
+            axes.set_xticks(_apart(numbers))
+            if max(values) > STEEP * min(values):
+                axes.set_yscale("log")
+                axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            else:
+                axes.set_ylim(0, 1.2 * max(values))
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_minor_locator(NullLocator())
+                axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+            axes.set_xlabel(grows)
+            axes.set_ylabel(measured)
+        return _svg(figure)
+
+
+def _apart(numbers: Sequence[float]) -> list[float]:
+    """Return those of ascending numbers whose labels do not touch on a logarithmic axis; the last is one of them."""
+    near = (numbers[-1] / numbers[0]) ** NEAR
+    found = [numbers[-1]]
+    for number in reversed(numbers[:-1]):
+        if number * near < found[0]:
+            found.insert(0, number)
+    return found
+
+
 def _short(value: float) -> str:
+    if value >= 1_000_000:
+        return f"{value / 1_000_000:g}M"
     return f"{value / 1_000:g}k" if value >= 1_000 else f"{value:g}"
 
 

@@ -1,7 +1,7 @@
-"""`scripts/bench report RESULTS.json`: what a comparison found, as a page of the documentation with its plots.
+"""`scripts/bench report RESULTS.json`: what was measured on a machine, as a page of the documentation, with plots.
 
-Everything comes from the JSON file that `scripts/bench compare --json` wrote, so the same file gives the same bytes. A
-figure that was not measured is an empty cell.
+Everything comes from the JSON file that `scripts/bench compare --json` and others filled, so the same file gives the
+same bytes. A figure that was not measured is an empty cell, and a command that was not run has no section.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from benchmarks import plots
-from benchmarks.compare import KEEPS_UP, LARGE_RATES, RATES, UNMEASURED
+from benchmarks import plots, sections
+from benchmarks.compare import KEEPS_UP, UNMEASURED
 from benchmarks.contestants import (
     BARE,
     BUSY,
@@ -34,15 +32,14 @@ from benchmarks.contestants import (
     STREAMS,
 )
 from benchmarks.jobs import JOBS
+from benchmarks.method import how, rates_of
 from benchmarks.results import Results, checked, contestant, median
+from benchmarks.tables import LATE, Cells, number, plain, table
 from benchmarks.targets import CRAYFISH_BEST, TARGETS, Target
-from penstock.bench.measure import SAMPLE
 
-Cells = Sequence[str]
 Drawing = Callable[[], bytes]
 
 PENSTOCK = (OURS, RELAXED, EVERYTHING, BUSY)
-LATE = "does not keep up"
 RELAXED_STREAMS = "Kafka Streams, at least once"
 PROMISES = {
     OURS: "exactly once",
@@ -73,38 +70,14 @@ CRAYFISH: Sequence[tuple[str, float, float, Cells]] = [
     ("Spark with ONNX", 259, 259, ()),
     ("Ray with ONNX", 119, 119, ()),
 ]
-LABELS = {"memory_gib": "memory, GiB"}
-REASON = 200  # characters of a failure
 
 INTRODUCTION = """\
 # Benchmarks
 
-Penstock beside its alternatives, in one run on one machine. Written by `scripts/bench report` from what
-`scripts/bench compare` found; not to be edited by hand.
+Penstock beside its alternatives, and what it costs, on one machine. Written by `scripts/bench report` from what the
+[commands below](#how-it-was-measured) found; not to be edited by hand.
 
 Of the [targets](#targets): {summary}
-"""
-HOW = """\
-## How it was measured
-
-One system at a time, on the same broker, model and events. Everybody has a turn before anybody has the next; the first
-turn, which warms the broker up, does not count. Each figure is the median of {runs}. The settings of all are in
-`benchmarks/contestants.py`, the versions of the others' packages in `benchmarks/peers/` and
-`benchmarks/java/jars.toml`. Nothing is asked of the system that is measured:
-
-- **Events/s**: over a backlog, from the log-append times that Kafka stamps on the outputs, between the first and the
-  last tenth of them.
-- **CPU us/event**: user and system time in that part, of the process with its children; beside it the broker's.
-  **RSS MiB**: resident memory of the process with its children at the end of that part.
-- **Outputs**: all are counted. An event's number is its key, so what was lost, repeated or reordered within a partition
-  is known; the scores of {sample:,} are compared with the model's. The worst run is told; `exact`: nothing was wrong in
-  any.
-- **Latency**: at an offered rate, for {seconds} without the first one: from the log-append of an event to the moment
-  when a reader with `isolation.level=read_committed` has its inference. `{late}`: in half of the runs or
-  more, some were not there after twice the time and 10 s. `not tried`: less than {keeps_up:.0f} % of
-  the rate over the backlog.
-- An empty cell is a figure that was not measured. MLServer reads only what comes after its start, so it has none of a
-  backlog.
 """
 CRAYFISH_SAID = """\
 ### Beside what Crayfish published
@@ -116,40 +89,10 @@ written anew, does on this one.
 """
 
 
-def table(head: Cells, rows: Sequence[Cells], right: int = 0) -> list[str]:
-    """Return the lines of a Markdown table. right: how many columns after the first hold numbers."""
-    rules = ["---:" if 0 < at <= right else "---" for at in range(len(head))]
-    return [f"| {' | '.join(head)} |", f"|{'|'.join(rules)}|", *(f"| {' | '.join(row)} |" for row in rows), ""]
-
-
-def number(value: float | None, unit: str = "") -> str:
-    """Return three digits that count; nothing for what was not measured."""
-    if value is None or math.isnan(value):
-        return ""
-    if math.isinf(value):
-        return LATE
-    return (f"{value:,.0f}" if value >= 100 else f"{value:.3g}") + unit
-
-
-def plain(text: str) -> str:
-    """Return the first line of a text from elsewhere as Markdown, without paths and addresses of one machine."""
-    line = text.strip().partition("\n")[0].strip().rstrip(":").replace("`", "'")
-    line = re.sub(r"https?://\S+", "an address", line)
-    line = re.sub(r"(?<![\w.])/(?:[\w.@+-]+/)*([\w.@+-]+)/?", r"\1", line)
-    short = line if len(line) <= REASON else f"{line[:REASON].rstrip()} ..."
-    return re.sub(r"([\\|*_\[\]<>])", r"\\\1", short)
-
-
 def names_of(results: Results, job: str) -> list[str]:
     """Return who took part, in descending order of throughput; who has none comes last."""
     names = list(results["jobs"][job]["contestants"])
     return sorted(names, key=lambda name: -(median(results, job, name, "rate") or 0.0))
-
-
-def rates_of(results: Results, job: str) -> list[str]:
-    """Return the rates that were offered, in ascending order."""
-    found = {rate for known in results["jobs"][job]["contestants"].values() for rate in known.get("latency", {})}
-    return sorted(found, key=int)
 
 
 def throughput_rows(results: Results, job: str) -> list[Cells]:
@@ -239,6 +182,8 @@ def drawings(results: Results) -> dict[str, Drawing]:
     if "matrix" in results["jobs"] and (late := lines(results, "matrix")):
         dashed = [name for name in late if not PROMISES.get(name, "").startswith("exactly once")]
         found["latency-matrix.svg"] = partial(plots.latency, late, dashed)
+    if panels := sections.panels(results.get("growth", {})):
+        found[sections.GROWTH_PLOT] = partial(plots.growth, panels)
     return found
 
 
@@ -247,8 +192,9 @@ def section(results: Results, job: str) -> Iterator[str]:
     drawn, rates = drawings(results), rates_of(results, job)
     yield f"## Job {JOBS[job].letter}: {JOBS[job].about}"
     yield ""
-    yield f"A backlog of {results['jobs'][job]['events']:,} events, of which slower systems take a share."
-    yield ""
+    known = results["jobs"][job]
+    runs = f"; {known['options']['runs']} runs" if "runs" in known.get("options", {}) else ""
+    yield from (f"A backlog of {known['events']:,} events, of which slower systems take a share{runs}.", "")
     if (file := f"throughput-{job}.svg") in drawn:
         yield from (f"![Events/s over a backlog, job {JOBS[job].letter}](benchmarks/{file})", "")
     head = ["system", "events/s", "to ours", "CPU us/event", "broker's", "RSS MiB", "outputs", "promise"]
@@ -310,52 +256,15 @@ def summary(rows: Sequence[Cells]) -> str:
     return f"{met} met, {missed} missed, {len(rows) - met - missed} not measured or not judged."
 
 
-def machine_rows(results: Results) -> Iterator[Cells]:
-    for key, value in results.get("machine", {}).items():
-        if isinstance(value, Mapping):
-            yield from ([plain(name), plain(str(version))] for name, version in value.items())
-        else:
-            yield [LABELS.get(key, plain(key)), plain(str(value))]
-
-
-def command(results: Results) -> str:
-    """Return the command that measures the same again."""
-    options: Mapping[str, Any] = results.get("options", {})
-    words = ["scripts/bench compare"]
-    if set(results["jobs"]) != set(JOBS):
-        words.append(f"--jobs {' '.join(results['jobs'])}")
-    words += [f"--{key} {options[key]:g}" for key in ("runs", "scale", "seconds") if key in options]
-    rates = {job: [int(rate) for rate in rates_of(results, job)] for job in results["jobs"]}
-    if odd := next((found for job, found in rates.items() if found not in ([], usual(job))), None):
-        words.append(f"--rates {' '.join(map(str, odd))}")
-    if options.get("only"):
-        words.append("--only " + " ".join(f"'{word}'" for word in options["only"]))
-    if any(contestant(results, job, PROTOTYPE) for job in results["jobs"]):
-        words.append("--prototype prototype.py")
-    return " ".join([*words, "--json results.json"])
-
-
-def usual(job: str) -> list[int]:
-    return LARGE_RATES if job == "large" else RATES
-
-
-def how(results: Results) -> Iterator[str]:
-    """Yield how the figures came about."""
-    options: Mapping[str, Any] = results.get("options", {})
-    runs = f"{options['runs']} runs" if "runs" in options else "the runs"
-    seconds = f"{options['seconds']:g} s" if "seconds" in options else "some seconds"
-    yield HOW.format(runs=runs, seconds=seconds, sample=SAMPLE, late=LATE, keeps_up=KEEPS_UP * 100)
-    yield from table(["measured on", "with"], list(machine_rows(results)))
-    yield "To measure again, and write this page again:"
-    yield from ("", "```bash", command(results), "scripts/bench report results.json", "```", "")
-
-
 def page(results: Results) -> str:
     """Return the whole page."""
     rows = target_rows(results)
     told = [INTRODUCTION.format(summary=summary(rows)), *how(results)]
     for job in results["jobs"]:
         told += section(results, job)
+    for name, tell in sections.SECTIONS.items():
+        if name in results:
+            told += tell(results[name])
     told += ["## Targets", "", f"Ratios of medians within this run. {summary(rows)}", ""]
     if not any(contestant(results, job, PROTOTYPE) for job in results["jobs"]):
         told += ["The prototype took no part; its targets are left out.", ""]
@@ -377,7 +286,7 @@ def write(results: Results, docs: Path) -> list[Path]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench report", description=__doc__)
-    parser.add_argument("results", type=Path, help="what `compare --json` wrote")
+    parser.add_argument("results", type=Path, help="what `compare --json` and others wrote")
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="the folder to write benchmarks.md into")
     options = parser.parse_args()
     for path in write(json.loads(options.results.read_text(encoding="utf-8")), options.docs):

@@ -10,14 +10,55 @@ from typing import Any
 
 import pytest
 
+from benchmarks import budget
 from benchmarks.contestants import FAUST, JAVA, MLSERVER, OURS, QUIX, RELAXED, STREAMS, everybody
-from benchmarks.report import PROMISES, page, plain, write
+from benchmarks.report import PROMISES, page, write
+from benchmarks.sections import panels
+from benchmarks.tables import plain
 from benchmarks.targets import verdict
+from penstock.bench.latency import Latency
 from scripts.documents import document_problems
 from scripts.project_checks import ROOT, forbidden_problems
 
 LATE = dict.fromkeys(("p50", "p95", "p99"), math.inf) | {"seconds": [], "arrived": 0.4}
 NOT_TRIED = LATE | {"arrived": 0.0}
+OPTIONS = {"runs": 3, "seconds": 8.0, "scale": 1.0, "only": None}
+PARTS: dict[str, Any] = {
+    "costs": {
+        "options": {"jobs": ["matrix", "mixed"], "rounds": 60, "batches": 25},
+        "jobs": {
+            "matrix": {
+                "everything": 2.0,
+                "bytes": 150.4,
+                "noise": 0.01,
+                "parts": {"profiles": {"cpu": 0.3, "bytes": 4.0}, "lineage": {"cpu": -0.02, "bytes": 110.0}},
+            },
+            "mixed": {
+                "everything": 4.0,
+                "bytes": 150.0,
+                "noise": 0.04,
+                "parts": {"profiles": {"cpu": 0.2, "bytes": 3.0}, "lineage": {"cpu": 0.04, "bytes": 110.0}},
+            },
+        },
+    },
+    "growth": {
+        "events": [[10_000, 9.0, 90_000.0, 190.0], [1_000_000, 3.0, 400_000.0, 200.0]],
+        "features": [[1, 1.5, 800_000.0, 190.0], [1_000, 60.0, 15_000.0, math.nan]],
+        "model": [],
+    },
+    "budget": {
+        "options": {"jobs": ["matrix"], "rates": None, "runs": 3, "seconds": 8.0},
+        "jobs": {
+            "matrix": {
+                "1000": {
+                    "as soon as possible": {"p95": 6.25, "cpu": 130.0},
+                    "latency_ms: 20": {"p95": math.inf, "cpu": math.nan},
+                }
+            }
+        },
+    },
+    "start": {"options": {"job": "matrix", "runs": 3}, "first_inference": [1.3, 1.1, 1.2], "help": [0.2, 0.1, 0.4]},
+}
 
 
 def ran(rate: float, told: str = "exact", **more: float) -> dict[str, Any]:
@@ -50,10 +91,10 @@ def results() -> dict[str, Any]:
     }
     told: dict[str, Any] = {
         "machine": {"processor": "A | B", "memory_gib": 16, "packages": {"numpy": "2.4.6"}},
-        "options": {"runs": 3, "seconds": 8.0, "scale": 1.0, "only": None},
         "jobs": {
-            "matrix": {"events": 1_000_000, "contestants": matrix},
+            "matrix": {"options": dict(OPTIONS), "events": 1_000_000, "contestants": matrix},
             "image": {
+                "options": dict(OPTIONS),
                 "events": 120_000,
                 "contestants": {
                     OURS: {"backlog": [ran(38_220.0)], "latency": {}},
@@ -70,6 +111,14 @@ def rows(text: str, heading: str) -> list[list[str]]:
     tables = re.findall(r"(?m)^\| .*\|\n\|[-:|]+\|\n(?:\| .*\|\n)+", text)
     (chosen, *_) = [found for found in tables if found.startswith(f"| {heading} |")]
     return [re.split(r" ?(?<!\\)\| ?", line)[1:-1] for line in chosen.splitlines()]
+
+
+def commands(text: str) -> list[str]:
+    """The commands that the page names, without the one that writes it."""
+    (block,) = re.findall(r"(?s)```bash\n(.*?)```", text)
+    *measuring, report = block.splitlines()
+    assert report == "scripts/bench report results.json"
+    return list(measuring)
 
 
 def test_systems_stand_in_descending_order_of_throughput() -> None:
@@ -162,22 +211,128 @@ def test_the_machine_and_the_command_are_told() -> None:
     text = page(results())
     assert ["processor", "A \\| B"] in rows(text, "measured on")
     assert ["numpy", "2.4.6"] in rows(text, "measured on")
-    again = "scripts/bench compare --jobs matrix image --runs 3 --scale 1 --seconds 8 --rates 10000 100000"
-    assert f"{again} --json results.json\n" in text
+    asked = "--runs 3 --scale 1 --seconds 8"
+    assert commands(text) == [
+        f"scripts/bench compare --jobs matrix {asked} --rates 10000 100000 --json results.json",
+        f"scripts/bench compare --jobs image {asked} --json results.json",
+    ]
     assert "the median of 3 runs" in text
 
 
+def test_jobs_that_were_compared_alike_share_a_command() -> None:
+    found = results()
+    for known in found["jobs"].values():
+        for told in known["contestants"].values():
+            told["latency"] = {}
+    assert commands(page(found)) == [
+        "scripts/bench compare --jobs matrix image --runs 3 --scale 1 --seconds 8 --json results.json"
+    ]
+
+
+def test_jobs_that_were_compared_on_their_own_tell_so() -> None:
+    found = results()
+    found["jobs"]["image"]["options"] |= {"runs": 5, "seconds": 4.0, "only": ["Kafka Streams"]}
+    text = page(found)
+    assert commands(text)[1] == (
+        "scripts/bench compare --jobs image --runs 5 --scale 1 --seconds 4 --only 'Kafka Streams' --json results.json"
+    )
+    assert "the median of 3 to 5 runs" in text
+    assert "for 4 to 8 s without the first one" in text
+    assert "A backlog of 120,000 events, of which slower systems take a share; 5 runs.\n" in text
+
+
+def test_what_was_not_measured_has_no_section() -> None:
+    headings = re.findall(r"(?m)^## (.*)", page(results()))
+    assert [heading for heading in headings if not heading.startswith("Job ")] == ["How it was measured", "Targets"]
+
+
+def test_what_else_was_measured_has_a_section_and_a_command() -> None:
+    text = page(results() | PARTS)
+    headings = re.findall(r"(?m)^## (.*)", text)
+    assert headings[3:] == ["What each part costs", "How cost grows", "A latency budget", "Start", "Targets"]
+    assert commands(text)[2:] == [
+        "scripts/bench growth --json results.json",
+        "scripts/bench costs --jobs matrix mixed --rounds 60 --batches 25 --json results.json",
+        "scripts/bench budget --jobs matrix --runs 3 --seconds 8 --json results.json",
+        "scripts/bench start --job matrix --runs 3 --json results.json",
+    ]
+
+
+def test_a_page_of_the_parts_alone_compares_nothing() -> None:
+    text = page({"jobs": {}} | PARTS)
+    assert "scripts/bench compare" not in text
+    assert "## Start\n" in text
+
+
+def test_each_part_costs_what_it_costs_in_each_job() -> None:
+    text = page(results() | PARTS)
+    _, _, *found = rows(text, "part")
+    assert [row[:7] for row in found] == [
+        ["everything", "2.00", "100%", "150", "4.00", "100%", "150"],
+        ["profiles", "0.30", "15%", "4", "0.20", "5%", "3"],
+        ["lineage", "-0.02", "-1%", "110", "0.04", "1%", "110"],
+        ["by chance, +-", "0.01", "0%", "", "0.04", "1%", ""],
+    ]
+    assert "All of them together, of everything: 15% in job A, 6% in job M. At most 25%: met.\n" in text
+
+
+def test_parts_that_cost_too_much_are_told_as_missed() -> None:
+    found = json.loads(json.dumps(PARTS["costs"]))
+    found["jobs"]["mixed"]["parts"]["profiles"]["cpu"] = 2.0
+    text = page(results() | {"costs": found})
+    assert "15% in job A, 51% in job M. At most 25%: **MISSED**.\n" in text
+
+
+def test_each_curve_has_a_table() -> None:
+    text = page(results() | PARTS)
+    assert rows(text, "events | CPU us/event")[2:] == [
+        ["10,000", "9", "90,000", "190"],
+        ["1,000,000", "3", "400,000", "200"],
+    ]
+    assert rows(text, "features")[2:] == [["1", "1.5", "800,000", "190"], ["1,000", "60", "15,000", ""]]
+    assert "bytes of the model |" not in text
+
+
+def test_the_rate_is_drawn_where_an_event_changes() -> None:
+    assert [(grows, measured) for grows, measured, _ in panels(PARTS["growth"])] == [
+        ("events", "CPU us/event"),
+        ("features", "CPU us/event"),
+        ("features", "events/s"),
+    ]
+
+
+def test_budgets_stand_beside_fixed_settings() -> None:
+    assert rows(page(results() | PARTS), "job")[2:] == [
+        ["A", "1,000/s", "as soon as possible", "6.25", "130"],
+        ["A", "1,000/s", "latency\\_ms: 20", "does not keep up", ""],
+    ]
+
+
+def test_what_a_budget_run_found_is_what_the_page_reads() -> None:
+    runs = [Latency(1, p95, 2 * p95, [], cpu=80e-6, broker_cpu=40e-6) for p95 in (5.0, 7.0, 9.0)]
+    text = page({"jobs": {}, "budget": {"jobs": {"large": budget.told({100: {"as soon as possible": runs}})}}})
+    assert rows(text, "job")[2:] == [["L", "100/s", "as soon as possible", "7", "120"]]
+
+
+def test_the_start_is_told_with_its_bounds() -> None:
+    assert rows(page(results() | PARTS), "seconds from the command to")[2:] == [
+        ["a worker's first inference", "1.20", "1.30", "2.00"],
+        ["`penstock --help`", "0.20", "0.40", "0.30"],
+    ]
+
+
 def test_no_number_that_is_none_is_on_the_page() -> None:
-    assert re.findall(r"\b(?i:nan|inf|infinity)\b|None", page(results())) == []
+    assert re.findall(r"\b(?i:nan|inf|infinity)\b|None", page(results() | PARTS)) == []
 
 
 def test_the_page_and_its_plots_are_written_and_the_same_again(tmp_path: Path) -> None:
-    first, second = (write(results(), tmp_path / name / "docs") for name in "ab")
+    first, second = (write(results() | PARTS, tmp_path / name / "docs") for name in "ab")
     assert [path.name for path in first] == [
         "benchmarks.md",
         "throughput-matrix.svg",
         "throughput-image.svg",
         "latency-matrix.svg",
+        "growth.svg",
     ]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     page_, *drawn = first
@@ -187,7 +342,7 @@ def test_the_page_and_its_plots_are_written_and_the_same_again(tmp_path: Path) -
 
 
 def test_the_page_passes_the_checks_of_documents(tmp_path: Path) -> None:
-    (page_, *_) = write(results(), tmp_path / "docs")
+    (page_, *_) = write(results() | PARTS, tmp_path / "docs")
     for name in ("benchmarks", "scripts"):
         (tmp_path / name).symlink_to(ROOT / name)
     assert list(document_problems(tmp_path, {page_.relative_to(tmp_path): page_.read_text()})) == []
