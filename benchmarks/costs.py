@@ -2,9 +2,8 @@
 
 One process runs the worker's own loop on real events from memory, with everything on and with one part left out, in
 interleaved rounds. A part costs the difference of the medians of CPU time. What Kafka's client does is not in it:
-fetching, compressing and sending, on threads of its own; lineage and profiles are bytes there. `scripts/bench compare`
-has the whole worker. The last line is the verdict: all parts together take no more than a quarter of everything. Exit
-status 1 when they take more.
+fetching, compressing and sending, on threads of its own; lineage and profiles are bytes there. Nothing is judged here:
+`scripts/bench compare` has the whole worker, and what everything may cost. The last line is what can be left out.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from typing import Any
 from benchmarks.jobs import JOBS
 from benchmarks.records import load, put
 
-BOUND = 0.25  # of the CPU of everything
 NOTCH = 1.57  # of the quartiles' distance, over the root of the number of rounds: 95 % of a median's errors (McGill)
 WATCHED = [name for name, job in JOBS.items() if job.framing != "json"]  # those whose features can be profiled
 
@@ -60,12 +58,9 @@ def lines(costs: Told) -> list[str]:
     return [*said, f"{'by chance':13} +- {costs['noise']:7.3f} us/event {costs['noise'] / whole:6.1%}"]
 
 
-def verdict(found: Mapping[str, Told]) -> tuple[bool, str]:
-    """Return whether the parts of every job are within the bound, and the last line."""
-    shares = {job: share(costs) for job, costs in found.items()}
-    good = all(each <= BOUND for each in shares.values())
-    text = ", ".join(f"{job}: {each:.1%} of everything" for job, each in shares.items())
-    return good, f"{'PASS' if good else 'FAIL'} what can be left out, {text}; at most {BOUND:.0%}"
+def summary(found: Mapping[str, Told]) -> str:
+    """Return the last line."""
+    return "what can be left out, " + ", ".join(f"{job}: {share(costs):.1%} of all" for job, costs in found.items())
 
 
 def main() -> None:
@@ -88,9 +83,7 @@ def main() -> None:
         print("\n".join(f"  {name} {line}" for line in lines(found[name])), flush=True)
     asked = {"jobs": options.jobs, "rounds": options.rounds, "batches": options.batches}
     put(options.json, "costs", {"options": asked, "jobs": found})
-    good, line = verdict(found)
-    print(line)
-    raise SystemExit(0 if good else 1)
+    print(summary(found))
 
 
 if __name__ == "__main__":

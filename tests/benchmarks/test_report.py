@@ -273,14 +273,7 @@ def test_each_part_costs_what_it_costs_in_each_job() -> None:
         ["lineage", "-0.02", "-1%", "110", "0.04", "1%", "110"],
         ["by chance, +-", "0.01", "0%", "", "0.04", "1%", ""],
     ]
-    assert "All of them together, of everything: 15% in job A, 6% in job M. At most 25%: met.\n" in text
-
-
-def test_parts_that_cost_too_much_are_told_as_missed() -> None:
-    found = json.loads(json.dumps(PARTS["costs"]))
-    found["jobs"]["mixed"]["parts"]["profiles"]["cpu"] = 2.0
-    text = page(results() | {"costs": found})
-    assert "15% in job A, 51% in job M. At most 25%: **MISSED**.\n" in text
+    assert "All of them together, of everything: 15% in job A, 6% in job M.\n" in text
 
 
 def test_each_curve_has_a_table() -> None:
