@@ -2,12 +2,17 @@
 
 Each curve changes one thing and leaves the rest as in job A. CPU per event must stay flat over events and partitions;
 the other curves say what they say, and docs/scaling.md quotes them. Runs of a curve are interleaved.
+
+Few events wait as a backlog, whose outputs are all checked. More would fill the disk and take hours to read, so from
+100,000 on they stream through topics with bounded retention; see benchmarks/stream.py for what is checked then. Only
+numbers that streamed are compared with each other, because the load runs beside the worker then.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import math
+import os
 import statistics
 import tempfile
 import time
@@ -21,26 +26,45 @@ import psutil
 from benchmarks import networks
 from benchmarks.contestants import OURS, Penstock
 from benchmarks.jobs import MATRIX, Job, doubles
+from benchmarks.records import put
 from benchmarks.rig import Broker, Rig, broker
+from benchmarks.stream import SWEPT, stream
 from penstock.bench.system import cpu_seconds, wait_until
 from penstock.bench.topics import ends
+from penstock.embedded import EmbeddedKafka
 
-FLAT = 1.25  # CPU of an event at the largest number of a flat curve to that of the middle one
+FLAT = 1.25  # CPU of an event at the largest number of a flat curve to that of the smallest that compares with it
 BACKLOG = 300_000
-BOUNDED = {"retention.bytes": str(256 << 20), "segment.bytes": str(64 << 20)}  # of a partition
+STREAMED = 100_000  # events from which on they stream
+ONCE = 100_000_000  # events from which on one run must do: it takes a quarter of an hour
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One number of a curve. seconds: of CPU an event, in us; rate: events/s; mib: resident."""
+    """One number of a curve. cpu: microseconds an event; rate: events/s; mib: resident; disk: MiB of the topics at
+    most, where events streamed.
+    """
 
     number: int
     cpu: float
     rate: float
     mib: float
+    disk: float = math.nan
 
     def __str__(self) -> str:
-        return f"{self.number:>12,}: {self.cpu:7.2f} us/event, {self.rate:9,.0f}/s, {self.mib:6.0f} MiB"
+        disk = "" if math.isnan(self.disk) else f", at most {self.disk:,.0f} MiB on the disk"
+        return f"{self.number:>12,}: {self.cpu:7.2f} us/event, {self.rate:9,.0f}/s, {self.mib:6.0f} MiB{disk}"
+
+
+@contextmanager
+def swept(servers: str | None) -> Iterator[Broker]:
+    """Yield the broker given, else an embedded one that soon removes what retention does not keep."""
+    if servers or os.environ.get("PENSTOCK_BOOTSTRAP_SERVERS"):
+        with broker(servers) as given:
+            yield given
+        return
+    with EmbeddedKafka(heap_mb=1024, settings=SWEPT) as kafka:
+        yield Broker(kafka.bootstrap_servers, kafka.pid)
 
 
 @contextmanager
@@ -62,7 +86,11 @@ def _backlog(where: Broker, number: int, job: Job, partitions: int = 4, events: 
 
 
 def by_events(where: Broker, number: int) -> Point:
-    return _backlog(where, number, MATRIX, events=number)
+    if number < STREAMED:
+        return _backlog(where, number, MATRIX, events=number)
+    with rig(where) as stand:
+        found = stream(stand, number)
+    return Point(number, found.cpu, found.rate, found.rss, found.disk)
 
 
 def by_partitions(where: Broker, number: int) -> Point:
@@ -99,7 +127,7 @@ def by_deployments(where: Broker, number: int) -> Point:
 
 
 CURVES: dict[str, tuple[Callable[[Broker, int], Point], Sequence[int]]] = {
-    "events": (by_events, [10_000, 100_000, 1_000_000, 10_000_000]),
+    "events": (by_events, [10_000, 100_000, 1_000_000, 10_000_000, 100_000_000]),
     "partitions": (by_partitions, [1, 10, 100, 1_000]),
     "features": (by_features, [1, 10, 100, 1_000]),
     "model": (by_model, [1_000, 1_000_000, 100_000_000, 500_000_000]),
@@ -109,43 +137,60 @@ JUDGED = ("events", "partitions")
 
 
 def curve(where: Broker, name: str, runs: int, most: int | None) -> list[Point]:
-    """Return the median of the runs at each number."""
+    """Return the median of the runs at each number; ONCE events and more are run in the last turn only."""
     measured, numbers = CURVES[name]
     numbers = [number for number in numbers if most is None or number <= most]
     found: dict[int, list[Point]] = {number: [] for number in numbers}
     for turn in range(runs):
         for number in numbers:
+            if name == "events" and number >= ONCE and turn < runs - 1:
+                continue
             found[number].append(measured(where, number))
             print(f"  {name} {found[number][-1]}{'' if runs == 1 else f'  (run {turn + 1})'}", flush=True)
     middle = statistics.median
     return [
-        Point(number, *(middle(getattr(p, figure) for p in points) for figure in ("cpu", "rate", "mib")))
+        Point(number, *(middle(getattr(p, figure) for p in points) for figure in ("cpu", "rate", "mib", "disk")))
         for number, points in found.items()
     ]
 
 
+def alike(name: str, points: Sequence[Point]) -> Sequence[Point]:
+    """Return the points that compare: events that streamed; elsewhere those from the middle on."""
+    if name == "events":
+        return [point for point in points if point.number >= STREAMED]
+    return points[len(points) // 2 :]
+
+
 def flatness(points: Sequence[Point]) -> float:
-    """Return the CPU of an event at the largest number to that of a middle one: the smallest pays for the start."""
-    return points[-1].cpu / points[len(points) // 2].cpu if len(points) > 1 else 1.0
+    """Return the CPU of an event at the largest number to that at the smallest."""
+    return points[-1].cpu / points[0].cpu if len(points) > 1 else 1.0
+
+
+def keep(file: Path | None, name: str, points: Sequence[Point]) -> None:
+    """Put a curve into the file of all measurements, and what its topics took of the disk where that is known."""
+    put(file, name, [[p.number, p.cpu, p.rate, p.mib] for p in points], within="growth")
+    disk = [[p.number, p.disk] for p in points if not math.isnan(p.disk)]
+    if disk:
+        put(file, name, disk, within="disk")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench growth", description=__doc__)
     parser.add_argument("--curves", nargs="+", default=list(CURVES), choices=list(CURVES))
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=3, help=f"of each number; {ONCE:,} events run once")
     parser.add_argument("--most", type=int, help="leave out larger numbers")
     parser.add_argument("--bootstrap-servers")
-    parser.add_argument("--json", type=Path, help="also write the curves here")
+    parser.add_argument("--json", type=Path, help="put the curves into this file, each when it is complete")
     options = parser.parse_args()
-    with broker(options.bootstrap_servers) as where:
-        by_events(where, 300_000)  # warms the broker up
-        found = {name: curve(where, name, options.runs, options.most) for name in options.curves}
+    found: dict[str, list[Point]] = {}
+    with swept(options.bootstrap_servers) as where:
+        _backlog(where, BACKLOG, MATRIX)  # warms the broker up
+        for name in options.curves:
+            found[name] = curve(where, name, options.runs, options.most)
+            keep(options.json, name, found[name])
     for name, points in found.items():
         print(f"{name}:\n" + "\n".join(map(str, points)))
-    if options.json:
-        told = {name: [[p.number, p.cpu, p.rate, p.mib] for p in points] for name, points in found.items()}
-        options.json.write_text(json.dumps(told, indent=1))
-    ratios = {name: flatness(points) for name, points in found.items() if name in JUDGED}
+    ratios = {name: flatness(alike(name, points)) for name, points in found.items() if name in JUDGED}
     good = all(ratio <= FLAT for ratio in ratios.values())
     text = ", ".join(f"CPU of an event over {name} {ratio:.2f}x" for name, ratio in ratios.items())
     print(f"{'PASS' if good else 'FAIL'} {text}")
