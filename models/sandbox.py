@@ -7,19 +7,16 @@ the process that asked goes on. The parent's half is this module, the child's is
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from models.bundle import Bundle
 from models.errors import ModelRefused
 from models.graph import Examined, examine
+from models.waiting import take
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,30 +72,13 @@ def _ask(bundle: Bundle, job: Mapping[str, Any], bounds: Bounds) -> dict[str, An
 
 def _converse(ref: str, question: Mapping[str, Any], examined: Examined, bounds: Bounds) -> dict[str, Any]:
     text = json.dumps(question).encode()
-    with tempfile.TemporaryDirectory(prefix="penstock-sandbox-") as folder:
-        try:
-            done = subprocess.run(
-                [sys.executable, "-m", "models.sandboxed"],
-                input=len(text).to_bytes(8, "big") + text + examined.model,
-                capture_output=True,
-                timeout=bounds.seconds,
-                cwd=folder,
-                env=_environment(),
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ModelRefused(f"{ref} did not finish its warm-up in {bounds.seconds:g} s and was ended") from error
+    try:
+        done = take().ask(len(text).to_bytes(8, "big") + text + examined.model, bounds.seconds)
+    except subprocess.TimeoutExpired as error:
+        raise ModelRefused(f"{ref} did not finish its warm-up in {bounds.seconds:g} s and was ended") from error
     if done.returncode == 0:
         return dict(json.loads(done.stdout))
     raise ModelRefused(f"{ref} did not survive its warm-up: {_cause_of_death(done, bounds)}")
-
-
-def _environment() -> dict[str, str]:
-    """Nothing of ours but where the packages are; what a coverage measurement needs passes too."""
-    kept = {key: value for key, value in os.environ.items() if key.startswith(("COV_", "COVERAGE_"))}
-    here = str(Path(__file__).resolve().parent.parent)
-    paths = [path for path in dict.fromkeys([here, *sys.path]) if path]
-    return {**kept, "PYTHONPATH": os.pathsep.join(paths), "PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1"}
 
 
 def _cause_of_death(done: subprocess.CompletedProcess[bytes], bounds: Bounds) -> str:

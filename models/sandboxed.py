@@ -28,6 +28,8 @@ MOST_ROWS = 512
 
 def main() -> None:
     data = sys.stdin.buffer.read()
+    if not data:  # whoever started it ended before there was a question
+        return
     length = int.from_bytes(data[:8], "big")
     question, model = json.loads(data[8 : 8 + length]), data[8 + length :]
     _limit(question["memory_bytes"], question["seconds"])

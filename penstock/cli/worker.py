@@ -161,6 +161,9 @@ def _supervise(call: Call, names: list[str], standby: bool) -> int:
 
 def _work(call: Call, slot: str) -> None:
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # a batch is small: threads cost more than they bring
+    from models.waiting import prepare
+
+    prepare()  # the model's first run waits for a process whose imports take as long as ours
     from penstock.config import STATE_FOLDER, kafka_settings, load_deployment, member_settings, repository_url
     from penstock.logs import set_up
     from streams.service import Options, serve

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from models import waiting
 from models.bundle import Bundle
 from models.determinism import RowsInteract, examine_rows
 from models.errors import ModelRefused
 from models.sandbox import Bounds, prove, warm_up
+from models.waiting import Waiting
 from tests.models import graphs
 
 
@@ -78,7 +82,7 @@ def test_a_model_whose_rows_depend_on_more_than_themselves_is_refused(model: byt
 
 
 def test_the_sandbox_knows_nothing_of_our_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    from models.sandbox import _environment
+    from models.waiting import _environment
 
     monkeypatch.setenv("PENSTOCK_KAFKA_SASL_PASSWORD", "secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -161,9 +165,40 @@ def test_a_sandbox_that_dies_says_of_what(
     import subprocess
 
     died = subprocess.CompletedProcess([], returncode, b"", stderr)
-    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: died)
+    monkeypatch.setattr("models.sandbox.take", lambda: SimpleNamespace(ask=lambda *args: died))
     with pytest.raises(ModelRefused, match=f"did not survive its warm-up: .*{said}"):
         warm_up(graphs.linear_bundle())
+
+
+def test_a_process_that_waits_answers_one_question_and_is_gone() -> None:
+    waiting.prepare()
+    first = waiting._ready
+    assert first is not None
+    waiting.prepare()
+    assert waiting._ready is first  # one is enough
+    folder = Path(first._folder.name)
+    assert folder.exists()
+    assert warm_up(graphs.linear_bundle())["failure"] == ""
+    assert first._process.returncode == 0
+    assert waiting._ready is None
+    assert not folder.exists()
+    assert warm_up(graphs.linear_bundle())["failure"] == ""  # by another one
+
+
+def test_a_process_that_is_never_asked_ends_without_a_word_when_we_do() -> None:
+    unasked = Waiting()
+    answer = unasked.ask(b"", 30)
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, b"", b"")
+
+
+def test_a_process_that_takes_too_long_is_ended() -> None:
+    import subprocess
+
+    slow = Waiting()
+    with pytest.raises(subprocess.TimeoutExpired):
+        slow.ask(b"", 0.0)
+    assert slow._process.returncode is not None
+    assert slow._process.returncode < 0
 
 
 def test_a_model_that_onnxruntime_does_not_load_is_refused_with_its_reason() -> None:
