@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.contestants import BUSY, FLOOR, MLSERVER, OURS, everybody, prototype
 from benchmarks.jobs import JOBS
-from benchmarks.records import load, put
+from benchmarks.records import check, put
 from benchmarks.results import median
 from benchmarks.rig import Backlog, Broker, Contestant, Rig, broker
 from benchmarks.targets import last_line, verdict
@@ -130,8 +130,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         options.jobs, options.runs, options.scale, options.rates = ["matrix"], 2, 0.25, [10_000]
-    if options.json:
-        load(options.json)  # refuse another machine's file now, not after hours
+    check(options.json)
     gc.disable()  # a full collection visits every record that the reader holds: up to 0.1 s that nobody else causes
     with broker(options.bootstrap_servers) as where:
         results = compare(where, options)

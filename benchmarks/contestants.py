@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 import sys
 import time
+import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -89,6 +91,12 @@ class Penstock:
         rig.output_bytes = sum(map(len, values)) / len(values)
         read: Any = partial(fastavro.schemaless_reader, writer_schema=schema)
         return [read(io.BytesIO(value[10:]))["score"] for value in values]
+
+
+def metrics_of(process: Process) -> str | None:
+    """Return the page of a worker's metrics; None for who serves none."""
+    found = re.search(r"metrics at (http\S+)", process.log.read_text())
+    return urllib.request.urlopen(found[1], timeout=5).read().decode() if found else None
 
 
 def _watched(rig: Rig) -> str:

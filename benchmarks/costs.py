@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.jobs import JOBS
-from benchmarks.records import load, put
+from benchmarks.records import check, put
 
 NOTCH = 1.57  # of the quartiles' distance, over the root of the number of rounds: 95 % of a median's errors (McGill)
 WATCHED = [name for name, job in JOBS.items() if job.framing != "json"]  # those whose features can be profiled
@@ -72,8 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.rounds < 2:
         parser.error("--rounds: at least 2, or nobody knows what differs by chance")
-    if options.json:
-        load(options.json)  # refuse another machine's file now
+    check(options.json)
     os.environ["POLARS_MAX_THREADS"] = "1"  # as a worker has it; polars reads it when it is imported
     from benchmarks.parts import measure
 

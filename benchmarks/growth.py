@@ -26,7 +26,7 @@ import psutil
 from benchmarks import networks
 from benchmarks.contestants import OURS, Penstock
 from benchmarks.jobs import MATRIX, Job, doubles
-from benchmarks.records import put
+from benchmarks.records import check, put
 from benchmarks.rig import Broker, Rig, broker
 from benchmarks.stream import SWEPT, stream
 from penstock.bench.system import cpu_seconds, wait_until
@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("--bootstrap-servers")
     parser.add_argument("--json", type=Path, help="put the curves into this file, each when it is complete")
     options = parser.parse_args()
+    check(options.json)
     found: dict[str, list[Point]] = {}
     with swept(options.bootstrap_servers) as where:
         _backlog(where, BACKLOG, MATRIX)  # warms the broker up

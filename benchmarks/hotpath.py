@@ -19,10 +19,9 @@ import platform
 import re
 import statistics
 import tempfile
-import urllib.request
 from pathlib import Path
 
-from benchmarks.contestants import Penstock, Program, bare
+from benchmarks.contestants import Penstock, Program, bare, metrics_of
 from benchmarks.jobs import JOBS, Job
 from benchmarks.rig import Backlog, Broker, Rig, broker
 from penstock.bench.system import Process
@@ -41,10 +40,9 @@ class Stages:
         self.seconds: dict[str, float] = {}
 
     def __call__(self, process: Process) -> None:
-        found = re.search(r"metrics at (http\S+)", process.log.read_text())
-        if found is None:  # a bare loop serves none
+        text = metrics_of(process)
+        if text is None:
             return
-        text = urllib.request.urlopen(found[1], timeout=5).read().decode()
         self.seconds = {m[1]: float(m[2]) for m in re.finditer(r'stage_seconds_total\{.*stage="(\w+)".*\} (\S+)', text)}
 
     def __str__(self) -> str:

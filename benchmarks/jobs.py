@@ -22,6 +22,16 @@ from schemas.wire import fingerprint, single_object_header
 ORIGINS = ["EWR", "JFK", "LGA"]
 
 
+def name_of(output: str) -> str:
+    """Return the name of the deployment that publishes to a topic."""
+    return output.replace(".inferences", "")
+
+
+def group_of(output: str) -> str:
+    """Return the consumer group of its workers."""
+    return f"penstock.{name_of(output)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """fields: the Avro fields of an event; features: those that the model reads, as one float matrix, or one array.
@@ -48,7 +58,7 @@ class Job:
 
     def deployment(self, topic: str, output: str, delivery: str = "exactly_once") -> dict[str, Any]:
         return {
-            "name": output.replace(".inferences", ""),
+            "name": name_of(output),
             "input": {"topic": topic, "schema": "event.avsc", "framing": self.framing},
             "output": {"topic": output},
             "delivery": delivery,

@@ -29,7 +29,7 @@ turn, which warms the broker up, does not count. Each figure is the median of {r
   any.
 - **Latency**: at an offered rate, for {seconds} without the first one: from the log-append of an event to the moment
   when a reader with `isolation.level=read_committed` has its inference. `{late}`: in half of the runs or
-  more, some were not there after twice the time and 10 s. `not tried`: less than {keeps_up:.0f} % of
+  more, some were not there after four times the time and 30 s. `not tried`: less than {keeps_up:.0f} % of
   the rate over the backlog.
 - An empty cell is a figure that was not measured. MLServer reads only what comes after its start, so it has none of a
   backlog.

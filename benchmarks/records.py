@@ -49,6 +49,12 @@ def load(file: Path) -> dict[str, Any]:
     return found
 
 
+def check(file: Path | None) -> None:
+    """Refuse another machine's file before anything is measured. Raises OtherMachine."""
+    if file is not None:
+        load(file)
+
+
 def put(file: Path | None, part: str, found: Any, within: str | None = None) -> None:
     """Put a part into the file, or into a part of it, in place of one of the same name. file: None does nothing."""
     if file is None:

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from benchmarks.jobs import JOBS
-from benchmarks.records import put
+from benchmarks.records import check, put
 from benchmarks.rig import Rig, broker
 from benchmarks.slots import Run, measure
 from penstock.bench.capacity import ROOM
@@ -125,6 +125,7 @@ def main() -> None:
     parser.add_argument("--bootstrap-servers", help="refused: only an embedded broker can be held")
     parser.add_argument("--json", type=Path, help="put what was found into this file")
     options = parser.parse_args()
+    check(options.json)
     if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
         parser.error("this needs Linux and two cores: it holds processes to cores")
     with broker(options.bootstrap_servers) as where, tempfile.TemporaryDirectory(prefix="penstock-scale-") as folder:

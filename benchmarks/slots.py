@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient
 from benchmarks.contestants import OURS, Penstock
 from benchmarks.cores import pin, pinned
 from benchmarks.disk import held, logs
+from benchmarks.jobs import group_of
 from benchmarks.load import events_of
 from benchmarks.rig import Rig
 from penstock.bench.load import Task, produce
@@ -78,7 +79,7 @@ def measure(rig: Rig, slots: int, cores: Collection[int] | None, events: int) ->
         running(rig, source, target, slots, cores) as processes,
     ):
         through = partial(_share, watch, target, events / partitions)
-        shares = assigned(rig, f"penstock.{target.replace('.inferences', '')}", slots)
+        shares = assigned(rig, group_of(target), slots)
         broker_cpu = cpu_seconds(_broker(rig))
         produce(rig.kafka, values, Task(source, partitions, 0, tenth))
         due(lambda: through(everything) >= 0.1, what="the first tenth of the events", process=processes[0])

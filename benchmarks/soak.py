@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.contestants import OURS, Penstock
-from benchmarks.jobs import JOBS
+from benchmarks.jobs import JOBS, group_of
 from benchmarks.load import events_of
 from benchmarks.rig import PARTITIONS, Rig, broker
 from penstock.bench.load import Task, produce
@@ -34,11 +34,10 @@ def soak(rig: Rig, events: int, behind: bool) -> list[float]:
     values = events_of(rig.job)
     if behind:
         produce(rig.kafka, values, Task(source, PARTITIONS, 0, events))
-    group = f"penstock.{target.replace('.inferences', '')}"
     medians: list[float] = []
     samples: list[float] = []
     with (
-        group_position(rig.kafka, group, source, PARTITIONS) as position,
+        group_position(rig.kafka, group_of(target), source, PARTITIONS) as position,
         Penstock(OURS).start(rig, source, target) as process,
     ):
 

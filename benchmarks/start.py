@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.contestants import OURS, Penstock
 from benchmarks.jobs import JOBS
-from benchmarks.records import load, put
+from benchmarks.records import check, put
 from benchmarks.rig import PARTITIONS, Rig, broker
 from penstock.bench.latency import Reader
 from penstock.bench.system import wait_until
@@ -50,8 +50,7 @@ def main() -> None:
     parser.add_argument("--bootstrap-servers")
     parser.add_argument("--json", type=Path, help="put what was found into this file; `report` reads it")
     options = parser.parse_args()
-    if options.json:
-        load(options.json)  # refuse another machine's file now
+    check(options.json)
     with broker(options.bootstrap_servers) as where, tempfile.TemporaryDirectory(prefix="penstock-start-") as folder:
         rig = Rig(where, Path(folder), JOBS[options.job])
         found = [first_inference(rig) for _ in range(options.runs + 1)][1:]  # the first one fills the page cache

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,8 +16,9 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.contestants import OURS, Penstock
+from benchmarks.contestants import OURS, Penstock, metrics_of
 from benchmarks.disk import held, logs
+from benchmarks.jobs import group_of
 from benchmarks.load import events_of
 from benchmarks.rig import Rig
 from penstock.bench.latency import Reader
@@ -65,10 +65,9 @@ def stream(rig: Rig, events: int) -> Streamed:
     read all inferences would cost more than to score the events, on the cores that are measured.)
     """
     source, target = rig.topics.make("events", BOUNDED), rig.topics.make("inferences", BOUNDED)
-    group = f"penstock.{target.replace('.inferences', '')}"
     total = WARM + events + AHEAD
     with (
-        group_position(rig.kafka, group, source, rig.topics.partitions) as position,
+        group_position(rig.kafka, group_of(target), source, rig.topics.partitions) as position,
         Penstock(OURS).start(rig, source, target) as process,
         ThreadPoolExecutor(1) as pool,
     ):
@@ -129,10 +128,10 @@ def _check(rig: Rig, process: Process, position: Callable[[], int], topics: tupl
 
 
 def _counters(process: Process) -> dict[str, int]:
-    found = re.search(r"metrics at (http\S+)", process.log.read_text())
-    if found is None:
+    text = metrics_of(process)
+    if text is None:
         raise RuntimeError(f"the worker does not say where its metrics are:\n{process.log.read_text()[-2000:]}")
-    return counters(urllib.request.urlopen(found[1], timeout=5).read().decode())
+    return counters(text)
 
 
 def counters(text: str) -> dict[str, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.errors import OtherMachine
-from benchmarks.records import load, machine, put
+from benchmarks.records import check, load, machine, put
 
 
 def test_each_part_stands_beside_the_others_and_replaces_its_former_self(tmp_path: Path) -> None:
@@ -31,7 +31,10 @@ def test_figures_of_another_machine_are_not_mixed_in(tmp_path: Path) -> None:
     file.write_text(json.dumps(told))
     with pytest.raises(OtherMachine, match="another file"):
         put(file, "growth", {})
+    with pytest.raises(OtherMachine, match="another file"):
+        check(file)
 
 
 def test_without_a_file_nothing_is_kept() -> None:
     put(None, "growth", {})
+    check(None)
