@@ -49,6 +49,7 @@ JAVA, JAVA_EQUAL, STREAMS = (
 QUIX, FAUST, NAIVE, FLOOR = "Quix, exactly once", "Faust", "naive loop", "pass-through floor"
 MLSERVER = "MLServer"
 RELAXED, EVERYTHING, BUSY = "Penstock, at least once", "Penstock, everything on", "Penstock, a core kept busy"
+OURS_EQUAL = "Penstock, a transaction per 2,000"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +213,7 @@ def everybody() -> list[Contestant]:
         Penstock(RELAXED, delivery="at_least_once"),
         Penstock(EVERYTHING, monitored=True, jobs=AVRO),
         Penstock(BUSY, busy=True, jobs=("matrix",), share=0.5),
+        Penstock(OURS_EQUAL, options=("--batch-events", "2000"), jobs=("matrix",), share=0.5),
         Program(FLOOR, floor, 1.0, ("matrix",), at=None),
         Program(BARE, bare, 1.0, AVRO, at=11),
         Program(JAVA, jvm("HandTuned", "10000"), 1.0),

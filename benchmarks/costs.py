@@ -67,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench costs", description=__doc__)
     parser.add_argument("--jobs", nargs="+", default=["matrix", "mixed"], choices=WATCHED)
     parser.add_argument("--rounds", type=int, default=60, help="of everything and without each part, interleaved")
-    parser.add_argument("--batches", type=int, default=25, help="of 2,000 events, in each round")
+    parser.add_argument("--batches", type=int, default=5, help="of 10,000 events, in each round")
     parser.add_argument("--json", type=Path, help="put what was found into this file; `report` reads it")
     options = parser.parse_args()
     if options.rounds < 2:

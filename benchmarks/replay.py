@@ -21,6 +21,7 @@ from schemas.sources import SchemaFolder, Writers
 from streams.assembly import Assembly, assemble
 from streams.backlog import Backlog
 from streams.batch import Batch, Message, Records, batch_of
+from streams.budget import BATCH_EVENTS as BATCH
 from streams.deadletters import LetterLimit
 from streams.inflight import Marker
 from streams.metrics import WorkerMetrics
@@ -31,7 +32,6 @@ from streams.worker import Worker
 
 EVENTS, OUTPUT, LETTERS, PROFILES = "events", "costs.inferences", "costs.dead-letters", "costs.profiles"
 PARTITIONS = 4  # of which each batch has events: a profile record for each of them
-BATCH = 2_000
 TOPIC_BYTES = 1 << 20
 REFERENCE_ROWS = 5_000
 

@@ -26,6 +26,7 @@ from benchmarks.contestants import (
     MLSERVER,
     NAIVE,
     OURS,
+    OURS_EQUAL,
     PROTOTYPE,
     QUIX,
     RELAXED,
@@ -39,13 +40,14 @@ from benchmarks.targets import CRAYFISH_BEST, TARGETS, Target
 
 Drawing = Callable[[], bytes]
 
-PENSTOCK = (OURS, RELAXED, EVERYTHING, BUSY)
+PENSTOCK = (OURS, RELAXED, EVERYTHING, BUSY, OURS_EQUAL)
 RELAXED_STREAMS = "Kafka Streams, at least once"
 PROMISES = {
     OURS: "exactly once",
     RELAXED: "at least once",
     EVERYTHING: "exactly once",
     BUSY: "exactly once",
+    OURS_EQUAL: "exactly once",
     FLOOR: "exactly once, scores nothing",
     BARE: "exactly once, handles no error",
     PROTOTYPE: "exactly once, handles no error",

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from penstock.crashes import DEATHS, LONG_LIFE, Incident, Incidents, Lives
 from streams import inflight
+from streams.budget import BATCH_EVENTS
 from streams.offsets import Spans
 from streams.orders import Order
 
@@ -48,7 +49,7 @@ class Plan:
     group: str
     advice: str
     metrics_port: int | None = None
-    batch_events: int = 2_000
+    batch_events: int = BATCH_EVENTS
     warm: bool = True
 
 

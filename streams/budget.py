@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+BATCH_EVENTS = 10_000  # at most: of a transaction's cost, the same whatever it holds, each pays next to nothing
 AIM = 0.75  # of the budget, for the 95th percentile of each batch: what varies between batches has room
 GAIN = 0.1  # of the way to the aim that a wait grows by with each batch
 LONGEST_WAIT = 1.0  # seconds: signals and ticks wait as long

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 SESSION_TIMEOUT_MS = 6_000
 HEARTBEAT_MS = 1_500
-ANSWER_BYTES = 16 << 20  # of one answer to a fetch: what comes in beside a full queue stays small
+ANSWER_BYTES = 4 << 20  # of one answer to a fetch: what comes in beside a full queue stays small
 STATISTICS_MS = 2_000  # how soon the markers of a producer's transactions are told from events that wait
 TIMEOUT = 10.0
 CLASSIC_ONLY = {  # librdkafka refuses them with KIP-848, but for the instance's id
@@ -51,7 +51,7 @@ def consumer_settings(kafka: Mapping[str, str], group: str, slot: str) -> dict[s
         "auto.offset.reset": "error",  # where to start is decided in streams.starts, and said
         "enable.auto.commit": False,
         "isolation.level": "read_committed",
-        "fetch.message.max.bytes": 4 << 20,
+        "fetch.message.max.bytes": 1 << 20,
         "fetch.max.bytes": max(ANSWER_BYTES, int(kafka.get("message.max.bytes", 0))),
         "queued.min.messages": 100_000,
         "queued.max.messages.kbytes": 8_192,  # of prefetched events: memory stays flat whatever the backlog

@@ -13,7 +13,7 @@ import numpy as np
 
 from schemas.errors import SourceUnavailable
 from streams.batch import Batch, Records
-from streams.budget import Budget
+from streams.budget import BATCH_EVENTS, Budget
 from streams.deadletters import LetterLimit
 from streams.errors import ProducerFenced, Rewind, StartOver
 from streams.metrics import WorkerMetrics
@@ -31,6 +31,8 @@ IDLE_SECONDS = 0.25  # how long a poll waits for the first message
 TICK_SECONDS = 1.0  # how often gauges and progress are refreshed
 QUIET_TICKS = 3
 UNREADY_FAILURES = 3  # so many in a row without a commit between are no passing trouble
+FIRST_EVENTS = 2_000  # of the first batches: a backlog doubles them while that costs no wait
+ENOUGH_SECONDS = 0.25  # a batch that takes so long to score is large enough: rebalances and rollbacks wait for one
 BATCH_BYTES = 32 << 20  # of a batch's values: bounds memory when events are large
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -55,14 +57,15 @@ class Worker:
         profiler: Profiles | None = None,
         guard: Safeguard | None = None,
         alive: Callable[[], None] = lambda: None,
-        batch_events: int = 2_000,
+        batch_events: int = BATCH_EVENTS,
         budget: Budget | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._connect, self._scorer, self._composer = connect, scorer, Composer(route, profiler, clock)
         self._metrics, self._limit, self._guard = metrics, limit, guard or Safeguard(route.source)
         self._alive, self._batch_events, self._budget, self._clock = alive, batch_events, budget, clock
-        self._most = self._tried = batch_events  # the largest batch to read now, and the events of the last one
+        self._most = min(FIRST_EVENTS, batch_events)  # the largest batch to read now
+        self._tried = self._most  # events of the last batch
         # plain flags: a signal handler that sets an Event deadlocks when it interrupts the holder of the Event's lock
         self._stopping = self._resumed = False
         self._ticked = 0.0
@@ -226,7 +229,8 @@ class Worker:
         if not whole:
             publisher.join()
         else:  # a backlog: commit this batch beside the decoding of the next, and try no more before it went well
-            self._most = min(self._fitting(batch), self._most if self._failures else 2 * self._most)
+            more = not self._failures and time.perf_counter() - taken < ENOUGH_SECONDS
+            self._most = min(self._fitting(batch), 2 * self._most if more else self._most)
 
     def _shrink(self) -> None:
         """Try less after a failure: on a slow broker a batch may take longer than a transaction is given."""

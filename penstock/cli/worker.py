@@ -20,6 +20,7 @@ from penstock.cli.common import (
     schemas_option,
     servers_option,
 )
+from streams.budget import BATCH_EVENTS
 
 if TYPE_CHECKING:
     from penstock.config import Loaded
@@ -49,7 +50,7 @@ FROM_STDIN = "-"  # as a slot: a supervisor says which, when it is needed
 )
 @metrics_host_option
 @click.option(
-    "--batch-events", default=2_000, show_default=True, type=click.IntRange(1, 100_000), help="Largest batch."
+    "--batch-events", default=BATCH_EVENTS, show_default=True, type=click.IntRange(1, 100_000), help="Largest batch."
 )
 @log_format_option
 def command(

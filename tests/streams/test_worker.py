@@ -17,6 +17,7 @@ from streams.offsets import OffsetRange
 from streams.orders import Caution
 from streams.quarantine import Quarantine
 from streams.safeguard import LOOK_SECONDS, Safeguard
+from streams.worker import ENOUGH_SECONDS, FIRST_EVENTS
 from tests.streams.bench import Bench
 from tests.streams.fakes import NumberDecoder
 
@@ -206,6 +207,28 @@ def test_a_batch_that_fails_shrinks_to_one_event_though_many_wait_and_grows_agai
     bench.wait(lambda: bench.decided() == 1_000)
     bench.stop()
     assert max(sizes[-5:]) == 64
+
+
+@pytest.mark.parametrize(("seconds", "largest"), [(0.0, 10_000), (ENOUGH_SECONDS, FIRST_EVENTS)])
+def test_a_backlog_makes_batches_larger_while_scoring_them_costs_no_wait(
+    make: Callable[..., Bench], seconds: float, largest: int
+) -> None:
+    sizes: list[int] = []
+
+    class Slow(NumberDecoder):
+        def decode(self, values: Sequence[bytes | None]) -> Any:
+            sizes.append(len(values))
+            time.sleep(seconds)
+            return super().decode(values)
+
+    bench = make(decoder=Slow())
+    for i in range(2 * FIRST_EVENTS if seconds else 30_000):
+        bench.kafka.append("in", b"%d" % (i * 100))
+    bench.start()
+    bench.wait(lambda: max(sizes, default=0) == largest and len(sizes) > 1)
+    bench.stop()
+    assert sizes[0] == FIRST_EVENTS
+    assert max(sizes) == largest
 
 
 def test_large_events_make_small_batches(make: Callable[..., Bench]) -> None:
