@@ -1,7 +1,8 @@
 """`scripts/bench compare`: Penstock beside every alternative, on the same topics, model and events, in one run.
 
 Who takes part, and with which settings, is in benchmarks/contestants.py. Turns are interleaved. The first one does not
-count, and before it the fastest warm the broker up: a fresh one takes three times the CPU for a transaction. The last line is the verdict with the ratios; exit status 1 when one misses.
+count, and before it the fastest warm the broker up: a fresh one takes three times the CPU for a transaction. The last
+line is the verdict with the ratios; exit status 1 when one misses.
 """
 
 from __future__ import annotations

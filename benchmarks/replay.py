@@ -21,7 +21,7 @@ from schemas.sources import SchemaFolder, Writers
 from streams.assembly import Assembly, assemble
 from streams.backlog import Backlog
 from streams.batch import Batch, Message, Records, batch_of
-from streams.budget import BATCH_EVENTS as BATCH
+from streams.budget import BATCH_EVENTS
 from streams.deadletters import LetterLimit
 from streams.inflight import Marker
 from streams.metrics import WorkerMetrics
@@ -31,6 +31,7 @@ from streams.work import Route
 from streams.worker import Worker
 
 EVENTS, OUTPUT, LETTERS, PROFILES = "events", "costs.inferences", "costs.dead-letters", "costs.profiles"
+BATCH = BATCH_EVENTS
 PARTITIONS = 4  # of which each batch has events: a profile record for each of them
 TOPIC_BYTES = 1 << 20
 REFERENCE_ROWS = 5_000
