@@ -12,7 +12,7 @@ import dataclasses
 import gc
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -51,16 +51,17 @@ class Comparison:
             "contestants": {each.name: {"backlog": [], "latency": {}} for each in self._left},
         }
 
-    def run(self) -> Results:
+    def run(self) -> Iterator[int]:
+        """Measure in turns; yields how many of them `found` holds."""
         for each in [each for each in self._left if each.name in WARMING] * WARM_UPS:
             with suppress(RuntimeError, OSError, Explained):  # said when it is measured
                 self.rig.backlog(each, max(2_000, int(self.events * each.share)))
-        for turn in range(self.options.runs + 1):
-            self._turn(partial(self._backlog, turn))
         rates = sorted(self.options.rates or (LARGE_RATES if self.rig.job.name == "large" else RATES))
-        for _ in range(self.options.runs):
+        self._turn(partial(self._backlog, False))
+        for turn in range(1, self.options.runs + 1):
+            self._turn(partial(self._backlog, True))
             self._turn(partial(self._latency, rates))
-        return self.found
+            yield turn
 
     def _turn(self, measured: Callable[[Contestant], None]) -> None:
         """Give everybody a turn; who fails is out, and it is said why."""
@@ -72,12 +73,12 @@ class Comparison:
                 self.found["contestants"][each.name]["failed"] = str(error)
                 print(f"  {each.name:34} OUT: {error}", flush=True)
 
-    def _backlog(self, turn: int, each: Contestant) -> None:
+    def _backlog(self, counts: bool, each: Contestant) -> None:
         if each.name in UNMEASURED:
             return
         found = self.rig.backlog(each, max(2_000, int(self.events * each.share)))
-        print(f"  {each.name:34} {found}{'' if turn else '  (not counted)'}", flush=True)
-        if turn:
+        print(f"  {each.name:34} {found}{'' if counts else '  (not counted)'}", flush=True)
+        if counts:
             self.found["contestants"][each.name]["backlog"].append(_entry(found))
 
     def _latency(self, rates: list[int], each: Contestant) -> None:
@@ -98,11 +99,11 @@ def _entry(found: Backlog) -> dict[str, Any]:
 
 
 def compare(where: Broker, options: argparse.Namespace) -> Results:
-    """Run every job and return what was found; what is known is put into the JSON file after each job."""
+    """Run every job and return what was found; what is known is put into the JSON file after each turn."""
     contestants = [*everybody(), *([prototype(options.prototype)] if options.prototype else [])]
     if options.only:
         contestants = [each for each in contestants if each.name == OURS or _named(each.name, options.only)]
-    said = {key: value for key, value in vars(options).items() if key in ("runs", "seconds", "scale", "only")}
+    said = {key: value for key, value in vars(options).items() if key in ("seconds", "scale", "only")}
     results: Results = {"jobs": {}}
     for name in options.jobs:
         job = JOBS[name]
@@ -110,11 +111,12 @@ def compare(where: Broker, options: argparse.Namespace) -> Results:
         with tempfile.TemporaryDirectory(prefix="penstock-bench-") as folder:
             rig = Rig(where, Path(folder), job)
             try:
-                found = Comparison(rig, contestants, options).run()
+                comparison = Comparison(rig, contestants, options)
+                for turn in comparison.run():
+                    results["jobs"][name] = {"options": said | {"runs": turn}, **comparison.found}
+                    put(options.json, name, results["jobs"][name], within="jobs")
             finally:
                 rig.close()
-        results["jobs"][name] = {"options": said, **found}
-        put(options.json, name, results["jobs"][name], within="jobs")
     return results
 
 

@@ -15,10 +15,11 @@ from penstock.bench.measure import SAMPLE
 LABELS = {"memory_gib": "memory, GiB"}
 OTHERS = ("growth", "costs", "budget", "start")  # the commands beside `compare`, by the name of their parts
 HOW = """\
-One system at a time, on the same broker, model and events. Everybody has a turn before anybody has the next; the first
-turn, which warms the broker up, does not count. Each figure is the median of {runs}. The settings of all are in
-`benchmarks/contestants.py`, the versions of the others' packages in `benchmarks/peers/` and
-`benchmarks/java/jars.toml`. Nothing is asked of the system that is measured:
+One system at a time, on the same broker, model and events. Everybody has a turn before anybody has the next. A fresh
+broker takes three times the CPU for a transaction, so the fastest systems warm it up, and the first turn does not
+count. Each figure is the median of {runs}. The settings of all are in `benchmarks/contestants.py`, the versions of the
+others' packages in `benchmarks/peers/` and `benchmarks/java/jars.toml`. The profile of what misses its target is in
+[What bounds a slot](architecture.md#what-bounds-a-slot). Nothing is asked of the system that is measured:
 
 - **Events/s**: over a backlog, from the log-append times that Kafka stamps on the outputs, between the first and the
   last tenth of them.

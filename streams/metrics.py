@@ -10,7 +10,7 @@ from streams.backlog import Backlog
 
 STAGES = ("poll", "decode", "score", "encode", "profile", "publish")
 AGES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
-SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 
 class WorkerMetrics:

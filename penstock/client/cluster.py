@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 from penstock.client.errors import ClientError, ConnectionFailed, NoSuchTopic
 
 logger = logging.getLogger("penstock.client")
+NEW_SECONDS = 1.0
 _OWN_NAMES = {"log_level", "error_cb", "stats_cb", "throttle_cb", "oauth_cb", "on_delivery", "logger"}
 
 
@@ -69,12 +71,17 @@ def explain(error: BaseException, servers: str, topic: str = "") -> ClientError:
 def partitions_of(configuration: Mapping[str, Any], topic: str, seconds: float = 10.0) -> list[int]:
     """The topic's partitions.
 
-    Raises NoSuchTopic, or ConnectionFailed when nobody answers within `seconds`. Never creates a topic.
+    Raises NoSuchTopic, or ConnectionFailed when nobody answers within `seconds`. Never creates a topic. Brokers hear
+    of a new one a moment after who made it: one is missing only when it still is after NEW_SECONDS.
     """
-    servers = configuration["bootstrap.servers"]
+    servers, deadline = configuration["bootstrap.servers"], time.monotonic() + NEW_SECONDS
     admin = AdminClient(common(configuration), logger=logger)
-    try:
-        future = admin.describe_topics(TopicCollection([topic]), request_timeout=seconds)[topic]
-        return sorted(partition.id for partition in future.result(timeout=seconds + 1).partitions)
-    except (KafkaException, TimeoutError) as error:
-        raise explain(error, servers, topic) from None
+    while True:
+        try:
+            future = admin.describe_topics(TopicCollection([topic]), request_timeout=seconds)[topic]
+            return sorted(partition.id for partition in future.result(timeout=seconds + 1).partitions)
+        except (KafkaException, TimeoutError) as error:
+            found = explain(error, servers, topic)
+        if not isinstance(found, NoSuchTopic) or time.monotonic() > deadline:
+            raise found
+        time.sleep(0.1)

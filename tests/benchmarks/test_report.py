@@ -338,6 +338,7 @@ def test_the_page_passes_the_checks_of_documents(tmp_path: Path) -> None:
     (page_, *_) = write(results() | PARTS, tmp_path / "docs")
     for name in ("benchmarks", "scripts"):
         (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "docs" / "architecture.md").symlink_to(ROOT / "docs" / "architecture.md")
     assert list(document_problems(tmp_path, {page_.relative_to(tmp_path): page_.read_text()})) == []
     assert list(forbidden_problems(tmp_path / "docs")) == []
 
