@@ -29,10 +29,10 @@ import polars as pl
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from benchmarks.jobs import JOBS, Job
+from streams.budget import BATCH_EVENTS
 
 SYNC = b"S" * 16
 HEADER_BYTES = 10  # of an Avro single object
-BATCH = 10_000
 
 
 def zigzag(n: int) -> bytes:
@@ -174,7 +174,7 @@ def main(servers: str, job: str, source: str, target: str, group: str, model: st
     while True:
         messages = consumer.consume(1, 0.1)
         if messages:
-            messages += consumer.consume(BATCH - 1, 0)
+            messages += consumer.consume(BATCH_EVENTS - 1, 0)
         if not messages:
             continue
         keys = [m.key() for m in messages]
@@ -182,7 +182,7 @@ def main(servers: str, job: str, source: str, target: str, group: str, model: st
         offsets = np.array([m.offset() for m in messages])
         positions = {int(p): int(offsets[partitions == p].max()) + 1 for p in np.unique(partitions)}
         work = (keys, outputs(messages, partitions, offsets), positions, consumer.consumer_group_metadata())
-        if len(messages) == BATCH:
+        if len(messages) == BATCH_EVENTS:
             publisher.pending.put(work)
         else:
             publisher.pending.join()

@@ -55,7 +55,7 @@ class Comparison:
         """Measure in turns; yields how many of them `found` holds."""
         for each in [each for each in self._left if each.name in WARMING] * WARM_UPS:
             with suppress(RuntimeError, OSError, Explained):  # said when it is measured
-                self.rig.backlog(each, max(2_000, int(self.events * each.share)))
+                self._run(each)
         rates = sorted(self.options.rates or (LARGE_RATES if self.rig.job.name == "large" else RATES))
         self._turn(partial(self._backlog, False))
         for turn in range(1, self.options.runs + 1):
@@ -76,10 +76,14 @@ class Comparison:
     def _backlog(self, counts: bool, each: Contestant) -> None:
         if each.name in UNMEASURED:
             return
-        found = self.rig.backlog(each, max(2_000, int(self.events * each.share)))
+        found = self._run(each)
         print(f"  {each.name:34} {found}{'' if counts else '  (not counted)'}", flush=True)
         if counts:
             self.found["contestants"][each.name]["backlog"].append(_entry(found))
+
+    def _run(self, each: Contestant) -> Backlog:
+        """Let it score its share of the backlog."""
+        return self.rig.backlog(each, max(2_000, int(self.events * each.share)))
 
     def _latency(self, rates: list[int], each: Contestant) -> None:
         if each.name in BACKLOG_ONLY:

@@ -50,6 +50,7 @@ QUIX, FAUST, NAIVE, FLOOR = "Quix, exactly once", "Faust", "naive loop", "pass-t
 MLSERVER = "MLServer"
 RELAXED, EVERYTHING, BUSY = "Penstock, at least once", "Penstock, everything on", "Penstock, a core kept busy"
 OURS_EQUAL = "Penstock, a transaction per 2,000"
+PENSTOCK = (OURS, RELAXED, EVERYTHING, BUSY, OURS_EQUAL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ from typing import cast
 import polars as pl
 
 from benchmarks.jobs import Job
-from benchmarks.replay import BATCH, EVENTS, OUTPUT, Messages, Setup, Sink, everything, messages_of
+from benchmarks.replay import EVENTS, OUTPUT, Messages, Setup, Sink, everything, messages_of
 from schemas.inference import InferenceCodec, _datums
 from schemas.values import POSITION
+from streams.budget import BATCH_EVENTS
 from streams.metrics import WorkerMetrics
 from streams.safeguard import Safeguard
 
@@ -83,7 +84,7 @@ def measure(job: Job, rounds: int, batches: int) -> tuple[Mapping[str, Sequence[
         messages = messages_of(job, batches)
         gc.collect()
         gc.freeze()  # as a worker after its start
-        events = batches * BATCH
+        events = batches * BATCH_EVENTS
         sizes = {name: _counted(setup, messages, events) for name, setup in setups.items()}
         found: dict[str, list[float]] = {name: [] for name in setups}
         order = list(setups)

@@ -31,7 +31,6 @@ from streams.work import Route
 from streams.worker import Worker
 
 EVENTS, OUTPUT, LETTERS, PROFILES = "events", "costs.inferences", "costs.dead-letters", "costs.profiles"
-BATCH = BATCH_EVENTS
 PARTITIONS = 4  # of which each batch has events: a profile record for each of them
 TOPIC_BYTES = 1 << 20
 REFERENCE_ROWS = 5_000
@@ -118,7 +117,7 @@ class Setup:
             LetterLimit(0, time.monotonic),
             profiler=self.profiler,
             guard=self.guard,
-            batch_events=BATCH,
+            batch_events=BATCH_EVENTS,
         )
         source.ended = worker.stop
         began = time.process_time()
@@ -159,14 +158,14 @@ def _reference(job: Job, assembly: Assembly) -> Reference:
 
 def messages_of(job: Job, batches: int) -> Messages:
     """Return messages of so many batches, an equal share of each from every partition, recorded now."""
-    values, share = events_of(job).values, BATCH // PARTITIONS
+    values, share = events_of(job).values, BATCH_EVENTS // PARTITIONS
     now = int(time.time() * 1000)
 
     def message(batch: int, place: int) -> confluent_kafka.Message:
-        number, partition = batch * BATCH + place, place // share
+        number, partition = batch * BATCH_EVENTS + place, place // share
         offset, key = batch * share + place % share, str(number).encode()
         return confluent_kafka.Message(
             EVENTS, partition, offset, key, values[number % len(values)], None, None, (1, now)
         )
 
-    return cast(Messages, [[message(batch, place) for place in range(BATCH)] for batch in range(batches)])
+    return cast(Messages, [[message(batch, place) for place in range(BATCH_EVENTS)] for batch in range(batches)])

@@ -68,13 +68,15 @@ def explain(error: BaseException, servers: str, topic: str = "") -> ClientError:
     return ConnectionFailed(f"Kafka at {servers}: {about}{cause.str()}")
 
 
-def partitions_of(configuration: Mapping[str, Any], topic: str, seconds: float = 10.0) -> list[int]:
+def partitions_of(
+    configuration: Mapping[str, Any], topic: str, seconds: float = 10.0, patience: float = NEW_SECONDS
+) -> list[int]:
     """The topic's partitions.
 
     Raises NoSuchTopic, or ConnectionFailed when nobody answers within `seconds`. Never creates a topic. Brokers hear
-    of a new one a moment after who made it: one is missing only when it still is after NEW_SECONDS.
+    of a new one a moment after who made it: one is missing only when it still is after `patience` seconds.
     """
-    servers, deadline = configuration["bootstrap.servers"], time.monotonic() + NEW_SECONDS
+    servers, deadline = configuration["bootstrap.servers"], time.monotonic() + patience
     admin = AdminClient(common(configuration), logger=logger)
     while True:
         try:

@@ -111,7 +111,7 @@ class Replays:
         if self._made:
             return
         try:
-            cluster.partitions_of(self._settings, TOPIC)
+            cluster.partitions_of(self._settings, TOPIC, patience=0)
         except NoSuchTopic:
             try:
                 wanted = NewTopic(TOPIC, 1, config={"cleanup.policy": "compact"})
@@ -168,7 +168,7 @@ class Replays:
 
     def _records(self) -> Iterator[Message]:
         try:
-            ends = self._ends(TOPIC, cluster.partitions_of(self._settings, TOPIC))
+            ends = self._ends(TOPIC, cluster.partitions_of(self._settings, TOPIC, patience=0))
         except NoSuchTopic:
             return
         self._made = True

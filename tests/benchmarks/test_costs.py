@@ -12,7 +12,8 @@ import pytest
 from benchmarks.costs import by_chance, lines, share, summary, told
 from benchmarks.jobs import MATRIX, MIXED, Job
 from benchmarks.parts import EVERYTHING, PARTS, Silent
-from benchmarks.replay import BATCH, OUTPUT, PARTITIONS, PROFILES, Setup, Sink, everything, messages_of
+from benchmarks.replay import OUTPUT, PARTITIONS, PROFILES, Setup, Sink, everything, messages_of
+from streams.budget import BATCH_EVENTS
 
 FOUND = {"everything": [9.0, 4.0, 4.2], "profiles": [3.4, 3.5, 3.6], "metrics": [4.3] * 3}
 SIZES = {"everything": 150.0, "profiles": 146.0, "metrics": 150.0}
@@ -74,16 +75,16 @@ def test_what_is_left_out_is_out_and_nothing_else_is(job: Job, tmp_path: Path) -
     without = {part.name: part.without(whole) for part in PARTS}
     ran = {name: Counted(setup, job) for name, setup in {EVERYTHING: whole, **without}.items()}
     inferences = {name: each.sink.records[OUTPUT] for name, each in ran.items()}
-    assert inferences == dict.fromkeys(ran, 2 * BATCH)
+    assert inferences == dict.fromkeys(ran, 2 * BATCH_EVENTS)
     assert {name for name, each in ran.items() if PROFILES not in each.sink.records} == {"profiles"}
     assert ran[EVERYTHING].sink.records[PROFILES] == 2 * PARTITIONS
     sizes = {name: each.sink.sizes[OUTPUT] for name, each in ran.items()}
     assert {name for name, size in sizes.items() if size != sizes[EVERYTHING]} == {"lineage"}
-    assert sizes["lineage"] == 2 * BATCH * (10 + 5)  # a header, and a float that may be null
+    assert sizes["lineage"] == 2 * BATCH_EVENTS * (10 + 5)  # a header, and a float that may be null
     counted = whole.metrics.registry.get_sample_value(
         "penstock_events_total", {"deployment": "costs", "arm": "active", "slot": "0"}
     )
-    assert counted == 2 * BATCH * (len(ran) - 1)  # all but the one without metrics
+    assert counted == 2 * BATCH_EVENTS * (len(ran) - 1)  # all but the one without metrics
     whole.assembly.model.close()
 
 
