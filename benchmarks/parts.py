@@ -17,6 +17,7 @@ import polars as pl
 
 from benchmarks.jobs import Job
 from benchmarks.replay import EVENTS, OUTPUT, Messages, Setup, Sink, everything, messages_of
+from schemas.deployment import ACTIVE
 from schemas.inference import InferenceCodec, _datums
 from schemas.values import POSITION
 from streams.budget import BATCH_EVENTS
@@ -56,7 +57,7 @@ class Anonymous(InferenceCodec):
 
 def _without_lineage(setup: Setup) -> Setup:
     assembly = setup.assembly
-    codec = Anonymous(assembly.deployment.name, assembly.model.outputs, [])
+    codec = Anonymous(assembly.deployment.name, assembly.models[ACTIVE].outputs, [])
     return replace(setup, assembly=replace(assembly, codec=codec))
 
 
@@ -92,7 +93,7 @@ def measure(job: Job, rounds: int, batches: int) -> tuple[Mapping[str, Sequence[
             for name in order:
                 found[name].append(setups[name].run(messages, Sink()) / events * 1e6)
             order.append(order.pop(0))  # so that nobody always comes behind the same one
-        whole.assembly.model.close()
+        whole.assembly.close()
     return found, sizes
 
 

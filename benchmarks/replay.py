@@ -15,8 +15,9 @@ from prometheus_client import CollectorRegistry
 from benchmarks.jobs import Job
 from benchmarks.load import events_of
 from models.bundle import Bundle
-from models.reference import Profiler, Reference
-from schemas.deployment import Deployment
+from models.profiler import Profiler, Profilers
+from models.reference import Reference
+from schemas.deployment import ACTIVE, Deployment
 from schemas.sources import SchemaFolder, Writers
 from streams.assembly import Assembly, assemble
 from streams.backlog import Backlog
@@ -101,7 +102,7 @@ class Setup:
     """What a worker consists of; a part is left out by putting another thing into its place."""
 
     assembly: Assembly
-    profiler: Profiler | None
+    profiler: Profilers | None
     metrics: WorkerMetrics
     guard: Safeguard
 
@@ -134,24 +135,24 @@ def everything(job: Job, folder: Path) -> Setup:
     declared = Deployment.model_validate(job.deployment(EVENTS, OUTPUT) | {"monitor": {}})
     bundle = Bundle.build(name=job.name, model=job.network(), features=job.features)
     writers = Writers(folder=SchemaFolder(folder))
-    assembly = assemble(declared, declared.arm("active"), job.schema, bundle, writers)
-    metrics = WorkerMetrics(CollectorRegistry(), deployment=declared.name, arm="active", slot="0")
+    assembly = assemble(declared, job.schema, {ACTIVE: bundle}, writers)
+    metrics = WorkerMetrics(CollectorRegistry(), deployment=declared.name, arm=ACTIVE, slot="0")
     metrics.backlog.assigned(dict.fromkeys(range(PARTITIONS), 0), range(PARTITIONS))
     profiler = Profiler(
         _reference(job, assembly),
         deployment=declared.name,
-        arm="active",
-        model=assembly.model.name,
-        version=assembly.model.version,
+        arm=ACTIVE,
+        model=bundle.manifest.name,
+        version=bundle.manifest.version,
     )
     guard = Safeguard(EVENTS, marker=Marker(folder / "slot.inflight", EVENTS))
-    return Setup(assembly, profiler, metrics, guard)
+    return Setup(assembly, Profilers({ACTIVE: profiler}), metrics, guard)
 
 
 def _reference(job: Job, assembly: Assembly) -> Reference:
     """Return the reference of a training set with its scores."""
     rows = assembly.decoder.decode([job.head + datum for datum in job.events(REFERENCE_ROWS, seed=1)]).frame
-    model, declared = assembly.model, assembly.deployment
+    model, declared = assembly.models[ACTIVE], assembly.deployment
     outputs = model.run(model.prepare(rows).inputs, declared.limits.model_seconds)
     return Reference.from_frame(rows.select(job.features), outputs)
 

@@ -1,4 +1,4 @@
-"""The reference: histograms of features and scores at training time; and the profiler, which counts live traffic alike.
+"""The reference: histograms of features and scores at training time; models.profiler counts live traffic alike.
 
 Counts are integers, merging is addition and the empty tally is its identity: how events were spread over partitions,
 batches and workers cannot change what the monitor sees. The worker needs numpy and polars only.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,11 +20,9 @@ import polars as pl
 from models import varint
 from models.binning import Binner, Bins, Categories, Numbers, fit
 from models.errors import ReferenceInvalid
-from schemas import records
 
 FORMAT = 1
 PLACES = 16  # of a list column, such as a probability vector, this many places are profiled
-HOUR_MS = 3_600_000
 TICK_MS = 1000
 Counts = npt.NDArray[np.int64]
 
@@ -174,140 +171,6 @@ def _column(entry: Mapping[str, Any]) -> tuple[Bins, list[int]]:
     if len(counts) != bins.size or min(counts) < 0:
         raise ReferenceInvalid(f"the reference is damaged: {name} has {len(counts)} counts for {bins.size} bins")
     return bins, counts
-
-
-def wall_ms() -> int:
-    """Now, in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
-
-
-class Profiler:
-    """Counts the batches of one arm and version of a worker as profile records.
-
-    A record is the delta of one (source partition, tick) in one batch: it is published in the batch's own transaction,
-    and the monitor adds the deltas up. Each carries the highest record time seen in its partition, which closes ticks.
-    """
-
-    def __init__(
-        self,
-        reference: Reference,
-        *,
-        deployment: str,
-        arm: str,
-        model: str,
-        version: str,
-        tick_ms: int = TICK_MS,
-        clock: Callable[[], int] = wall_ms,
-    ) -> None:
-        self._binner = Binner(reference.features + reference.outputs)
-        self._split = len(reference.features)
-        self._tick_ms, self._clock = tick_ms, clock
-        self._high: dict[int, int] = {}  # source partition -> highest record time seen, ms
-        self._constant = {
-            "deployment": deployment,
-            "arm": arm,
-            "model": model,
-            "version": version,
-            "reference": reference.digest,
-            "tick_ms": tick_ms,
-        }
-
-    def profiles(
-        self,
-        frame: pl.DataFrame,
-        outputs: pl.DataFrame,
-        partitions: npt.NDArray[np.int32],
-        timestamps: npt.NDArray[np.int64],
-    ) -> list[bytes]:
-        """Return encoded profile records of one scored batch, one per (source partition, tick), partitions in order.
-
-        frame, outputs: features and outputs, one row per scored event; partitions, timestamps: the event's source
-        partition and record time in ms. Times in the future, absent (-1) or more than an hour behind their partition
-        are clamped and counted.
-        """
-        if not frame.height:
-            return []
-        cells = self._binner.cells(frame, outputs, self._split)
-        before = dict(self._high)
-        times, clamped = self._clamped(partitions, timestamps)
-        ticks = times // self._tick_ms
-        codes, groups = _group(partitions, ticks)
-        size = self._binner.size
-        if len(groups) > 1:
-            cells += codes * size
-        counts = np.bincount(cells.ravel(), minlength=size * len(groups)).reshape(len(groups), size)
-        rows = np.bincount(codes, minlength=len(groups)).tolist()
-        bad = np.bincount(codes, weights=clamped, minlength=len(groups)).tolist()
-        last = {
-            partition: at for at, (partition, _) in enumerate(groups)
-        }  # only this record may tell of the batch's end
-        return [
-            self._record(
-                *(partition, tick, self._high[partition] if last[partition] == at else before.get(partition, 0)),
-                *(counts[at], rows[at], int(bad[at])),
-            )
-            for at, (partition, tick) in enumerate(groups)
-        ]
-
-    def forget(self) -> None:
-        """Forget how far the partitions were profiled: after an aborted transaction or a rebalance."""
-        self._high.clear()
-
-    def progress(self, partitions: Sequence[int], now_ms: int) -> list[bytes]:
-        """Return records that say: every event of these partitions up to `now_ms` was profiled; for an idle worker."""
-        for partition in partitions:
-            self._high[partition] = max(now_ms, self._high.get(partition, now_ms))
-        nothing = np.zeros(0, np.int64)
-        return [
-            self._record(partition, self._high[partition] // self._tick_ms, self._high[partition], nothing, 0, 0)
-            for partition in partitions
-        ]
-
-    def _clamped(
-        self, partitions: npt.NDArray[np.int32], timestamps: npt.NDArray[np.int64]
-    ) -> tuple[Counts, npt.NDArray[np.bool_]]:
-        """Return record times within reason and which rows were changed; remembers each partition's highest."""
-        now = self._clock() + self._tick_ms
-        times = np.minimum(timestamps, now)
-        for partition in np.unique(partitions).tolist():
-            own = partitions == partition
-            high = max(int(times[own].max()), self._high.get(partition, -1))
-            if high < 0:
-                high = now
-            self._high[partition] = high
-            times[own] = np.maximum(times[own], high - HOUR_MS)
-        return times, times != timestamps
-
-    def _record(self, partition: int, tick: int, watermark: int, counts: Counts, rows: int, clamped: int) -> bytes:
-        cells = np.flatnonzero(counts)
-        record = {
-            **self._constant,
-            "partition": partition,
-            "tick": tick,
-            "watermark": watermark,
-            "rows": rows,
-            "clamped": clamped,
-            "cells": _packed(cells, counts[cells]),
-        }
-        return records.encode("profile", record)
-
-
-def _group(partitions: npt.NDArray[np.int32], ticks: Counts) -> tuple[Counts, list[tuple[int, int]]]:
-    """Return each row's group number and the groups' (partition, tick), in order."""
-    first, span = int(ticks.min()), int(ticks.max() - ticks.min()) + 1
-    keys = partitions.astype(np.int64) * span + (ticks - first)
-    if (keys == keys[0]).all():
-        found, codes = keys[:1], np.zeros(len(keys), np.int64)
-    else:
-        found, codes = np.unique(keys, return_inverse=True)
-    return codes, [(int(key // span), int(key % span) + first) for key in found.tolist()]
-
-
-def _packed(cells: Counts, counts: Counts) -> bytes:
-    pairs = np.empty(2 * len(cells), np.int64)
-    pairs[::2], pairs[1::2] = cells, counts
-    pairs[2::2] -= cells[:-1]
-    return varint.pack(pairs)
 
 
 def tally_of(record: Mapping[str, Any], size: int) -> Tally:

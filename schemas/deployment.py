@@ -14,9 +14,11 @@ from schemas.errors import ArmUnknown
 
 Framing = Literal["auto", "confluent", "single_object", "json"]
 Delivery = Literal["exactly_once", "at_least_once"]
-Role = Literal["active", "canary", "challenger", "shadow", "fallback"]
+Role = Literal["active", "canary", "challenger", "shadow"]
 Otherwise = Literal["dead_letter", "null", "pass"]
 TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
+MODEL = r"^[A-Za-z0-9._-]+@[A-Za-z0-9._-]+$"  # NAME@TAG or NAME@UUID
+ACTIVE, FALLBACK, CONSTANT = "active", "fallback", "constant"  # names of arms: the last two step in
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "kB": 1_000, "MB": 1_000_000}
 
 
@@ -70,15 +72,28 @@ class Output(Declared):
 
 class Arm(Declared):
     role: Role
-    model: str = Field(pattern=r"^[A-Za-z0-9._-]+@[A-Za-z0-9._-]+$")  # NAME@TAG or NAME@UUID
+    model: str = Field(pattern=MODEL)
+    name: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9_-]{0,49}$")  # None: its role, with a number
     topic: str | None = Field(default=None, pattern=TOPIC)
-    percent: float | None = Field(default=None, gt=0, le=100)
+    percent: float | None = Field(default=None, gt=0, lt=100)
 
     @model_validator(mode="after")
-    def _shadow_has_topic(self) -> Arm:
+    def _has_what_its_role_needs(self) -> Arm:
         if self.role == "shadow" and self.topic is None:
             raise ValueError("a shadow arm needs its own topic")
+        if self.role != "shadow" and self.topic is not None:
+            raise ValueError(f"only a shadow has a topic of its own; inferences of {self.role} go to output.topic")
+        if (self.role in ("canary", "challenger")) != (self.percent is not None):
+            raise ValueError("canary and challenger need percent, and no other arm has it: active has what they leave")
+        if (self.role == ACTIVE) != (self.name == ACTIVE) and self.name is not None:
+            raise ValueError("the active arm, and no other, is named active")
         return self
+
+
+class Constant(Declared):
+    """Outputs that stand at the end of a fallback chain."""
+
+    constant: dict[str, float | int | str | bool | list[float]] = Field(min_length=1)
 
 
 class Limits(Declared):
@@ -103,6 +118,8 @@ class Deployment(Declared):
     delivery: Delivery = "exactly_once"
     latency_ms: int | None = Field(default=None, ge=1, le=60_000)  # p95 from record time to commit; None: soonest
     arms: list[Arm] = Field(min_length=1)
+    salt: str | None = Field(default=None, min_length=1, max_length=100)  # of the assignment; None: the name
+    fallback: list[Annotated[str, Field(pattern=MODEL)] | Constant] = []
     missing: dict[str, float | int | str | bool] = {}
     monitor: Monitor | None = None
     limits: Limits = Limits()
@@ -113,27 +130,97 @@ class Deployment(Declared):
             raise ValueError("arms: exactly one arm must have the role active")
         return self
 
-    def arm(self, role: str) -> Arm:
-        """Return the arm of a role that has workers of its own. Raises ArmUnknown naming those there are."""
-        found = [arm for arm in self.arms if arm.role == role]
-        if not found:
-            declared = ", ".join(arm.role for arm in self.arms)
-            raise ArmUnknown(f"deployment {self.name} declares no arm {role!r}; its arms are {declared}")
-        if role not in ("active", "shadow"):
-            raise ArmUnknown(f"arm {role!r} has no worker of its own; run --arm active or --arm shadow")
-        return found[0]
+    @model_validator(mode="after")
+    def _names_and_topics_differ(self) -> Deployment:
+        names, steps = list(self.named), [*self.steps]
+        if len(names) < len(self.arms):
+            raise ValueError("arms: two arms have the same name; give each a name of its own")
+        if taken := sorted(set(names) & {CONSTANT, *steps}):
+            raise ValueError(f"arms: {taken[0]} is the name of an arm of the fallback chain; choose another one")
+        topics = [self.output.topic, *(arm.topic for arm in self.arms if arm.topic is not None)]
+        if twice := sorted({topic for topic in topics if topics.count(topic) > 1}):
+            raise ValueError(f"arms: two arms write to {twice[0]}; a shadow needs a topic of its own")
+        return self
 
-    def group(self, role: str) -> str:
-        """Return the consumer group of an arm: a shadow reads the events on its own."""
-        return f"penstock.{self.name}" + (f".{role}" if role == "shadow" else "")
+    @model_validator(mode="after")
+    def _shares_and_chain(self) -> Deployment:
+        if (total := sum(arm.percent or 0.0 for arm in self.arms)) >= 100:
+            raise ValueError(f"arms: canary and challenger have {total:g} percent together; nothing is left for active")
+        if any(isinstance(step, Constant) for step in self.fallback[:-1]):
+            raise ValueError("fallback: a constant can only be the last: nothing behind it would ever be asked")
+        return self
 
-    def output_topic(self, role: str) -> str:
-        """Return where an arm's inferences go."""
-        return (role == "shadow" and self.arm(role).topic) or self.output.topic
+    @property
+    def named(self) -> dict[str, Arm]:
+        """The declared arms by name: one without a name goes by its role, the second of a role by `canary-2`."""
+        found: dict[str, Arm] = {}
+        seen: dict[str, int] = {}
+        for arm in self.arms:
+            seen[arm.role] = seen.get(arm.role, 0) + 1
+            numbered = arm.role if seen[arm.role] == 1 else f"{arm.role}-{seen[arm.role]}"
+            found.setdefault(arm.name or numbered, arm)
+        return found
 
-    def dead_letter_topic(self, role: str = "active") -> str:
+    @property
+    def steps(self) -> dict[str, str]:
+        """The models of the fallback chain by the names of their arms: `fallback`, `fallback-2` and so on."""
+        models = [step for step in self.fallback if isinstance(step, str)]
+        return {FALLBACK if not at else f"{FALLBACK}-{at + 1}": model for at, model in enumerate(models)}
+
+    @property
+    def constant(self) -> dict[str, Any] | None:
+        """The outputs at the end of the fallback chain."""
+        return next((dict(step.constant) for step in self.fallback if isinstance(step, Constant)), None)
+
+    def shares(self) -> dict[str, float]:
+        """Return the percentage of events of each arm that events are assigned to, by name; active has the rest."""
+        given = {name: arm.percent for name, arm in self.named.items() if arm.percent is not None}
+        return {ACTIVE: 100.0 - sum(given.values()), **given}
+
+    def models(self, name: str) -> dict[str, str]:
+        """Return what the workers of an arm score with: references to models by the names of their arms.
+
+        A shadow scores alone. The workers of the active arm score for canary, challengers and the fallback chain, too.
+        """
+        if self.arm(name).role == "shadow":
+            return {name: self.named[name].model}
+        return {**{each: self.named[each].model for each in self.shares()}, **self.steps}
+
+    def chain(self, assigned: str) -> list[str]:
+        """Return who scores an event that is assigned to an arm: the arm, then who steps in, in order."""
+        if self.named[assigned].role == "shadow":
+            return [assigned]
+        last = [CONSTANT] if self.constant is not None else []
+        return [*dict.fromkeys([assigned, ACTIVE]), *self.steps, *last]
+
+    def arm(self, name: str) -> Arm:
+        """Return an arm that has workers of its own. Raises ArmUnknown naming those there are."""
+        named = self.named
+        runs = [each for each, arm in named.items() if arm.role in ("active", "shadow")]
+        if name not in named:
+            raise ArmUnknown(f"deployment {self.name} declares no arm {name!r}; its arms are {', '.join(named)}")
+        if name not in runs:
+            raise ArmUnknown(
+                f"arm {name!r} has no worker of its own: the active arm's score for it, too; run --arm "
+                f"{' or --arm '.join(runs)}"
+            )
+        return named[name]
+
+    def is_shadow(self, name: str) -> bool:
+        """Say whether a declared arm of this name scores beside the others, in workers of its own."""
+        return name in self.named and self.named[name].role == "shadow"
+
+    def group(self, name: str) -> str:
+        """Return the consumer group of an arm's workers: a shadow reads the events on its own."""
+        return f"penstock.{self.name}" + (f".{name}" if self.is_shadow(name) else "")
+
+    def output_topic(self, name: str) -> str:
+        """Return where the inferences of an arm's workers go."""
+        return (self.is_shadow(name) and self.named[name].topic) or self.output.topic
+
+    def dead_letter_topic(self, name: str = "active") -> str:
         """Return where an arm's dead letters go: a shadow's go to a topic of its own, or each event would have two."""
-        return f"{self.name}.dead-letters" + (f".{role}" if role == "shadow" else "")
+        return f"{self.name}.dead-letters" + (f".{name}" if self.is_shadow(name) else "")
 
     @property
     def profile_topic(self) -> str:

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -28,6 +29,7 @@ from schemas.wire import single_object_header
 SYNC = 16  # bytes of the marker that ends an Avro container's header and each of its blocks
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
+_CONSTANTS = {"revision": "long", "propensity": "double"}  # of the lineage; the others are strings
 _DOUBLES = pl.List(pl.Float64())
 _TIMESTAMP = {"type": "long", "logicalType": "timestamp-millis"}
 _UNITS = {"ms": "millis", "us": "micros", "ns": "nanos"}
@@ -137,7 +139,7 @@ def _schema(deployment: str, columns: Sequence[_Column]) -> dict[str, Any]:
     Logical types, classes and roles are no part of a fingerprint, yet a reader goes wrong without them: a digest of
     them stands in the record's name, so that two schemas that differ only there have two fingerprints.
     """
-    constants = [{"name": name, "type": "long" if name == "revision" else "string"} for name in LINEAGE]
+    constants = [{"name": name, "type": _CONSTANTS.get(name, "string")} for name in LINEAGE]
     fields = [*constants, *(column.declaration() for column in columns)]
     digest = sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:8]
     words = re.sub(r"[^A-Za-z0-9_]", "_", deployment)
@@ -178,6 +180,8 @@ class InferenceCodec:
             value = getattr(lineage, name)
             if isinstance(value, int):
                 out.append(write_long(value))
+            elif isinstance(value, float):
+                out.append(struct.pack("<d", value))
             else:
                 text = value.encode()
                 out += (write_long(len(text)), text)

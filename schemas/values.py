@@ -61,7 +61,11 @@ class OutputField:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What made an inference; the same for every row of a batch that one model version scored."""
+    """What made an inference; the same for every row of a batch that one model version scored.
+
+    assigned: the arm that the event belongs to by its key, which scored it unless `fallback` says why another one did.
+    propensity: the share of events that is assigned to that arm, from 0 to 1.
+    """
 
     deployment: str
     revision: int
@@ -70,6 +74,9 @@ class Lineage:
     version: str
     event_schema: str
     source_topic: str
+    assigned: str = ""
+    propensity: float = 1.0
+    fallback: str = ""
 
 
 # The fields that every inference record has besides outputs and echo: first those of its lineage, then its event's.

@@ -1,23 +1,29 @@
-"""A deployment put together: the names it goes by in Kafka, and decoder, model, codec and scorer of one model version.
+"""A deployment put together: decoder, models, codec and scorer of one state of it.
 
 The worker and `penstock verify` both score with what is made here, so that what verifies is what scored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models.bundle import Bundle
+from models.errors import ContractBroken
+from models.routing import Router
 from models.runtimes.base import Model
+from models.runtimes.constant import Constant
 from models.runtimes.onnx import load
 from schemas.decode import EventDecoder
-from schemas.deployment import Arm, Deployment
+from schemas.deployment import ACTIVE, CONSTANT, Deployment
 from schemas.inference import InferenceCodec, Lineage
 from schemas.sources import SchemaFolder, SchemaRegistry, SchemaTopic, Writers
-from streams.scorer import Scorer
+from schemas.values import OutputField
+from streams.arms import Arms, Contender, Made
+from streams.runner import Runner
+from streams.scorer import Alone, Scorer
 from streams.topics import Topic, message_limit
 
 
@@ -32,44 +38,65 @@ def writers_of(topic: SchemaTopic, registry: str | None, folder: Path | None) ->
 
 @dataclass(frozen=True, slots=True)
 class Assembly:
-    """What scores the events of one deployment's state with one model version."""
+    """What scores the events of one deployment's state: decoder, codec, and the models by the names of their arms."""
 
     deployment: Deployment
     revision: int
-    arm: Arm
-    bundle: Bundle
+    bundles: Mapping[str, Bundle]
     decoder: EventDecoder
-    model: Model
+    models: Mapping[str, Model]
     codec: InferenceCodec
 
-    def scorer(self, output: Topic) -> Scorer:
-        """Return the scorer whose inferences fit the output topic; one thread at a time uses it."""
+    def scorer(self, output: Topic, name: str = ACTIVE) -> Scorer:
+        """Return the scorer of an arm's workers for an output topic. One thread at a time uses it."""
+        shares = self.deployment.shares() if name == ACTIVE else {name: 100.0}
+        contenders = {each: Contender(each, self._runner(each)) for each in self.models}
+        chains = {each: [contenders[step] for step in self.deployment.chain(each)] for each in shares}
+        router = Router(shares, self.deployment.salt or self.deployment.name) if len(shares) > 1 else None
+        return self._scorer(output, Arms(chains, router))
+
+    def alone(self, output: Topic, made: Made) -> Scorer:
+        """Return a scorer of one arm's model only, whose inferences say what `made` says."""
+        return self._scorer(output, Alone(self._runner(made.arm), made))
+
+    def close(self) -> None:
+        """Let go of the models."""
+        for model in self.models.values():
+            model.close()
+
+    def _runner(self, name: str) -> Runner:
+        return Runner(self.models[name], self.deployment.limits.model_seconds)
+
+    def _scorer(self, output: Topic, arms: Arms | Alone) -> Scorer:
         deployment = self.deployment
         lineage = Lineage(
             deployment=deployment.name,
             revision=self.revision,
-            arm=self.arm.role,
-            model=self.model.name,
-            version=self.model.version,
+            arm="",
+            model="",
+            version="",
             event_schema="",
             source_topic=deployment.input.topic,
         )
         return Scorer(
             self.decoder,
-            self.model,
+            arms,
             self.codec,
             lineage,
             event_time=deployment.input.event_time,
             echo=deployment.output.echo,
-            model_seconds=deployment.limits.model_seconds,
             inference_bytes=message_limit([output]),
         )
 
 
-def assemble(deployment: Deployment, arm: Arm, reader: Mapping[str, Any], bundle: Bundle, writers: Writers) -> Assembly:
-    """Load the bundle for the deployment's events; `reader` is the event schema that the deployment reads.
+def assemble(
+    deployment: Deployment, reader: Mapping[str, Any], bundles: Mapping[str, Bundle], writers: Writers
+) -> Assembly:
+    """Load the bundles for the deployment's events.
 
-    Raises an error of models or schemas when bundle, schema and declaration do not fit each other.
+    reader: the event schema that the deployment reads. bundles: by the names of their arms, all of which write to one
+    topic. The constant of the fallback chain comes with them.
+    Raises an error of models or schemas when bundles, schema and declaration do not fit each other.
     """
     decoder = EventDecoder(
         reader,
@@ -78,11 +105,41 @@ def assemble(deployment: Deployment, arm: Arm, reader: Mapping[str, Any], bundle
         checks=deployment.input.checks,
         event_bytes=deployment.limits.event_bytes,
     )
-    model = load(bundle, decoder.columns, deployment.missing)
-    echo = [(name, decoder.columns[name]) for name in deployment.output.echo]
+    models: dict[str, Model] = {}
     try:
-        codec = InferenceCodec(deployment.name, model.outputs, echo)
+        _load(deployment, bundles, decoder.columns, models)
+        echo = [(name, decoder.columns[name]) for name in deployment.output.echo]
+        codec = InferenceCodec(deployment.name, next(iter(models.values())).outputs, echo)
     except BaseException:
-        model.close()
+        for model in models.values():
+            model.close()
         raise
-    return Assembly(deployment, deployment.revision(reader), arm, bundle, decoder, model, codec)
+    return Assembly(deployment, deployment.revision(reader), bundles, decoder, models, codec)
+
+
+def _load(
+    deployment: Deployment, bundles: Mapping[str, Bundle], columns: Mapping[str, Any], models: dict[str, Model]
+) -> None:
+    """Put the models into `models`: a version that several arms use is loaded once."""
+    loaded: dict[str, Model] = {}
+    for name, bundle in bundles.items():
+        if bundle.digest not in loaded:
+            loaded[bundle.digest] = load(bundle, columns, deployment.missing)
+        models[name] = loaded[bundle.digest]
+    first, outputs = next((name, model.outputs) for name, model in models.items())
+    if other := next((name for name, model in models.items() if model.outputs != outputs), None):
+        raise ContractBroken(
+            [
+                f"arms {first} and {other} write to one topic, but their outputs differ: {_told(outputs)}; "
+                f"{_told(models[other].outputs)}. Give the new model the same outputs, or try it as a shadow first"
+            ]
+        )
+    if deployment.constant is not None and not any(map(deployment.is_shadow, bundles)):
+        models[CONSTANT] = Constant(outputs, deployment.constant)
+
+
+def _told(outputs: Sequence[OutputField]) -> str:
+    return ", ".join(
+        f"{each.name}: {each.kind} {each.avro}{' of ' + ', '.join(each.classes) if each.classes else ''}"
+        for each in outputs
+    )

@@ -17,6 +17,7 @@ COUNTS = {
     "twice": "inferences and dead letters beyond the first of an event",
     "out_of_order": "inferences or dead letters behind those of later events of the same partition",
     "different": "records that are not what the event, the bundle and the declaration give",
+    "wrong_arm": "inferences of another arm than the one that their event is due to",
     "without_event": "inferences or dead letters of an event that the input topic does not hold",
     "unreadable": "records of the output or dead-letter topic that are neither",
     "unknown_revision": "inferences of a declaration that was not given",
@@ -24,6 +25,7 @@ COUNTS = {
     "gone": "inferences and dead letters whose event retention removed",
     "unjudged": "events whose inferences retention may have removed",
     "within_tolerance": "inferences that differ, and no more than their bundle's proof allows",
+    "on_trust": "inferences of an arm that stepped in, where the reason cannot be seen again",
     "not_recomputed": "dead letters that were left alone, because scoring their event may hang or crash",
 }
 WRONG = (
@@ -31,6 +33,7 @@ WRONG = (
     "twice",
     "out_of_order",
     "different",
+    "wrong_arm",
     "without_event",
     "unreadable",
     "unknown_revision",
@@ -53,8 +56,8 @@ class Findings:
     """What `verify` found.
 
     counts: see COUNTS. ranges: per source partition the first offset and the one behind the last. letters: dead
-    letters whose event does now what the text says, by reason. versions: inferences per `NAME@VERSION`. repeats: the
-    deployment delivers at least once, so that an event may have several records.
+    letters whose event does now what the text says, by reason. versions: inferences per `NAME@VERSION`; arms: per arm.
+    repeats: the deployment delivers at least once, so that an event may have several records.
     """
 
     source: str
@@ -65,6 +68,7 @@ class Findings:
     counts: Counter[str] = field(default_factory=Counter)
     letters: Counter[str] = field(default_factory=Counter)
     versions: Counter[str] = field(default_factory=Counter)
+    arms: Counter[str] = field(default_factory=Counter)
     examples: list[Example] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -102,6 +106,7 @@ class Findings:
             **{name: self.counts[name] for name in COUNTS},
             "letters": dict(self.letters),
             "versions": dict(self.versions),
+            "arms": dict(self.arms),
             "notes": self.notes,
             "examples": [
                 {"what": each.what, "event": each.event, "record": each.record, "detail": each.detail}

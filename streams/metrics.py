@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from streams.arms import Made
 from streams.backlog import Backlog
 
 STAGES = ("poll", "decode", "score", "encode", "profile", "publish")
@@ -29,7 +30,13 @@ class WorkerMetrics:
 
         self._bound = bound
         self.events = counter("events", "Events read from the input topic and decided").labels(**bound)
-        self.inferences = counter("inferences", "Inferences committed").labels(**bound)
+        self._inferences = counter("inferences", "Inferences committed, by the arm that scored", "scored_by")
+        self._fallbacks = counter(
+            "fallbacks", "Inferences of another arm than the assigned one, by that one and why", "assigned", "reason"
+        )
+        self._circuits = gauge(
+            "circuit_open", "1 while an arm's model is not called because it keeps failing", "scored_by"
+        )
         self._dead_letters = counter("dead_letters", "Dead letters committed, by reason", "reason")
         self._broken_checks = counter("broken_checks", "Events read that broke a declared check, by field", "field")
         self._broken_so_far: dict[str, int] = {}
@@ -60,7 +67,15 @@ class WorkerMetrics:
         )
         self.partitions = gauge("partitions", "Partitions that this slot reads").labels(**bound)
         self._held = gauge("held", "1 while the worker holds a batch back, by cause", "cause")
-        self._model = gauge("model_info", "1 for the model version that scores", "model", "version")
+        self._model = gauge("model_info", "1 for each model version that scores", "scored_by", "model", "version")
+
+    def inferred(self, made: Made, count: int) -> None:
+        self._inferences.labels(**self._bound, scored_by=made.arm).inc(count)
+        if made.fallback:
+            self._fallbacks.labels(**self._bound, assigned=made.assigned, reason=made.fallback).inc(count)
+
+    def circuit(self, arm: str, broken: bool) -> None:
+        self._circuits.labels(**self._bound, scored_by=arm).set(broken)
 
     def dead_letters(self, reason: str, count: int) -> None:
         self._dead_letters.labels(**self._bound, reason=reason).inc(count)
@@ -89,5 +104,5 @@ class WorkerMetrics:
     def held(self, cause: str, value: bool) -> None:
         self._held.labels(**self._bound, cause=cause).set(value)
 
-    def model(self, name: str, version: str) -> None:
-        self._model.labels(**self._bound, model=name, version=version).set(1)
+    def model(self, arm: str, name: str, version: str) -> None:
+        self._model.labels(**self._bound, scored_by=arm, model=name, version=version).set(1)

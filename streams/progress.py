@@ -14,7 +14,7 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from schemas.longs import read_long
+from schemas.heads import read_lineage, read_position
 from streams.deadletters import PREFIX
 from streams.errors import Refused
 from streams.reading import Ends, TopicReader, place_of
@@ -24,9 +24,8 @@ log = logging.getLogger(__name__)
 DEPTHS = (64, 1_024, 16_384, 262_144, 4_194_304)  # records from a partition's end that are read, until it is enough
 SLACK_MS = 60_000  # how much later a record may stand than one of another partition that has an older time
 SECONDS = 30.0  # the group waits for this worker meanwhile
-HEADER = 10  # bytes that precede a single-object datum
 
-Origin = tuple[str, str, str, int, int]  # deployment, arm, source topic, partition, offset
+Origin = tuple[str, str, int, int]  # deployment, source topic, partition, offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +44,14 @@ class Target:
 class Progress:
     """Says for partitions of the source topic which offset is behind the last event that has a record; see `Reached`.
 
-    arm: that of inferences; dead letters name none and have a topic for each arm.
+    targets: the topics that the workers of one consumer group write to, and no other group of the deployment.
     """
 
     def __init__(
-        self, kafka: Mapping[str, str], group: str, deployment: str, arm: str, source: str, targets: Sequence[Target]
+        self, kafka: Mapping[str, str], group: str, deployment: str, source: str, targets: Sequence[Target]
     ) -> None:
         self._kafka, self._group, self._targets = kafka, group, targets
-        self._names = (deployment, arm, source)
+        self._names = (deployment, source)
 
     def __call__(self, partitions: Collection[int]) -> dict[int, int | None]:
         """Read the topics' ends; blocks for about SECONDS at most. Says so where that is not enough, or not allowed."""
@@ -107,7 +106,7 @@ class _Tail:
 
     def __init__(
         self,
-        names: tuple[str, str, str],
+        names: tuple[str, str],
         target: Target,
         partitions: Collection[int],
         ends: Ends,
@@ -142,9 +141,9 @@ class _Tail:
             place, when = place_of(message)[0], message.timestamp()[1]
             self._oldest[place] = min(when, self._oldest.get(place, when))
             origin = self._target.origin(message)
-            if origin is None or origin[:3] != self._names or origin[3] not in self._asked:
+            if origin is None or origin[:2] != self._names or origin[2] not in self._asked:
                 continue
-            partition, offset = origin[3:]
+            partition, offset = origin[2:]
             self._seen.add(partition)
             if offset >= self._found.get(partition, (0, 0))[0]:
                 self._found[partition] = (offset + 1, when)
@@ -162,36 +161,18 @@ def inference_origin(message: Message) -> Origin | None:
     """Return which event an inference is of."""
     value = message.value() or b""
     try:
-        deployment, at = _text(value, HEADER)
-        _, at = read_long(value, at)  # revision
-        names = []
-        for _ in range(5):
-            name, at = _text(value, at)
-            names.append(name)
-        partition, at = read_long(value, at + 1)
-        offset, _ = read_long(value, at + 1)
+        lineage, at = read_lineage(value)
+        return lineage.deployment, lineage.source_topic, *read_position(value, at)
     except (IndexError, ValueError):
         return None
-    return deployment, names[0], names[4], partition, offset
 
 
-def letter_origin(arm: str) -> Callable[[Message], Origin | None]:
-    """Return the function that says which event a dead letter of the arm is of."""
-
-    def origin(message: Message) -> Origin | None:
-        try:
-            headers: dict[str, Any] = dict(message.headers() or [])  # of names that stand twice the last, ours, counts
-            deployment, source = (headers[f"{PREFIX}{name}"].decode() for name in ("deployment", "source.topic"))
-            partition, offset = (int(headers[f"{PREFIX}source.{name}"]) for name in ("partition", "offset"))
-        except (AttributeError, KeyError, SystemError, TypeError, ValueError):
-            return None
-        return deployment, arm, source, partition, offset
-
-    return origin
-
-
-def _text(value: bytes, at: int) -> tuple[str, int]:
-    length, at = read_long(value, at)
-    if length < 0 or at + length > len(value):
-        raise ValueError("a text that does not end")
-    return value[at : at + length].decode(), at + length
+def letter_origin(message: Message) -> Origin | None:
+    """Return which event a dead letter is of."""
+    try:
+        headers: dict[str, Any] = dict(message.headers() or [])  # of names that stand twice the last, ours, counts
+        deployment, source = (headers[f"{PREFIX}{name}"].decode() for name in ("deployment", "source.topic"))
+        partition, offset = (int(headers[f"{PREFIX}source.{name}"]) for name in ("partition", "offset"))
+    except (AttributeError, KeyError, SystemError, TypeError, ValueError):
+        return None
+    return deployment, source, partition, offset

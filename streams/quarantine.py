@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -83,7 +83,7 @@ def score_around(scorer: Scorer, batch: Batch, quarantined: npt.NDArray[np.bool_
     scored = scorer.score(batch_of([batch.messages[row] for row in rows.tolist()]))
     others = [Rejection(int(rows[each.row]), each.reason, each.detail, each.exception) for each in scored.rejected]
     kept = rows if scored.rows is None else rows[scored.rows]
-    return Scored(scored.inferences, kept, rejected + others, scored.frame, scored.outputs, scored.seconds)
+    return replace(scored, rows=kept, rejected=rejected + others)
 
 
 class QuarantineTopic:

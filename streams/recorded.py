@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import Message
 
-from schemas.longs import read_long
-from streams.batch import Headers
+from schemas.heads import read_lineage, read_position
+from streams.arms import Made, made_of
+from streams.batch import Batch, Headers
 from streams.deadletters import PREFIX
 from streams.findings import Findings
 from streams.reading import TopicReader, place_of
 
 DIGEST = 16  # bytes of a record's digest
 MOST_KINDS = 1 << 16  # makers and kinds of letters that one index tells apart
-NAMES = 5  # lineage strings behind the revision: arm, model, version, event schema, source topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,8 @@ class Maker:
 
     deployment: str
     revision: int
-    arm: str
-    model: str
-    version: str
     source: str
+    made: Made
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +90,7 @@ class Recorded:
     removed. beyond: per source partition the last event that any record names, with that record.
     """
 
-    def __init__(self, deployment: str, arm: str, findings: Findings, *, whole: bool = False) -> None:
+    def __init__(self, deployment: str, findings: Findings, *, whole: bool = False) -> None:
         """The ranges are those of `findings`; whole: they begin where retention left off."""
         ranges = findings.ranges
         self.ledgers = {partition: Ledger(first, last) for partition, (first, last) in ranges.items()}
@@ -102,7 +100,7 @@ class Recorded:
         self.beyond: dict[int, tuple[int, str, tuple[int, int]]] = {}
         self.outputs = 0
         self.truncated: set[int] = set()
-        self._deployment, self._arm, self._findings, self._whole = deployment, arm, findings, whole
+        self._deployment, self._findings, self._whole = deployment, findings, whole
         self._maker_of: dict[Maker, int] = {}
         self._kind_of: dict[Kind, int] = {}
         self._heads: dict[bytes, int] = {}
@@ -161,7 +159,7 @@ class Recorded:
             detail = f"is no inference ({type(error).__name__})"
             self._findings.found("unreadable", record=named(topic, place), detail=detail)
             return
-        if maker < 0:  # of another deployment or arm
+        if maker < 0:  # of another deployment or source
             return
         way = (place[0], partition)
         self.lowest[way] = min(offset, self.lowest.get(way, offset))
@@ -170,7 +168,8 @@ class Recorded:
             if ledger.put(ledger.inferences, offset, maker, digest, place):
                 self._findings.counts["inferences"] += 1
                 known = self.makers[maker]
-                self._findings.versions[f"{known.model}@{known.version}"] += 1
+                self._findings.versions[f"{known.made.model}@{known.made.version}"] += 1
+                self._findings.arms[known.made.arm] += 1
                 self._in_order(topic, partition, offset, place)
             else:
                 self._twice(ledger, partition, offset, named(topic, place))
@@ -184,26 +183,12 @@ class Recorded:
             maker, at = self._known, len(self._head)
         else:
             maker, at = self._parse_head(value)
-        if value[at] != 2:
-            raise ValueError("no source partition")
-        partition, at = read_long(value, at + 1)
-        if value[at] != 2:
-            raise ValueError("no source offset")
-        offset, _ = read_long(value, at + 1)
-        if offset < 0:
-            raise ValueError("an offset below 0")
-        return maker, partition, offset
+        return maker, *read_position(value, at)
 
     def _parse_head(self, value: bytes) -> tuple[int, int]:
-        deployment, at = _text(value, 10)  # behind the single-object header
-        revision, at = read_long(value, at)
-        names = []
-        for _ in range(NAMES):
-            name, at = _text(value, at)
-            names.append(name)
-        arm, model, version, _, source = names
-        maker = Maker(deployment, revision, arm, model, version, source)
-        ours = (deployment, arm, source) == (self._deployment, self._arm, self._findings.source)
+        lineage, at = read_lineage(value)
+        maker = Maker(lineage.deployment, lineage.revision, lineage.source_topic, made_of(lineage))
+        ours = (maker.deployment, maker.source) == (self._deployment, self._findings.source)
         if ours and maker not in self._maker_of:
             if len(self.makers) == MOST_KINDS:
                 raise ValueError(f"more than {MOST_KINDS} makers")
@@ -286,7 +271,21 @@ class Recorded:
             detail=f"has {others} records by now, the first at {first[0]}@{first[1]}",
         )
 
+    def place(self, batch: Batch, row: int) -> tuple[int, int]:
+        """Return where what was recorded of an event stands."""
+        ledger = self.ledgers[int(batch.partitions[row])]
+        at = int(batch.offsets[row]) - ledger.first
+        return int(ledger.partitions[at]), int(ledger.offsets[at])
+
+    def places(self, batch: Batch, row: int) -> tuple[str, str]:
+        """Return names of an event and of what was recorded of it."""
+        partition, offset = int(batch.partitions[row]), int(batch.offsets[row])
+        ledger = self.ledgers[partition]
+        topic = self._findings.output if ledger.inferences[offset - ledger.first] else self._findings.dead_letters
+        return self.event(partition, offset), named(topic, self.place(batch, row))
+
     def event(self, partition: int, offset: int) -> str:
+        """Return the name of an event."""
         return named(self._findings.source, (partition, offset))
 
 
@@ -308,13 +307,6 @@ def _own(headers: Sequence[tuple[str, object]]) -> int:
 
 def _said(text: str | bytes | None) -> str:
     return text.decode(errors="replace") if isinstance(text, bytes) else text or ""
-
-
-def _text(value: bytes, at: int) -> tuple[str, int]:
-    length, at = read_long(value, at)
-    if length < 0 or at + length > len(value):
-        raise ValueError("a text that does not end")
-    return value[at : at + length].decode(), at + length
 
 
 def named(topic: str, place: tuple[int, int]) -> str:

@@ -7,26 +7,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from models.errors import ModelFailed, ModelTimedOut
-from models.runtimes.base import Model
 from schemas.decode import Decoded, EventDecoder
 from schemas.inference import InferenceCodec, Lineage
-from schemas.values import Reason, Rejection
+from schemas.values import Rejection
+from streams.arms import Arms, Made, Outcome, Places
 from streams.batch import Batch
-
-Rows = npt.NDArray[np.int64]
-
-SEARCH_SECONDS = 120.0  # of a batch: Kafka takes the partitions of a worker that does not poll for 300 s
+from streams.runner import Ran, Rows, Runner, at, through
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
     """What a batch became. rows: the message index of each inference, None when every message became one.
 
-    frame, outputs: the decoded columns and the model's outputs of the scored rows, for profiles.
+    frame, outputs: the decoded columns and the models' outputs of the scored rows, for profiles.
+    made: who made them; made_of: the index into it for each inference, None where one made all.
     seconds: what each stage took.
     """
 
@@ -35,133 +31,97 @@ class Scored:
     rejected: list[Rejection]
     frame: pl.DataFrame
     outputs: pl.DataFrame
+    made: tuple[Made, ...] = ()
+    made_of: Rows | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-class Scorer:
-    """Decode, score and encode with one model version under one revision of a deployment.
+class Alone:
+    """One model that scores every event, in the place of arms. made: what its inferences say."""
 
-    inference_bytes: the largest record that the output topic takes; an event whose inference is larger is rejected.
+    def __init__(self, runner: Runner, made: Made) -> None:
+        self._runner, self._made = runner, made
+
+    @property
+    def circuits(self) -> Mapping[str, bool]:
+        """There is nobody else to turn to."""
+        return {}
+
+    def run(self, frame: pl.DataFrame, places: Callable[[], Places]) -> Outcome:
+        """Score every row of the frame."""
+        ran: Ran = self._runner.run(frame)
+        return Outcome(ran.outputs, ran.rows, ran.refused, (self._made,))
+
+
+class Scorer:
+    """Decode, score and encode under one revision of a deployment.
+
+    lineage: of what is the same for all of its inferences. inference_bytes: the largest record that the output topic
+    takes; an event whose inference is larger is rejected.
     """
 
     def __init__(
         self,
         decoder: EventDecoder,
-        model: Model,
+        arms: Arms | Alone,
         codec: InferenceCodec,
         lineage: Lineage,
         *,
         event_time: str | None = None,
         echo: Sequence[str] = (),
-        model_seconds: float = 10.0,
         inference_bytes: int = 1_000_000,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._decoder, self._model, self._codec, self._lineage = decoder, model, codec, lineage
+        self._decoder, self._arms, self._codec, self._lineage = decoder, arms, codec, lineage
         self._event_time, self._echo = event_time, list(echo)
-        self._model_seconds, self._inference_bytes, self._clock = model_seconds, inference_bytes, clock
-        self._prefixes: dict[str, bytes] = {}
-        self._deadline = 0.0
+        self._inference_bytes, self._clock = inference_bytes, clock
+        self._prefixes: dict[tuple[str, Made], bytes] = {}
 
     def score(self, batch: Batch) -> Scored:
         """Return an inference or a rejection for every message; raises SourceUnavailable only."""
         began = self._clock()
         decoded = self._decoder.decode(batch.values)
         done_decoding = self._clock()
-        frame, rows, outputs, refused = self._run(decoded.frame)
+        ran = self._arms.run(decoded.frame, lambda: _places(batch, decoded.rows))
         done_scoring = self._clock()
-        messages = _through(decoded.rows, rows)
-        inferences = self._encode(batch, decoded, frame, rows, messages, outputs)
-        rejected = decoded.rejected + [replace(r, row=_at(decoded.rows, r.row)) for r in refused]
-        if inferences and max(map(len, inferences)) + _together(batch.keys) > self._inference_bytes:
-            sizes = _sizes(batch, inferences, messages)
+        scored = self._scored(batch, decoded, ran)
+        if scored.inferences and max(map(len, scored.inferences)) + _together(batch.keys) > self._inference_bytes:
+            sizes = _sizes(batch, scored.inferences, scored.rows)
             if max(sizes) > self._inference_bytes:
-                inferences, frame, outputs, messages, oversize = self._drop_oversize(
-                    inferences, frame, outputs, messages, sizes
-                )
-                rejected = rejected + oversize
+                scored = self._without_oversize(scored, sizes)
         done = self._clock()
-        seconds = {
-            "decode": done_decoding - began,
-            "score": done_scoring - done_decoding,
-            "encode": done - done_scoring,
-        }
-        return Scored(inferences, messages, rejected, frame, outputs, seconds)
+        scored.seconds.update(
+            decode=done_decoding - began, score=done_scoring - done_decoding, encode=done - done_scoring
+        )
+        return scored
 
     @property
     def broken_checks(self) -> Mapping[str, int]:
         """How many events broke a declared check so far, by field, whatever the check does with them."""
         return self._decoder.broken_checks
 
-    # ---- the model
-
-    def _run(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, Rows | None, pl.DataFrame, list[Rejection]]:
-        """Return the scored rows of the frame, which they are, their outputs, and the rows that were not scored."""
-        prepared = self._model.prepare(frame)
-        height = _height(prepared.inputs, prepared.rows, frame)
-        self._deadline = self._clock() + SEARCH_SECONDS
-        outputs, scored, failed = self._bisect(prepared.inputs, height, self._model_seconds)
-        rows = _through(prepared.rows, scored)
-        refused = prepared.refused + [replace(r, row=_at(prepared.rows, r.row)) for r in failed]
-        return (frame if rows is None else frame[rows], rows, outputs, refused)
-
-    def _bisect(
-        self, inputs: Mapping[str, npt.NDArray[np.generic]], height: int, seconds: float
-    ) -> tuple[pl.DataFrame, Rows | None, list[Rejection]]:
-        """Run the model; where it fails, halve the rows until each row that makes it fail stands alone.
-
-        Half the rows get half the time, so that a row on which the model hangs costs twice the limit, not ten times.
-        Where it hangs on many, rows are refused untried after SEARCH_SECONDS: a batch that is searched until its
-        partitions are taken away would be searched again, for ever.
-        """
-        if height == 0:
-            return self._no_outputs(), None, []
-        if self._clock() > self._deadline:
-            detail = f"was not tried: the model hung on other events of its batch for {SEARCH_SECONDS:g} s"
-            return self._no_outputs(), _rows([]), [Rejection(row, "model_timed_out", detail) for row in range(height)]
-        try:
-            return self._model.run(inputs, seconds), None, []
-        except (ModelFailed, ModelTimedOut) as error:
-            if height == 1:
-                reason: Reason = "model_timed_out" if isinstance(error, ModelTimedOut) else "model_failed"
-                return self._no_outputs(), _rows([]), [Rejection(0, reason, str(error), type(error).__name__)]
-        half, rest = height // 2, height - height // 2
-        shorter = max(seconds / 2, self._model_seconds / 16)
-        left, left_rows, left_failed = self._bisect({name: a[:half] for name, a in inputs.items()}, half, shorter)
-        right, right_rows, right_failed = self._bisect({name: a[half:] for name, a in inputs.items()}, rest, shorter)
-        left_rows = np.arange(half) if left_rows is None else left_rows
-        right_rows = np.arange(rest) if right_rows is None else right_rows
-        outputs = pl.concat([part for part in (left, right) if len(part)] or [left])
-        failed = left_failed + [replace(r, row=r.row + half) for r in right_failed]
-        return outputs, np.concatenate([left_rows, right_rows + half]), failed
-
-    def _no_outputs(self) -> pl.DataFrame:
-        return pl.DataFrame(schema=[output.name for output in self._model.outputs])
+    @property
+    def circuits(self) -> Mapping[str, bool]:
+        """Of each arm whose events another may score instead, whether its circuit is open."""
+        return self._arms.circuits
 
     # ---- the record
 
-    def _encode(
-        self,
-        batch: Batch,
-        decoded: Decoded,
-        frame: pl.DataFrame,
-        rows: Rows | None,
-        messages: Rows | None,
-        outputs: pl.DataFrame,
-    ) -> list[bytes]:
-        if not len(outputs):
-            return []
-        partitions = batch.partitions if messages is None else batch.partitions[messages]
-        offsets = batch.offsets if messages is None else batch.offsets[messages]
-        columns = {
-            "source_partition": pl.Series(partitions),
-            "source_offset": pl.Series(offsets),
-            "event_time": self._event_times(frame, len(outputs)),
-            **{name: outputs[name] for name in outputs.columns},
-            **{name: frame[name] for name in self._echo},
-        }
-        values: list[bytes] = self._codec.encode(pl.DataFrame(columns), self._prefix_of(decoded, rows))
-        return values
+    def _scored(self, batch: Batch, decoded: Decoded, ran: Outcome) -> Scored:
+        frame = decoded.frame if ran.rows is None else decoded.frame[ran.rows]
+        rows = through(decoded.rows, ran.rows)
+        rejected = decoded.rejected + [replace(each, row=at(decoded.rows, each.row)) for each in ran.refused]
+        inferences: list[bytes] = []
+        if len(ran.outputs):
+            columns = {
+                "source_partition": pl.Series(batch.partitions if rows is None else batch.partitions[rows]),
+                "source_offset": pl.Series(batch.offsets if rows is None else batch.offsets[rows]),
+                "event_time": self._event_times(frame, len(ran.outputs)),
+                **{name: ran.outputs[name] for name in ran.outputs.columns},
+                **{name: frame[name] for name in self._echo},
+            }
+            inferences = self._codec.encode(pl.DataFrame(columns), self._prefix_of(decoded, ran))
+        return Scored(inferences, rows, rejected, frame, ran.outputs, ran.made, ran.made_of)
 
     def _event_times(self, frame: pl.DataFrame, height: int) -> pl.Series:
         if self._event_time is None:
@@ -169,31 +129,42 @@ class Scorer:
         column = frame[self._event_time]
         return column.dt.epoch("ms") if column.dtype.is_temporal() else column.cast(pl.Int64)
 
-    def _prefix_of(self, decoded: Decoded, rows: Rows | None) -> bytes | list[bytes]:
-        """Return the constant head of the records: one for the batch, or one a row where writers' schemas differ."""
-        if decoded.schema_of is None:
-            return self._prefix(decoded.schemas[0] if decoded.schemas else "")
-        prefixes = [self._prefix(schema) for schema in decoded.schemas]
-        return [prefixes[i] for i in (decoded.schema_of if rows is None else decoded.schema_of[rows])]
+    def _prefix_of(self, decoded: Decoded, ran: Outcome) -> bytes | list[bytes]:
+        """Return the constant head of the records: one for the batch, or one a row where rows differ in it."""
+        if decoded.schema_of is None and ran.made_of is None:
+            return self._prefix(decoded.schemas[0] if decoded.schemas else "", ran.made[0])
+        prefixes = [self._prefix(schema, made) for made in ran.made for schema in decoded.schemas or ("",)]
+        schema_of, made_of = decoded.schema_of, ran.made_of
+        if schema_of is not None and ran.rows is not None:
+            schema_of = schema_of[ran.rows]
+        if made_of is None:
+            assert schema_of is not None
+            index = schema_of
+        else:
+            index = made_of * max(1, len(decoded.schemas)) + (0 if schema_of is None else schema_of)
+        return [prefixes[each] for each in index.tolist()]
 
-    def _prefix(self, schema: str) -> bytes:
-        prefix = self._prefixes.get(schema)
+    def _prefix(self, schema: str, made: Made) -> bytes:
+        prefix = self._prefixes.get((schema, made))
         if prefix is None:
             if len(self._prefixes) >= 1000:  # writers' schemas are few; a flood of them must not grow memory
                 self._prefixes.clear()
-            prefix = self._prefixes[schema] = self._codec.prefix(replace(self._lineage, event_schema=schema))
+            lineage = replace(
+                self._lineage,
+                arm=made.arm,
+                model=made.model,
+                version=made.version,
+                event_schema=schema,
+                assigned=made.assigned,
+                propensity=made.propensity,
+                fallback=made.fallback,
+            )
+            prefix = self._prefixes[schema, made] = self._codec.prefix(lineage)
         return prefix
 
-    def _drop_oversize(
-        self,
-        inferences: list[bytes],
-        frame: pl.DataFrame,
-        outputs: pl.DataFrame,
-        messages: Rows | None,
-        sizes: list[int],
-    ) -> tuple[list[bytes], pl.DataFrame, pl.DataFrame, Rows, list[Rejection]]:
+    def _without_oversize(self, scored: Scored, sizes: list[int]) -> Scored:
         fits = np.array(sizes) <= self._inference_bytes
-        indexes = np.arange(len(inferences)) if messages is None else messages
+        indexes = np.arange(len(scored.inferences)) if scored.rows is None else scored.rows
         oversize = [
             Rejection(
                 int(indexes[i]),
@@ -203,12 +174,22 @@ class Scorer:
             )
             for i in np.flatnonzero(~fits)
         ]
-        kept = [value for value, ok in zip(inferences, fits, strict=True) if ok]
-        return kept, frame.filter(fits), outputs.filter(fits), indexes[fits], oversize
+        return replace(
+            scored,
+            inferences=[value for value, ok in zip(scored.inferences, fits, strict=True) if ok],
+            rows=indexes[fits],
+            rejected=scored.rejected + oversize,
+            frame=scored.frame.filter(fits),
+            outputs=scored.outputs.filter(fits),
+            made_of=None if scored.made_of is None else scored.made_of[fits],
+        )
 
 
-def _height(inputs: Mapping[str, npt.NDArray[np.generic]], rows: Rows | None, frame: pl.DataFrame) -> int:
-    return len(frame) if rows is None else len(next(iter(inputs.values())))
+def _places(batch: Batch, rows: Rows | None) -> Places:
+    """Return keys, partitions and offsets of the decoded events."""
+    if rows is None:
+        return batch.keys, batch.partitions, batch.offsets
+    return [batch.keys[row] for row in rows.tolist()], batch.partitions[rows], batch.offsets[rows]
 
 
 def _together(keys: Sequence[bytes | None]) -> int:
@@ -223,18 +204,3 @@ def _sizes(batch: Batch, inferences: Sequence[bytes], messages: Rows | None) -> 
     """Return the bytes of each inference with its key."""
     keys = batch.keys if messages is None else [batch.keys[row] for row in messages]
     return [len(value) + len(key or b"") for value, key in zip(inferences, keys, strict=True)]
-
-
-def _rows(values: Sequence[int]) -> Rows:
-    return np.array(values, np.int64)
-
-
-def _through(outer: Rows | None, inner: Rows | None) -> Rows | None:
-    """Compose two selections, None being everything."""
-    if inner is None:
-        return outer
-    return inner if outer is None else outer[inner]
-
-
-def _at(rows: Rows | None, row: int) -> int:
-    return row if rows is None else int(rows[row])

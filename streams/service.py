@@ -17,9 +17,10 @@ from prometheus_client import CollectorRegistry
 
 from models.bundle import Bundle
 from models.errors import ModelError
-from models.reference import Profiler, Reference
+from models.profiler import Profiler, Profilers
+from models.reference import Reference
 from models.repository import Repository
-from schemas.deployment import Arm, Deployment
+from schemas.deployment import Deployment
 from schemas.errors import SourceUnavailable
 from schemas.sources import SchemaTopic
 from streams.assembly import assemble, writers_of
@@ -79,8 +80,8 @@ def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options, o
     orders: asked which slot to take once all is ready that does not depend on it, with two functions: whether to stop,
     and whether what is ready is stale. None: options.slot at once.
     """
-    arm = deployment.arm(options.arm)
-    group = deployment.group(arm.role)
+    deployment.arm(options.arm)  # refuses one that has no workers
+    group = deployment.group(options.arm)
     signals = _Signals()
     folder = options.state_folder / "slots"
     order = Order(options.slot, options.metrics_port) if orders is None else None
@@ -89,7 +90,7 @@ def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options, o
     topics.wait_for_broker(signals.stopping)
     if signals.stopping():
         return
-    parts = _Parts(deployment, arm, reader, options, topics, signals.stopping)
+    parts = _Parts(deployment, reader, options, topics, signals.stopping)
     gc.collect()
     gc.freeze()  # what the start made stays: a full collection of it would stop a batch for 15 ms again and again
     gc.set_threshold(*YOUNG)
@@ -101,7 +102,7 @@ def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options, o
             lock = lock or SlotLock(folder, f"{group}.{order.slot}")
             _run(parts, group, order, options, signals)
     finally:
-        parts.model.close()
+        parts.close()
         if lock is not None:
             lock.close()
 
@@ -201,34 +202,39 @@ class _Parts:
     def __init__(
         self,
         deployment: Deployment,
-        arm: Arm,
         reader: Mapping[str, Any],
         options: Options,
         topics: Topics,
         stopping: Callable[[], bool],
     ) -> None:
-        self._deployment, self._arm, self._options = deployment, arm, options
+        self._deployment, self._arm, self._options = deployment, options.arm, options
         self._source = topics.require(deployment.input.topic)
-        self._output = topics.ensure(deployment.output_topic(arm.role), self._source.partitions)
+        self._output = topics.ensure(deployment.output_topic(self._arm), self._source.partitions)
         letters = {"max.message.bytes": str(self._source.message_bytes + OVERHEAD)}
-        self._letters = topics.ensure(deployment.dead_letter_topic(arm.role), self._source.partitions, letters)
+        self._letters = topics.ensure(deployment.dead_letter_topic(self._arm), self._source.partitions, letters)
         self._profiles = topics.ensure(deployment.profile_topic, 1) if self._watched else None
         uphold(topics.admin, self._promise())
         self._schema_topic = SchemaTopic(options.kafka)
         self._repository = Repository(options.repository)
-        bundle = self._repository.load(arm.model)
+        self._refs = deployment.models(self._arm)
+        bundles = {name: self._repository.load(ref) for name, ref in self._refs.items()}
         writers = writers_of(self._schema_topic, options.registry, options.schema_folder)
-        self._assembly = assemble(deployment, arm, reader, bundle, writers)
-        self.model = self._assembly.model
-        self._scorer = self._assembly.scorer(self._output)
+        self._profiler = self._make_profiler(bundles)
+        self._assembly = assemble(deployment, reader, bundles, writers)
+        self._scorer = self._assembly.scorer(self._output, self._arm)
         _make_findable(self._schema_topic, self._assembly.codec.schema, stopping)
-        self._profiler = self._make_profiler(bundle)
-        log.info("scores with %s version %s", self.model.name, self.model.version)
+        for name, model in self._assembly.models.items():
+            arm = "" if name == self._arm else f" ({name})"
+            log.info("scores with %s version %s%s", model.name, model.version, arm)
+
+    def close(self) -> None:
+        """Let go of the models."""
+        self._assembly.close()
 
     def _promise(self) -> Promise:
         return Promise(
             self._options.kafka["bootstrap.servers"],
-            self._deployment.group(self._arm.role),
+            self._deployment.group(self._arm),
             classic=is_classic(self._options.member),
             exactly_once=self._deployment.delivery == "exactly_once",
             source=self._source.name,
@@ -245,9 +251,10 @@ class _Parts:
         return self._deployment.monitor is not None
 
     def stale(self) -> bool:
-        """Say whether the declared model means another version by now; not while the repository cannot tell."""
+        """Say whether a declared model means another version by now; not while the repository cannot tell."""
+        bundles = self._assembly.bundles
         try:
-            return self._repository.resolve(self._arm.model).digest != self._assembly.bundle.digest
+            return any(self._repository.resolve(ref).digest != bundles[name].digest for name, ref in self._refs.items())
         except ModelError:
             return False
 
@@ -262,8 +269,9 @@ class _Parts:
         """Return the worker of the slot that the order names."""
         deployment, options = self._deployment, self._options
         slot_id = f"{group}.{order.slot}"
-        metrics = WorkerMetrics(registry, deployment=deployment.name, arm=self._arm.role, slot=order.slot)
-        metrics.model(self.model.name, self.model.version)
+        metrics = WorkerMetrics(registry, deployment=deployment.name, arm=self._arm, slot=order.slot)
+        for name, model in self._assembly.models.items():
+            metrics.model(name, model.name, model.version)
         folder, topic = options.state_folder / "slots", self._source.name
         return Worker(
             self._connector(group, order.slot, slot_id, metrics),
@@ -288,21 +296,30 @@ class _Parts:
             budget=Budget(deployment.latency_ms / 1000, options.batch_events) if deployment.latency_ms else None,
         )
 
-    def _make_profiler(self, bundle: Bundle) -> Profiler | None:
+    def _make_profiler(self, bundles: Mapping[str, Bundle]) -> Profilers | None:
+        """Return what counts the rows of each arm in the bins of its own reference."""
         if not self._watched:
             return None
-        if bundle.reference is None:
-            raise Refused(
-                f"deployment {self._deployment.name} declares a monitor, but bundle {bundle.manifest.ref} has no "
-                "reference profile: build the bundle with one, or remove `monitor`"
+        found = {}
+        for name, bundle in bundles.items():
+            if bundle.reference is None:
+                text = f"bundle {bundle.manifest.ref} has no reference profile"
+                if name == self._arm:
+                    raise Refused(
+                        f"deployment {self._deployment.name} declares a monitor, but {text}: build the bundle with "
+                        "one, or remove `monitor`"
+                    )
+                log.warning("%s; the arm %s is not watched", text, name)
+                continue
+            manifest = bundle.manifest
+            found[name] = Profiler(
+                Reference.from_bytes(bundle.reference),
+                deployment=self._deployment.name,
+                arm=name,
+                model=manifest.name,
+                version=manifest.version,
             )
-        return Profiler(
-            Reference.from_bytes(bundle.reference),
-            deployment=self._deployment.name,
-            arm=self._arm.role,
-            model=self.model.name,
-            version=self.model.version,
-        )
+        return Profilers(found)
 
     def _connector(
         self, group: str, slot: str, slot_id: str, metrics: WorkerMetrics
@@ -335,6 +352,6 @@ class _Parts:
 
         targets = [
             Target(self._output.name, count(self._output), inference_origin),
-            Target(self._letters.name, count(self._letters), letter_origin(self._arm.role)),
+            Target(self._letters.name, count(self._letters), letter_origin),
         ]
-        return Progress(self._options.kafka, group, self._deployment.name, self._arm.role, self._source.name, targets)
+        return Progress(self._options.kafka, group, self._deployment.name, self._source.name, targets)

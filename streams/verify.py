@@ -34,6 +34,7 @@ from streams.findings import EXAMPLES_OF_A_KIND, Findings
 from streams.reading import Point, TopicReader, resolve
 from streams.recorded import DIGEST, Ledger, Recorded, digest_of, headers_of, named
 from streams.topics import Topics
+from streams.verify_arms import ArmJudge, part
 from streams.versions import Declaration, Unknown, Version, Versions, differences
 
 log = logging.getLogger(__name__)
@@ -76,14 +77,14 @@ def verify(declarations: Sequence[Declaration], options: Options) -> Findings:
             raise Refused(
                 f"the declarations are of {newest.name} and {other.deployment.name}; give states of one deployment"
             )
-    arm = newest.arm(options.arm)
-    group = newest.group(arm.role)
+    newest.arm(options.arm)  # refuses one that has no workers
+    group = newest.group(options.arm)
     events, records = TopicReader(options.kafka, group), TopicReader(options.kafka, group, options.isolation)
     try:
         ranges = resolve(events, newest.input.topic, group, options.begin, options.end)
-        topics = (newest.input.topic, newest.output_topic(arm.role), newest.dead_letter_topic(arm.role))
+        topics = (newest.input.topic, newest.output_topic(options.arm), newest.dead_letter_topic(options.arm))
         findings = Findings(*topics, ranges, repeats=newest.delivery == "at_least_once")
-        recorded = Recorded(newest.name, arm.role, findings, whole=options.begin is None)
+        recorded = Recorded(newest.name, findings, whole=options.begin is None)
         recorded.read(records)
         log.info("read %d inferences, %d dead letters", findings.counts["inferences"], findings.counts["dead_letters"])
         _Verification(declarations, options, findings, recorded, events, records).run()
@@ -123,6 +124,7 @@ class _Verification:
         writers = writers_of(self._schema_topic, options.registry, options.schema_folder)
         self._versions = Versions(declarations, Repository(options.repository), writers, output)
         self._options, self._findings, self._recorded = options, findings, recorded
+        self._arms = ArmJudge(findings, recorded, self._versions)
         self._events, self._records = events, records
         self._starts_late = declarations[0].deployment.input.start == "latest" and options.begin is None
         sources = len(events.partitions(findings.source))
@@ -225,8 +227,8 @@ class _Verification:
         if version is None:
             return
         batch = noted.batch
-        part = batch if len(rows) == len(batch) else batch_of([batch.messages[row] for row in rows.tolist()])
-        scored = version.scorer.score(part)
+        self._arms.judge(batch, rows[noted.inferred[rows]], self._recorded.makers[maker])
+        scored = version.scorer.score(part(batch, rows))
         for rejection in scored.rejected:
             self._rejected_now(noted, int(rows[rejection.row]), rejection)
         made = rows if scored.rows is None else rows[scored.rows]
@@ -249,7 +251,7 @@ class _Verification:
         inferred = rows[noted.inferred[rows]]
         self._findings.counts["not_recomputed"] += len(rows) - len(inferred)
         if len(inferred):
-            event, record = self._places(noted.batch, int(inferred[0]))
+            event, record = self._recorded.places(noted.batch, int(inferred[0]))
             self._findings.found(found.what, event=event, record=record, detail=found.detail, count=len(inferred))
         return None
 
@@ -276,7 +278,7 @@ class _Verification:
 
     def _compared(self, batch: Batch, wanted: Mapping[int, bytes], version: Version) -> dict[int, tuple[str, bool]]:
         """Return by row what differs from the record that was published, and whether the tolerance allows it."""
-        places = {row: self._place(batch, row) for row in wanted}
+        places = {row: self._recorded.place(batch, row) for row in wanted}
         offsets: dict[int, list[int]] = {}
         for partition, offset in places.values():
             offsets.setdefault(partition, []).append(offset)
@@ -295,20 +297,8 @@ class _Verification:
 
     # ---- words
 
-    def _place(self, batch: Batch, row: int) -> tuple[int, int]:
-        ledger = self._recorded.ledgers[int(batch.partitions[row])]
-        at = int(batch.offsets[row]) - ledger.first
-        return int(ledger.partitions[at]), int(ledger.offsets[at])
-
-    def _places(self, batch: Batch, row: int) -> tuple[str, str]:
-        """Return names of an event and of what was recorded of it."""
-        partition, offset = int(batch.partitions[row]), int(batch.offsets[row])
-        ledger = self._recorded.ledgers[partition]
-        topic = self._findings.output if ledger.inferences[offset - ledger.first] else self._findings.dead_letters
-        return self._recorded.event(partition, offset), named(topic, self._place(batch, row))
-
     def _differs(self, batch: Batch, row: int, detail: str) -> None:
-        event, record = self._places(batch, row)
+        event, record = self._recorded.places(batch, row)
         self._findings.found("different", event=event, record=record, detail=detail)
 
     def _note_surroundings(self, version: Version) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 
 from models.errors import ModelError, RepositoryUnavailable
 from models.repository import Repository
-from models.runtimes.base import Model
-from schemas.deployment import Deployment
+from schemas.deployment import ACTIVE, CONSTANT, Deployment
 from schemas.errors import InferenceRefused, SchemaError, SourceUnavailable
 from schemas.inference import InferenceCodec
 from schemas.sources import Writers
-from streams.assembly import assemble
+from streams.arms import Made
+from streams.assembly import Assembly, assemble
 from streams.recorded import Maker
 from streams.scorer import Scorer
 from streams.topics import Topic
@@ -63,9 +63,9 @@ class Versions:
     def __init__(
         self, declarations: Sequence[Declaration], repository: Repository, writers: Writers, output: Topic
     ) -> None:
-        self._declared = {each.revision: each for each in reversed(declarations)}
+        self.declared = {each.revision: each for each in reversed(declarations)}
         self._newest, self._repository, self._writers, self._output = declarations[0], repository, writers, output
-        self._held: OrderedDict[Maker, tuple[Version, Model]] = OrderedDict()
+        self._held: OrderedDict[Maker, tuple[Version, Assembly]] = OrderedDict()
         self._unknown: dict[Maker, Unknown] = {}
 
     def get(self, maker: Maker) -> Version | Unknown:
@@ -79,29 +79,30 @@ class Versions:
                 return found
             self._held[maker] = found
             if len(self._held) > KEPT:
-                _, (_, model) = self._held.popitem(last=False)
-                model.close()
+                _, (_, assembly) = self._held.popitem(last=False)
+                assembly.close()
         self._held.move_to_end(maker)
         return self._held[maker][0]
 
-    def newest(self, role: str) -> Maker | None:
+    def newest(self, name: str) -> Maker | None:
         """Return what the newest declaration's arm would score with now; None where its model is not there."""
         deployment = self._newest.deployment
         try:
-            manifest = self._repository.resolve(deployment.arm(role).model).manifest
+            manifest = self._repository.resolve(deployment.arm(name).model).manifest
         except ModelError:
             return None
-        source = deployment.input.topic
-        return Maker(deployment.name, self._newest.revision, role, manifest.name, manifest.version, source)
+        share = deployment.shares().get(name, 100.0) / 100
+        made = Made(name, name, share, "", manifest.name, manifest.version)
+        return Maker(deployment.name, self._newest.revision, deployment.input.topic, made)
 
     def close(self) -> None:
         """Let go of the models."""
-        for _, model in self._held.values():
-            model.close()
+        for _, assembly in self._held.values():
+            assembly.close()
         self._held.clear()
 
-    def _load(self, maker: Maker) -> tuple[Version, Model] | Unknown:
-        declared = self._declared.get(maker.revision)
+    def _load(self, maker: Maker) -> tuple[Version, Assembly] | Unknown:
+        declared = self.declared.get(maker.revision)
         if declared is None:
             return Unknown(
                 "unknown_revision",
@@ -113,25 +114,28 @@ class Versions:
         except (RepositoryUnavailable, SourceUnavailable):
             raise
         except (ModelError, SchemaError) as error:
-            return Unknown("unknown_version", f"{maker.model}@{maker.version}: {error}")
+            return Unknown("unknown_version", f"{maker.made.model}@{maker.made.version}: {error}")
 
-    def _made(self, declared: Declaration, maker: Maker) -> tuple[Version, Model]:
-        ref = f"{maker.model}@{maker.version}"
+    def _made(self, declared: Declaration, maker: Maker) -> tuple[Version, Assembly]:
+        made, deployment = maker.made, declared.deployment
+        if made.arm == CONSTANT and deployment.constant is not None:  # of the outputs that the active model has
+            ref, loaded = deployment.named[ACTIVE].model, ACTIVE
+        else:
+            ref, loaded = f"{made.model}@{made.version}", made.arm
         try:
             proof: Mapping[str, Any] = self._repository.resolve(ref).proof
         except RepositoryUnavailable:  # the cache may have the bundle; without its proof it must be bit for bit
             proof = {}
-        arm = declared.deployment.arm(maker.arm)
-        made = assemble(declared.deployment, arm, declared.reader, self._repository.load(ref), self._writers)
-        log.info("recomputes with %s under revision %d", ref, maker.revision)
+        assembly = assemble(deployment, declared.reader, {loaded: self._repository.load(ref)}, self._writers)
+        log.info("recomputes with %s@%s under revision %d", made.model, made.version, maker.revision)
         version = Version(
-            scorer=made.scorer(self._output),
-            codec=made.codec,
-            outputs=frozenset(output.name for output in made.model.outputs),
+            scorer=assembly.alone(self._output, made),
+            codec=assembly.codec,
+            outputs=frozenset(output.name for output in assembly.models[made.arm].outputs),
             tolerance=float((proof.get("determinism") or {}).get("tolerance") or 0.0),
             proof=proof,
         )
-        return version, made.model
+        return version, assembly
 
 
 def differences(version: Version, recorded: bytes, recomputed: bytes) -> tuple[list[str], bool]:

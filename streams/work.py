@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from streams.arms import Made
 from streams.batch import Batch, Records
 from streams.deadletters import letters
 from streams.scorer import Scored
 
 
 class Profiles(Protocol):
-    """What the worker needs of models.reference.Profiler."""
+    """What the worker needs of models.profiler.Profilers."""
 
     def profiles(
         self,
@@ -25,6 +26,8 @@ class Profiles(Protocol):
         outputs: pl.DataFrame,
         partitions: npt.NDArray[np.int32],
         timestamps: npt.NDArray[np.int64],
+        arms: Sequence[str],
+        arm_of: npt.NDArray[np.int64] | None = None,
     ) -> list[bytes]: ...
     def progress(self, partitions: Sequence[int], now_ms: int) -> list[bytes]: ...
     def forget(self) -> None: ...
@@ -47,11 +50,11 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One batch, ready to be published whole."""
+    """One batch, ready to be published whole. inferences: how many, by who made them. reasons: of dead letters."""
 
     records: list[Records]
     batch: Batch
-    inferences: int
+    inferences: dict[Made, int]
     reasons: dict[str, int]
     seconds: float  # what putting it together took
 
@@ -77,7 +80,7 @@ class Composer:
             records.append(self._letters(batch, scored))
         if self.profiler is not None and scored.inferences:
             records.append(self._profile(self.profiler, batch, scored))
-        return Work(records, batch, len(scored.inferences), reasons, time.perf_counter() - began)
+        return Work(records, batch, _counted(scored), reasons, time.perf_counter() - began)
 
     def progress(self, partitions: Sequence[int]) -> Records | None:
         """Return the records that say that these partitions were read to their end; None without a monitor."""
@@ -110,7 +113,8 @@ class Composer:
         partitions, times = batch.partitions, batch.timestamps()
         if scored.rows is not None:
             partitions, times = partitions[scored.rows], times[scored.rows]
-        values = profiler.profiles(scored.frame, scored.outputs, partitions, times)
+        arms = [made.arm for made in scored.made]
+        values = profiler.profiles(scored.frame, scored.outputs, partitions, times, arms, scored.made_of)
         assert self.route.profiles is not None
         return Records(self.route.profiles, values, [self.route.deployment.encode()] * len(values))
 
@@ -126,3 +130,13 @@ class Composer:
         places: list[int] = partitions.tolist()
         keys = batch.keys if rows is None else [batch.keys[row] for row in rows]
         return [place % count if key is None else -1 for place, key in zip(places, keys, strict=True)]
+
+
+def _counted(scored: Scored) -> dict[Made, int]:
+    """Return how many inferences each of those who made some has made."""
+    if not scored.inferences:
+        return {}
+    if scored.made_of is None:
+        return {scored.made[0]: len(scored.inferences)}
+    counts = np.bincount(scored.made_of, minlength=len(scored.made)).tolist()
+    return {made: count for made, count in zip(scored.made, counts, strict=True) if count}

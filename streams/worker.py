@@ -279,7 +279,8 @@ class Worker:
         metrics = self._metrics
         metrics.stage("publish", time.perf_counter() - began)
         metrics.events.inc(len(work.batch))
-        metrics.inferences.inc(work.inferences)
+        for made, count in work.inferences.items():
+            metrics.inferred(made, count)
         metrics.batches.inc()
         metrics.batch_events.observe(len(work.batch))
         metrics.age.observe(max(0.0, self._clock() - work.batch.messages[0].timestamp()[1] / 1000))
@@ -344,6 +345,8 @@ class Worker:
         self._metrics.partitions.set(len(source.assigned()))
         self._metrics.lag.set(sum(lags.values()))
         self._metrics.broken_checks(self._scorer.broken_checks)
+        for arm, broken in self._scorer.circuits.items():
+            self._metrics.circuit(arm, broken)
         self._trim()
         self._tick_guard(source)
         idle = [p for p, lag in lags.items() if p not in self._guard.parked and self._is_idle(p, lag)]

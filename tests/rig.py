@@ -36,16 +36,22 @@ SCHEMA: dict[str, Any] = {"type": "record", "name": "Event", "namespace": "penst
 Place = tuple[int, int]
 
 
-def sum_model() -> bytes:
-    """An ONNX model of the matrix [a, b] whose score is a + b."""
+def sum_model(width: int = 2, scale: float = 1.0) -> bytes:
+    """An ONNX model of the matrix [a, b, ...] of a width whose score is its sum, times a scale."""
     from onnx import TensorProto, helper
 
     graph = helper.make_graph(
-        [helper.make_node("ReduceSum", ["x", "axes"], ["score"], keepdims=1)],
+        [
+            helper.make_node("ReduceSum", ["x", "axes"], ["sum"], keepdims=1),
+            helper.make_node("Mul", ["sum", "scale"], ["score"]),
+        ],
         "sum",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", width])],
         [helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", 1])],
-        [helper.make_tensor("axes", TensorProto.INT64, [1], [1])],
+        [
+            helper.make_tensor("axes", TensorProto.INT64, [1], [1]),
+            helper.make_tensor("scale", TensorProto.FLOAT, [1], [scale]),
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     return bytes(model.SerializeToString())
@@ -173,6 +179,12 @@ class Rig:
         self.file = folder / "deployment.yaml"
         self.write()
         self._workers: list[Worker] = []
+
+    def add_model(self, name: str, tag: str = "production", **bundle: Any) -> str:
+        """Put another model into the repository; returns its version."""
+        built = Bundle.build(name=name, **{"features": ["a", "b"], **bundle})
+        Repository(str(self.folder / "models")).add(built, tags=[tag])
+        return str(built.manifest.version)
 
     def write(self) -> None:
         """Write the declaration to its file."""

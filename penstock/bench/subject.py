@@ -65,7 +65,7 @@ class Subject:
             "name": name,
             "input": declared["input"] | {"topic": source, "schema": "event.avsc", "framing": self.framing},
             "output": declared["output"] | {"topic": target},
-            "arms": [arm for arm in declared["arms"] if arm["role"] == "active"],
+            "arms": [arm for arm in declared["arms"] if arm["role"] != "shadow"],
             "limits": declared.get("limits", {}) | {"dead_letters_per_minute": 0},
         }
         file = place.folder / f"{name}.yaml"

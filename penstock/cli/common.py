@@ -24,7 +24,12 @@ registry_option = click.option(
 schemas_option = click.option(
     "--schemas", "schema_folder", type=click.Path(path_type=Path), help="Folder of writer schemas (.avsc)."
 )
-arm_option = click.option("--arm", default="active", show_default=True, help="active or shadow.")
+arm_option = click.option(
+    "--arm",
+    default="active",
+    show_default=True,
+    help="active, whose workers score for canary and challengers too, or the name of a shadow.",
+)
 metrics_host_option = click.option(
     "--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve them on."
 )

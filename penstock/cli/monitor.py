@@ -92,20 +92,19 @@ def references(declared: Deployment, repository: str) -> Mapping[str, Reference]
     from models.errors import ReferenceInvalid
     from models.reference import Reference
     from models.repository import Repository
+    from schemas.deployment import ACTIVE
 
     found = {}
-    for arm in declared.arms:
-        bundle = Repository(repository).load(arm.model)
+    for name, model in {**{name: arm.model for name, arm in declared.named.items()}, **declared.steps}.items():
+        bundle = Repository(repository).load(model)
         if bundle.reference is not None:
             reference = Reference.from_bytes(bundle.reference)
             found[reference.digest] = reference
             continue
-        text = (
-            f"{arm.model} has no reference profile: build its bundle with one (models.reference.Reference.from_frame)"
-        )
-        if arm.role == "active":
+        text = f"{model} has no reference profile: build its bundle with one (models.reference.Reference.from_frame)"
+        if name == ACTIVE:
             raise ReferenceInvalid(text)
-        logging.getLogger(__name__).warning("%s; the arm %s is not watched", text, arm.role)
+        logging.getLogger(__name__).warning("%s; the arm %s is not watched", text, name)
     return found
 
 

@@ -45,7 +45,8 @@ def command(
         raise click.UsageError("give the ranges to put in quarantine (or to --lift), or --list alone")
     try:
         declared = load_deployment(deployment).deployment
-        group, wanted = declared.group(declared.arm(arm).role), _parse(declared, ranges)
+        declared.arm(arm)  # refuses one that has no workers
+        group, wanted = declared.group(arm), _parse(declared, ranges)
         topic = QuarantineTopic(kafka_settings(bootstrap_servers))
         if listing:
             _list(topic, group)

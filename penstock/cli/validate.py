@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from models.bundle import Bundle
     from models.repository import Repository
     from penstock.config import Loaded
-    from schemas.deployment import Arm
+    from schemas.deployment import Deployment
 
 
 @click.command("validate")
@@ -32,7 +32,7 @@ def command(deployment: Path, repository: str | None) -> None:
         click.echo(f"{deployment}: {problem}", err=True)
     if found:
         raise click.ClickException(f"{len(found)} problem{'s' if len(found) > 1 else ''}; nothing was started")
-    arms = ", ".join(f"{arm.role} {arm.model}" for arm in loaded.deployment.arms)
+    arms = ", ".join(f"{name} {model}" for name, model in _models(loaded.deployment).items())
     click.echo(f"{deployment}: {loaded.deployment.name} can run ({arms})")
 
 
@@ -47,10 +47,10 @@ def problems(loaded: Loaded, repository: Repository) -> Iterator[str]:
         yield f"input.schema: {error}"
         return
     yield from _event_time_problem(loaded)
-    bundles: dict[int, Bundle] = {}
-    for place, arm in enumerate(loaded.deployment.arms):
-        for problem in _arm_problems(loaded, arm, repository, bundles, place):
-            yield f"arms.{place} ({arm.role} {arm.model}): {problem}"
+    bundles: dict[str, Bundle] = {}
+    for name, model in _models(loaded.deployment).items():
+        for problem in _arm_problems(loaded, name, model, repository, bundles):
+            yield f"arm {name} ({model}): {problem}"
     yield from _monitor_problems(loaded, bundles)
     yield from _output_problems(loaded, bundles)
 
@@ -67,7 +67,7 @@ def _event_time_problem(loaded: Loaded) -> Iterator[str]:
 
 
 def _arm_problems(
-    loaded: Loaded, arm: Arm, repository: Repository, bundles: dict[int, Bundle], place: int
+    loaded: Loaded, name: str, model: str, repository: Repository, bundles: dict[str, Bundle]
 ) -> Iterator[str]:
     from models.contract import mismatches
     from models.describe import disagreements
@@ -75,7 +75,7 @@ def _arm_problems(
     from models.graph import examine
 
     try:
-        bundle = bundles[place] = repository.load(arm.model)
+        bundle = bundles[name] = repository.load(model)
         yield from disagreements(bundle.manifest, examine(bundle.model))
     except ModelError as error:
         yield str(error)
@@ -83,37 +83,49 @@ def _arm_problems(
     yield from mismatches(loaded.reader, bundle.manifest, loaded.deployment.missing)
 
 
-def _monitor_problems(loaded: Loaded, bundles: dict[int, Bundle]) -> Iterator[str]:
-    """What `penstock monitor` would refuse: an active model that says nothing about its training data."""
-    for place, bundle in bundles.items():
-        arm = loaded.deployment.arms[place]
-        if loaded.deployment.monitor and arm.role == "active" and bundle.reference is None:
-            yield (
-                f"monitor: {arm.model} has no reference profile to compare with; build its bundle with one "
-                "(models.reference.Reference.from_frame), or take `monitor` out"
-            )
+def _monitor_problems(loaded: Loaded, bundles: dict[str, Bundle]) -> Iterator[str]:
+    """What workers and `penstock monitor` would refuse: an active model that says nothing about its training data."""
+    from schemas.deployment import ACTIVE
+
+    bundle = bundles.get(ACTIVE)
+    if loaded.deployment.monitor and bundle is not None and bundle.reference is None:
+        yield (
+            f"monitor: {_models(loaded.deployment)[ACTIVE]} has no reference profile to compare with; build its bundle "
+            "with one (models.reference.Reference.from_frame), or take `monitor` out"
+        )
 
 
-def _output_problems(loaded: Loaded, bundles: dict[int, Bundle]) -> Iterator[str]:
+def _output_problems(loaded: Loaded, bundles: dict[str, Bundle]) -> Iterator[str]:
     """Inferences that cannot be declared, and arms that share a topic but not their outputs."""
+    from models.errors import ContractBroken
+    from models.runtimes.constant import Constant
+    from schemas.deployment import ACTIVE
     from schemas.errors import SchemaError
     from schemas.inference import InferenceCodec
     from schemas.resolve import columns_of
 
-    columns = columns_of(loaded.reader)
-    deployment = loaded.deployment
+    columns, deployment, models = columns_of(loaded.reader), loaded.deployment, _models(loaded.deployment)
     echo = [(name, columns[name]) for name in deployment.output.echo if name in columns]
-    fields = {place: [output.field for output in bundle.manifest.outputs] for place, bundle in bundles.items()}
-    active = next((fields[p] for p, arm in enumerate(deployment.arms) if arm.role == "active" and p in fields), None)
-    for place, outputs in fields.items():
-        arm = deployment.arms[place]
+    fields = {name: [output.field for output in bundle.manifest.outputs] for name, bundle in bundles.items()}
+    active = fields.get(ACTIVE)
+    for name, outputs in fields.items():
         try:
             InferenceCodec(deployment.name, outputs, echo)
         except SchemaError as error:
-            yield f"arms.{place} ({arm.role} {arm.model}): {error}"
-        if arm.topic is None and active is not None and outputs != active:
+            yield f"arm {name} ({models[name]}): {error}"
+        if active is not None and outputs != active and not deployment.is_shadow(name):
             names, others = [field.name for field in active], [field.name for field in outputs]
             yield (
-                f"arms.{place} ({arm.role} {arm.model}): writes to {deployment.output.topic} as the active arm does, "
-                f"but its outputs are {others} and not {names}, or of other types; give the arm a topic"
+                f"arm {name} ({models[name]}): writes to {deployment.output.topic} as the active arm does, but its "
+                f"outputs are {others} and not {names}, or of other types; try it as a shadow, which has its own topic"
             )
+    if active is not None and deployment.constant is not None:
+        try:
+            Constant(active, deployment.constant)
+        except ContractBroken as error:
+            yield from error.mismatches
+
+
+def _models(deployment: Deployment) -> dict[str, str]:
+    """Return the references to models of all arms and of the fallback chain, by the names of their arms."""
+    return {**{name: arm.model for name, arm in deployment.named.items()}, **deployment.steps}

@@ -109,6 +109,8 @@ def _page(findings: Findings) -> str:
             sign = "!" if name in WRONG and findings.counts[name] else " "
             lines.append(f"{sign} {name:<17}{findings.counts[name]:>13,}  {meaning}")
     lines += [f"  {count:,} inferences by {version}" for version, count in findings.versions.most_common()]
+    if len(findings.arms) > 1:
+        lines += [f"  {count:,} inferences of the arm {arm}" for arm, count in findings.arms.most_common()]
     lines += [f"  {counted(count, 'dead letter')}: {what}" for what, count in findings.letters.most_common()]
     lines += [f"  note: {note}" for note in findings.notes]
     if findings.examples:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from schemas.heads import read_lineage
 from schemas.longs import read_long
 from tests.places import place_of
 
@@ -121,19 +122,13 @@ class Decoder:
         for head, version in self._heads.items():
             if value.startswith(head):
                 return len(head), version
-        length, at = read_long(value, 10)  # deployment
-        _, at = read_long(value, at + length)  # revision
-        strings = []
-        for _ in range(5):  # arm, model, version, event schema, source topic
-            length, at = read_long(value, at)
-            strings.append(value[at : at + length].decode())
-            at += length
+        lineage, at = read_lineage(value)
         assert place_of(value) == (read_long(value, at + 1)[0], read_long(value, read_long(value, at + 1)[1] + 1)[0])
         versions = self._results.versions
-        if strings[2] not in versions:
-            versions.append(strings[2])
-        self._heads[value[:at]] = versions.index(strings[2])
-        return at, versions.index(strings[2])
+        if lineage.version not in versions:
+            versions.append(lineage.version)
+        self._heads[value[:at]] = versions.index(lineage.version)
+        return at, versions.index(lineage.version)
 
 
 def _number(value: bytes, at: int) -> tuple[float, int]:

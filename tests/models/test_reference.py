@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 from models.binning import Binner, Categories, Numbers, fit, number_edges
 from models.errors import ReferenceInvalid
-from models.reference import HOUR_MS, Profiler, Reference, Tally, tally_of
+from models.profiler import HOUR_MS, Profiler, Watermarks
+from models.reference import Reference, Tally, tally_of
 from schemas import records
+from tests.one_arm import OneArm
 
 NOW = 1_760_000_000_000
 ROWS = 3000
@@ -43,10 +45,9 @@ def reference() -> Reference:
     return Reference.from_frame(_frame(), _scores())
 
 
-def _profiler(reference: Reference, **options: int) -> Profiler:
-    return Profiler(
-        reference, deployment="flights", arm="active", model="flights", version="v1", clock=lambda: NOW, **options
-    )
+def _profiler(reference: Reference) -> OneArm:
+    one = Profiler(reference, deployment="flights", arm="active", model="flights", version="v1")
+    return OneArm({"active": one}, Watermarks(clock=lambda: NOW))
 
 
 def _tally(reference: Reference, encoded: list[bytes]) -> Tally:

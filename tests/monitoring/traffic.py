@@ -9,10 +9,12 @@ from functools import cache
 import numpy as np
 import polars as pl
 
-from models.reference import Profiler, Reference
+from models.profiler import Profiler, Watermarks
+from models.reference import Reference
 from monitoring.folds import Folding, Out, Record
 from monitoring.profiles import ProfileFold
 from schemas import records
+from tests.one_arm import OneArm
 
 START = 1_700_000_000_000  # ms of record time
 DEPLOYMENT = "flights"
@@ -36,15 +38,17 @@ def reference() -> Reference:
     return Reference.from_frame(*events(20_000, 99))
 
 
-def profiler(deployment: str = DEPLOYMENT, arm: str = "active", version: str = "v1") -> Profiler:
-    return Profiler(reference(), deployment=deployment, arm=arm, model="late", version=version, clock=lambda: 2 * START)
+def profiler(deployment: str = DEPLOYMENT, arm: str = "active", version: str = "v1") -> OneArm:
+    """What counts the traffic of a worker of one arm."""
+    one = Profiler(reference(), deployment=deployment, arm=arm, model="late", version=version)
+    return OneArm({arm: one}, Watermarks(clock=lambda: 2 * START))
 
 
 @dataclass
 class Batches:
     """Profiles of batches of `rows` events, one batch a tick, spread over `sources` partitions."""
 
-    profiler: Profiler
+    profiler: OneArm
     rows: int = 200
     sources: int = 4
     tick: int = 0

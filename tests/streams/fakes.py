@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,8 +16,11 @@ from schemas.decode import Decoded
 from schemas.errors import SourceUnavailable
 from schemas.inference import InferenceCodec, Lineage
 from schemas.values import OutputField, Rejection
-from streams.scorer import Scorer
+from streams.arms import Made
+from streams.runner import Runner
+from streams.scorer import Alone, Scorer
 
+MADE = Made("active", "active", 1.0, "", "doubler", "v1")
 CODEC = InferenceCodec("fake", (OutputField("double", "scalar", "double"),), [])
 
 
@@ -67,5 +71,6 @@ class Doubler:
 
 
 def scorer(decoder: Any = None, **options: Any) -> Scorer:
-    lineage = Lineage("fake", 1, "active", "doubler", "v1", "", "in")
-    return Scorer(decoder or NumberDecoder(), Doubler(), CODEC, lineage, **options)
+    lineage, clock = Lineage("fake", 1, "", "", "", "", "in"), options.get("clock", time.perf_counter)
+    alone = Alone(Runner(Doubler(), options.pop("model_seconds", 10.0), clock), MADE)
+    return Scorer(decoder or NumberDecoder(), alone, CODEC, lineage, **options)

@@ -17,7 +17,10 @@ class CountingProfiler:
     def __init__(self) -> None:
         self.forgotten = 0
 
-    def profiles(self, frame: Any, outputs: Any, partitions: Any, timestamps: Any) -> list[bytes]:
+    def profiles(
+        self, frame: Any, outputs: Any, partitions: Any, timestamps: Any, arms: Any, arm_of: Any = None
+    ) -> list[bytes]:
+        assert (arms, arm_of) == (["active"], None)
         assert len(frame) == len(outputs) == len(partitions) == len(timestamps)
         return [b"batch %d" % len(frame)]
 

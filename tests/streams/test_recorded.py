@@ -19,7 +19,7 @@ def findings() -> Findings:
 
 def recorded(**found: Any) -> Recorded:
     """What was read of the output topic, in the names of Recorded's attributes."""
-    made = Recorded("d", "active", findings())
+    made = Recorded("d", findings())
     for name, value in found.items():
         setattr(made, name, value)
     return made
@@ -103,5 +103,5 @@ def test_what_is_no_dead_letter_is_counted_and_that_of_others_is_not(
     headers: dict[str, bytes], found: dict[str, int]
 ) -> None:
     counted = findings()
-    Recorded("d", "active", counted).take_letter(Letter(list(headers.items())))  # type: ignore[arg-type]
+    Recorded("d", counted).take_letter(Letter(list(headers.items())))  # type: ignore[arg-type]
     assert dict(counted.counts) == found

@@ -1,0 +1,92 @@
+"""The declaration of arms: what goes with what, what they are called, and who steps in for whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from schemas.deployment import Deployment
+from schemas.errors import ArmUnknown
+
+ACTIVE = {"role": "active", "model": "m@production"}
+CANARY = {"role": "canary", "model": "m@candidate", "percent": 5}
+CHALLENGER = {"role": "challenger", "model": "other@production", "percent": 20}
+SHADOW = {"role": "shadow", "model": "m@candidate", "topic": "d.shadow"}
+
+
+def deployment(*arms: dict[str, Any], **more: Any) -> Deployment:
+    declared = {"name": "d", "input": {"topic": "in", "schema": "e.avsc"}, "output": {"topic": "out"}}
+    return Deployment.model_validate({**declared, "arms": [ACTIVE, *arms], **more})
+
+
+def test_arms_go_by_their_role_and_a_number_or_by_the_name_given() -> None:
+    named = deployment(CANARY, CHALLENGER, {**CHALLENGER, "name": "blue"}, CHALLENGER, SHADOW).named
+    assert list(named) == ["active", "canary", "challenger", "blue", "challenger-3", "shadow"]
+
+
+def test_active_has_what_the_others_leave() -> None:
+    assert deployment().shares() == {"active": 100.0}
+    assert deployment(CANARY, CHALLENGER, SHADOW).shares() == {"active": 75.0, "canary": 5.0, "challenger": 20.0}
+
+
+def test_who_steps_in_for_whom() -> None:
+    chain = deployment(CANARY, SHADOW, fallback=["m@stable", "m@old", {"constant": {"score": 0.5}}])
+    assert chain.chain("canary") == ["canary", "active", "fallback", "fallback-2", "constant"]
+    assert chain.chain("active") == ["active", "fallback", "fallback-2", "constant"]
+    assert chain.chain("shadow") == ["shadow"]
+    assert deployment(CANARY).chain("canary") == ["canary", "active"]
+    assert deployment().chain("active") == ["active"]
+
+
+def test_what_the_workers_of_an_arm_score_with() -> None:
+    declared = deployment(CANARY, SHADOW, fallback=["m@stable"])
+    assert declared.models("active") == {"active": "m@production", "canary": "m@candidate", "fallback": "m@stable"}
+    assert declared.models("shadow") == {"shadow": "m@candidate"}
+
+
+def test_a_shadow_has_a_group_and_topics_of_its_own() -> None:
+    declared = deployment(CANARY, SHADOW, {**SHADOW, "topic": "d.second"})
+    assert [declared.group(name) for name in ("active", "shadow", "shadow-2")] == [
+        "penstock.d",
+        "penstock.d.shadow",
+        "penstock.d.shadow-2",
+    ]
+    assert [declared.output_topic(name) for name in ("active", "shadow", "shadow-2")] == ["out", "d.shadow", "d.second"]
+    assert declared.dead_letter_topic("shadow-2") == "d.dead-letters.shadow-2"
+
+
+def test_only_active_and_shadows_have_workers() -> None:
+    declared = deployment(CANARY, SHADOW)
+    assert declared.arm("shadow").topic == "d.shadow"
+    with pytest.raises(ArmUnknown, match="run --arm active or --arm shadow"):
+        declared.arm("canary")
+    with pytest.raises(ArmUnknown, match="its arms are active, canary, shadow"):
+        declared.arm("blue")
+
+
+@pytest.mark.parametrize(
+    ("arms", "more", "said"),
+    [
+        ([ACTIVE], {}, "exactly one arm must have the role active"),
+        ([{**CANARY, "percent": None}], {}, "canary and challenger need percent"),
+        ([{**SHADOW, "percent": 5}], {}, "no other arm has it"),
+        ([{**CANARY, "percent": 100}], {}, "less than 100"),
+        ([{**CANARY, "percent": 60}, {**CHALLENGER, "percent": 40}], {}, "nothing is left for active"),
+        ([{**CANARY, "topic": "x"}], {}, "only a shadow has a topic of its own"),
+        ([{**SHADOW, "topic": None}], {}, "a shadow arm needs its own topic"),
+        ([{**SHADOW, "topic": "out"}], {}, "two arms write to out"),
+        ([SHADOW, SHADOW], {}, "two arms write to d.shadow"),
+        ([CANARY, {**CHALLENGER, "name": "canary"}], {}, "two arms have the same name"),
+        ([{**CANARY, "name": "active"}], {}, "and no other, is named active"),
+        ([{**CANARY, "name": "fallback"}], {"fallback": ["m@stable"]}, "fallback is the name of an arm of the"),
+        ([{**CANARY, "name": "constant"}], {}, "constant is the name of an arm of the"),
+        ([], {"fallback": [{"constant": {"s": 1.0}}, "m@stable"]}, "a constant can only be the last"),
+        ([], {"fallback": ["stable"]}, "fallback"),
+        ([{**CANARY, "role": "fallback"}], {}, "role"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(arms: list[dict[str, Any]], more: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        deployment(*arms, **more)
