@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from schemas.longs import read_long
+from schemas.heads import read_lineage, read_position
 
 Place = tuple[int, int]  # source partition and offset
 
 
 def place_of(value: bytes) -> Place:
-    """Return where an inference came from: single-object header, strings and a long of lineage, then the source."""
-    length, at = read_long(value, 10)  # deployment
-    _, at = read_long(value, at + length)  # revision
-    for _ in range(5):  # arm, model, version, event schema, source topic
-        length, at = read_long(value, at)
-        at += length
-    partition, at = read_long(value, at + 1)
-    offset, _ = read_long(value, at + 1)
-    return partition, offset
+    """Return where an inference came from."""
+    return read_position(value, read_lineage(value)[1])

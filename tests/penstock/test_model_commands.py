@@ -179,11 +179,11 @@ def test_every_mismatch_is_listed_at_once(url: str, tmp_path: Path) -> None:
         tmp_path, fields, arms=[{"role": "active", "model": "linear@candidate"}, shadow], missing={"c": "high"}
     )
     output = refused("validate", path)
-    assert "arms.0 (active linear@candidate): feature 'distance' of input 'x'" in output
+    assert "arm active (linear@candidate): feature 'distance' of input 'x'" in output
     assert "did you mean 'distnace'?" in output
     assert "feature 'b' of input 'x' of model linear is a float tensor, but the event field is String" in output
     assert "missing.c: 'high' cannot stand in for a float" in output
-    assert "arms.1 (shadow linear@absent): model linear has no version or tag 'absent'" in output
+    assert "arm shadow (linear@absent): model linear has no version or tag 'absent'" in output
     assert "Error: 4 problems; nothing was started" in output
 
 
@@ -199,7 +199,7 @@ def test_arms_that_share_a_topic_must_share_their_outputs(added: Bundle, url: st
         {"role": "canary", "model": "other@candidate", "percent": 5},
     ]
     output = refused("validate", a_deployment(tmp_path, arms=arms))
-    assert "its outputs are ['points'] and not ['score'], or of other types; give the arm a topic" in output
+    assert "its outputs are ['points'] and not ['score'], or of other types; try it as a shadow" in output
 
 
 def test_a_monitor_without_a_reference_is_found(added: Bundle, tmp_path: Path) -> None:

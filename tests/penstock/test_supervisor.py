@@ -72,8 +72,8 @@ def test_what_stands_by_is_stale_once_the_tag_of_its_model_moved_and_not_while_t
         return SimpleNamespace(digest=digest[0])
 
     parts._repository = SimpleNamespace(resolve=resolve)  # type: ignore[assignment]
-    parts._arm = SimpleNamespace(model="m@production")  # type: ignore[assignment]
-    parts._assembly = SimpleNamespace(bundle=SimpleNamespace(digest="a"))  # type: ignore[assignment]
+    parts._refs = {"active": "m@production"}
+    parts._assembly = SimpleNamespace(bundles={"active": SimpleNamespace(digest="a")})  # type: ignore[assignment]
     assert not parts.stale()
     digest[0] = "b"
     assert parts.stale()
