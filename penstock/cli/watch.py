@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from penstock.client.inference import Position
 
 ALERTS = "penstock.alerts"
-_LINEAGE = ("deployment", "revision", "event_schema", "source_topic", "source_partition", "source_offset")
+_LINEAGE = (
+    *("deployment", "revision", "event_schema", "source_topic", "source_partition", "source_offset"),
+    *("assigned", "propensity", "fallback"),
+)
 _ALERT = ("at", "deployment", "state", "severity", "name", "detector", "value", "summary")
 
 

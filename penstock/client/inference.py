@@ -30,6 +30,8 @@ class Inference:
 
     `inference["late_probability"]` is an output or an echoed field of the event. `outputs` holds what the model said,
     `echo` the fields that the deployment repeats from the event. event_time is None where the event names none.
+    assigned: the arm that the event belongs to by its key, and propensity the share of events that do; where another
+    arm scored, fallback says why.
     """
 
     deployment: str
@@ -39,6 +41,9 @@ class Inference:
     version: str
     event_schema: str
     source_topic: str
+    assigned: str
+    propensity: float
+    fallback: str
     source_partition: int
     source_offset: int
     event_time: datetime.datetime | None

@@ -73,7 +73,8 @@ def frame(of: InferenceCodec) -> pl.DataFrame:
 
 
 def lineage(of: InferenceCodec) -> Lineage:
-    return Lineage("flights", 7, "active", "flights", "1d0c", "0123456789abcdef", "flights.events")
+    names = ("flights", "1d0c", "0123456789abcdef", "flights.events")
+    return Lineage("flights", 7, "active", *names, "canary", 0.05, "missing_value")
 
 
 def write(bootstrap_servers: str, topic: str, values: list[bytes]) -> None:
@@ -108,6 +109,9 @@ def test_java_reads_inferences_with_the_schema_that_the_messages_name(
         "version": "1d0c",
         "event_schema": "0123456789abcdef",
         "source_topic": "flights.events",
+        "assigned": "canary",
+        "propensity": 0.05,
+        "fallback": "missing_value",
     }
     full = {
         "source_partition": 0,
