@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
@@ -13,9 +13,15 @@ from penstock.cli.model import open_repository
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
-    from models.repository import Repository
     from penstock.config import Loaded
     from schemas.deployment import Arm
+
+
+class Bundles(Protocol):
+    """Finds the bundle of a reference; a repository is one."""
+
+    def load(self, ref: str) -> Bundle:
+        """Raises an error of models."""
 
 
 @click.command("validate")
@@ -36,7 +42,7 @@ def command(deployment: Path, repository: str | None) -> None:
     click.echo(f"{deployment}: {loaded.deployment.name} can run ({arms})")
 
 
-def problems(loaded: Loaded, repository: Repository) -> Iterator[str]:
+def problems(loaded: Loaded, repository: Bundles) -> Iterator[str]:
     """Every reason why the deployment cannot run, each with its place."""
     from schemas.errors import SchemaError
     from schemas.resolve import columns_of
@@ -67,7 +73,7 @@ def _event_time_problem(loaded: Loaded) -> Iterator[str]:
 
 
 def _arm_problems(
-    loaded: Loaded, arm: Arm, repository: Repository, bundles: dict[int, Bundle], place: int
+    loaded: Loaded, arm: Arm, repository: Bundles, bundles: dict[int, Bundle], place: int
 ) -> Iterator[str]:
     from models.contract import mismatches
     from models.describe import disagreements

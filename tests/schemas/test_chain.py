@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from schemas.chain import chained, contains, hash_of, head_of, verify_chain, verify_end
-from schemas.control import NO_HEAD, Entry, Head, State
+from schemas.control import NO_HEAD, Entry, Head, State, canonical
 from tests.schemas.test_control import state
 
+ROOT = Path(__file__).resolve().parents[2]
 Chain = list[Entry]
 
 
@@ -81,6 +84,15 @@ def test_the_hash_is_that_of_the_document_that_another_language_would_write() ->
     )
     assert json.loads(text)["why"] == "é"
     assert entry.hash == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_the_example_of_the_rollout_page_has_the_hash_that_it_says() -> None:
+    page = (ROOT / "docs" / "rollout.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"```json\n(.*)\n```", page)
+    (told,) = re.findall(r"its hash is `([0-9a-f]{64})`", page)
+    entry = Entry(**json.loads(line))
+    assert canonical(json.loads(line)) == line
+    assert hash_of(entry) == hashlib.sha256(line.encode()).hexdigest() == told
 
 
 def test_a_signature_does_not_change_the_hash() -> None:
