@@ -168,6 +168,11 @@ class Deployment(Declared):
         return {FALLBACK if not at else f"{FALLBACK}-{at + 1}": model for at, model in enumerate(models)}
 
     @property
+    def references(self) -> dict[str, str]:
+        """The references to models of all arms and of the fallback chain, by the names of their arms."""
+        return {**{name: arm.model for name, arm in self.named.items()}, **self.steps}
+
+    @property
     def constant(self) -> dict[str, Any] | None:
         """The outputs at the end of the fallback chain."""
         return next((dict(step.constant) for step in self.fallback if isinstance(step, Constant)), None)

@@ -1,4 +1,4 @@
-"""What can go wrong on the hot path, by what the worker does about it."""
+"""What can go wrong on the hot path, by what the worker does about it; and with a change of control."""
 
 from __future__ import annotations
 
@@ -27,3 +27,23 @@ class StartOver(StreamError):
 
 class ProducerFenced(StartOver):
     """This slot's transaction was aborted after a pause, or another worker took the slot: the group tells which."""
+
+
+class ControlError(StreamError):
+    """Base of what can go wrong with the control topic and its audit."""
+
+
+class ChangeRefused(ControlError):
+    """A change that cannot be made as asked: an unknown deployment or arm, or nothing to go back to."""
+
+
+class RevisionMoved(ChangeRefused):
+    """Somebody else changed the deployment since the revision that was expected."""
+
+
+class ChainBroken(ControlError):
+    """The control topic and the end of the audit do not belong together: nothing is written onto them."""
+
+
+class ControlUnavailable(ControlError):
+    """The brokers did not take a change in time; the text says whether that leaves its outcome unknown."""

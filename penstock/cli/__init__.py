@@ -6,15 +6,22 @@ import importlib
 
 import click
 
-# command name -> module of this package that holds a click command or group named `command`
+# command name -> module of this package that holds a click command or group named `command`, or MODULE:NAME
 COMMANDS = {
+    "apply": "apply",
+    "audit": "audit",
     "bench": "bench",
     "broker": "broker",
     "deadletters": "deadletters",
+    "history": "history",
     "model": "model",
     "monitor": "monitor",
+    "pause": "rollout:pause",
     "produce": "produce",
+    "promote": "rollout:promote",
     "quarantine": "quarantine",
+    "resume": "rollout:resume",
+    "rollback": "rollout:rollback",
     "topic": "topic",
     "validate": "validate",
     "verify": "verify",
@@ -52,10 +59,11 @@ class LazyGroup(click.Group):
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        module = COMMANDS.get(cmd_name)
-        if module is None:
+        place = COMMANDS.get(cmd_name)
+        if place is None:
             return None
-        command = importlib.import_module(f"penstock.cli.{module}").command
+        module, _, name = place.partition(":")
+        command = getattr(importlib.import_module(f"penstock.cli.{module}"), name or "command")
         assert isinstance(command, click.Command)
         return command
 

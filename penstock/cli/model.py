@@ -1,17 +1,21 @@
-"""`penstock model`: put versions of models into the repository, look at them, point tags at them, take them away."""
+"""`penstock model`: put versions of models into the repository, look at them, tag them, take them away."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock.cli.common import repository_option, said_plainly
+from penstock.cli import control
+from penstock.cli.common import repository_option, said_plainly, servers_option
 
 if TYPE_CHECKING:
     from models.repository import Entry, Repository
+    from schemas.control import Version
+    from streams.control_writer import Decide
 
 
 def open_repository(url: str | None) -> Repository:
@@ -24,12 +28,17 @@ def open_repository(url: str | None) -> Repository:
 
 @click.group("model")
 def command() -> None:
-    """Versions of models: add, list, show, tag, remove."""
+    """Versions of models: add, list, show, tag, note, remove."""
 
 
 @command.command()
 @click.argument("bundle", type=click.Path(exists=True))
-@click.option("--tag", "tags", multiple=True, help="Point this tag at the version too; may be repeated.")
+@click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    help="Point this tag at the version too, in the repository only; may be repeated.",
+)
 @click.option("--seconds", default=60.0, show_default=True, help="Time that the model may take in the sandbox.")
 @click.option("--memory", default="2GiB", show_default=True, help="Memory that the model may take in the sandbox.")
 @repository_option
@@ -160,24 +169,126 @@ def _page(entry: Entry) -> Iterator[tuple[str, str]]:
 
 
 @command.command()
-@click.argument("ref", metavar="NAME@TAG|NAME@VERSION")
-@click.argument("tag")
+@click.argument("words", nargs=-1, required=True, metavar="{NAME@VERSION|NAME@TAG|NAME VERSION} TAG")
 @click.option("--remove", "take_off", is_flag=True, help="Take the tag off this version instead.")
+@click.option("--repository-only", is_flag=True, help="Leave deployments that follow the tag as they are.")
+@control.why_option
+@control.by_option
+@servers_option
 @repository_option
-def tag(ref: str, tag: str, take_off: bool, repository: str | None) -> None:
-    """Point TAG at a version.
+def tag(
+    words: tuple[str, ...],
+    take_off: bool,
+    repository_only: bool,
+    why: str,
+    by: str | None,
+    bootstrap_servers: str | None,
+    repository: str | None,
+) -> None:
+    """Point TAG at a version, and let the deployments that follow it use that version.
 
-    Workers that follow the tag use that version when they start next.
+    First in the repository, then in the control topic, where a Kafka broker is known. A worker that was started with a
+    YAML file uses the version when it starts next.
     """
+    ref, tag = _words(words)
     with said_plainly():
         opened = open_repository(repository)
         manifest = opened.resolve(ref).manifest
+        before = _tagged(opened, f"{manifest.name}@{tag}")
+        move = _Move(opened, manifest.name, tag, "untag" if take_off else "tag", before.version if before else None)
+        follow = not repository_only and control.broker_known(bootstrap_servers)
+        if follow and not take_off:
+            move.check(bootstrap_servers, _tagged(opened, manifest.ref))
         if take_off:
             opened.untag(manifest.name, manifest.version, tag)
             click.echo(f"took {tag} off {manifest.ref}")
         else:
             opened.tag(manifest.name, manifest.version, tag)
             click.echo(f"{manifest.name}@{tag} is now {manifest.version}")
+        if follow:
+            move.follow(bootstrap_servers, by, why)
+        elif not repository_only:
+            click.echo(f"no Kafka broker is known: deployments that follow {manifest.name}@{tag} were not changed")
+
+
+def _words(words: tuple[str, ...]) -> tuple[str, str]:
+    if len(words) == 3 and "@" not in words[0]:
+        return f"{words[0]}@{words[1]}", words[2]
+    if len(words) != 2:
+        raise click.UsageError("give a version and a tag: NAME@VERSION TAG, or NAME VERSION TAG")
+    return words[0], words[1]
+
+
+def _tagged(repository: Repository, ref: str) -> Version | None:
+    """Return what a reference means now, None when it means nothing."""
+    from models.errors import ModelNotFound
+    from schemas.control import Version
+
+    try:
+        entry = repository.resolve(ref)
+    except ModelNotFound:
+        return None
+    return Version(entry.manifest.name, entry.manifest.version, entry.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """A tag that moved in the repository. before: the uuid where it pointed."""
+
+    repository: Repository
+    model: str
+    tag: str
+    action: str
+    before: str | None
+
+    def check(self, servers: str | None, version: Version | None) -> None:
+        """Before anything is changed: raise what makes a deployment that follows the tag unable to use the version."""
+        control.checked(self._decide(version, self.before), self.repository)(control.look(servers, whole=True))
+
+    def follow(self, servers: str | None, by: str | None, why: str) -> None:
+        """Let deployments follow; once more where another person moved the tag meanwhile and was quicker here."""
+        from schemas.errors import Explained
+
+        ref, before, done = f"{self.model}@{self.tag}", self.before, False
+        while not done:
+            now = _tagged(self.repository, ref)
+            try:
+                written = control.write(servers, self._decide(now, before), by, why, whole=True)
+            except Explained as error:
+                raise click.ClickException(
+                    f"{error}\nThe repository was changed, deployments that follow {ref} were not: repeat the command"
+                ) from error
+            control.show(written, f"the audit tells of {ref} already, and no deployment follows another version of it")
+            if now is None:
+                click.echo(f"no version has the tag any more: deployments that follow {ref} keep the version they have")
+            done = _tagged(self.repository, ref) == now
+            before = now.version if now else None
+
+    def _decide(self, now: Version | None, before: str | None) -> Decide:
+        from streams.rollout import tagged
+
+        return lambda world: tagged(world, self.model, self.tag, now, action=self.action, before=before)
+
+
+@command.command()
+@click.argument("ref", metavar="NAME@TAG|NAME@VERSION")
+@click.argument("text")
+@control.by_option
+@servers_option
+@repository_option
+def note(ref: str, text: str, by: str | None, bootstrap_servers: str | None, repository: str | None) -> None:
+    """Write the remark TEXT about a version into the audit, where `penstock history` shows it."""
+    from streams.rollout import noted
+
+    if not text.strip():
+        raise click.UsageError("the note is empty: write what others should know of this version")
+    with said_plainly():
+        manifest = open_repository(repository).resolve(ref).manifest
+        written = control.write(
+            bootstrap_servers, lambda world: noted(manifest.name, manifest.version, text.strip()), by, ""
+        )
+        assert written is not None
+        click.echo(f"noted about {manifest.ref} (entry {written.head.sequence} of the audit)")
 
 
 @command.command()

@@ -95,7 +95,7 @@ def references(declared: Deployment, repository: str) -> Mapping[str, Reference]
     from schemas.deployment import ACTIVE
 
     found = {}
-    for name, model in {**{name: arm.model for name, arm in declared.named.items()}, **declared.steps}.items():
+    for name, model in declared.references.items():
         bundle = Repository(repository).load(model)
         if bundle.reference is not None:
             reference = Reference.from_bytes(bundle.reference)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
@@ -13,9 +13,14 @@ from penstock.cli.model import open_repository
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
-    from models.repository import Repository
     from penstock.config import Loaded
-    from schemas.deployment import Deployment
+
+
+class Bundles(Protocol):
+    """Finds the bundle of a reference; a repository is one."""
+
+    def load(self, ref: str) -> Bundle:
+        """Raises an error of models."""
 
 
 @click.command("validate")
@@ -32,11 +37,11 @@ def command(deployment: Path, repository: str | None) -> None:
         click.echo(f"{deployment}: {problem}", err=True)
     if found:
         raise click.ClickException(f"{len(found)} problem{'s' if len(found) > 1 else ''}; nothing was started")
-    arms = ", ".join(f"{name} {model}" for name, model in _models(loaded.deployment).items())
+    arms = ", ".join(f"{name} {model}" for name, model in loaded.deployment.references.items())
     click.echo(f"{deployment}: {loaded.deployment.name} can run ({arms})")
 
 
-def problems(loaded: Loaded, repository: Repository) -> Iterator[str]:
+def problems(loaded: Loaded, repository: Bundles) -> Iterator[str]:
     """Every reason why the deployment cannot run, each with its place."""
     from schemas.errors import SchemaError
     from schemas.resolve import columns_of
@@ -48,7 +53,7 @@ def problems(loaded: Loaded, repository: Repository) -> Iterator[str]:
         return
     yield from _event_time_problem(loaded)
     bundles: dict[str, Bundle] = {}
-    for name, model in _models(loaded.deployment).items():
+    for name, model in loaded.deployment.references.items():
         for problem in _arm_problems(loaded, name, model, repository, bundles):
             yield f"arm {name} ({model}): {problem}"
     yield from _monitor_problems(loaded, bundles)
@@ -67,7 +72,7 @@ def _event_time_problem(loaded: Loaded) -> Iterator[str]:
 
 
 def _arm_problems(
-    loaded: Loaded, name: str, model: str, repository: Repository, bundles: dict[str, Bundle]
+    loaded: Loaded, name: str, model: str, repository: Bundles, bundles: dict[str, Bundle]
 ) -> Iterator[str]:
     from models.contract import mismatches
     from models.describe import disagreements
@@ -90,8 +95,8 @@ def _monitor_problems(loaded: Loaded, bundles: dict[str, Bundle]) -> Iterator[st
     bundle = bundles.get(ACTIVE)
     if loaded.deployment.monitor and bundle is not None and bundle.reference is None:
         yield (
-            f"monitor: {_models(loaded.deployment)[ACTIVE]} has no reference profile to compare with; build its bundle "
-            "with one (models.reference.Reference.from_frame), or take `monitor` out"
+            f"monitor: {loaded.deployment.references[ACTIVE]} has no reference profile to compare with; build its "
+            "bundle with one (models.reference.Reference.from_frame), or take `monitor` out"
         )
 
 
@@ -104,7 +109,7 @@ def _output_problems(loaded: Loaded, bundles: dict[str, Bundle]) -> Iterator[str
     from schemas.inference import InferenceCodec
     from schemas.resolve import columns_of
 
-    columns, deployment, models = columns_of(loaded.reader), loaded.deployment, _models(loaded.deployment)
+    columns, deployment, models = columns_of(loaded.reader), loaded.deployment, loaded.deployment.references
     echo = [(name, columns[name]) for name in deployment.output.echo if name in columns]
     fields = {name: [output.field for output in bundle.manifest.outputs] for name, bundle in bundles.items()}
     active = fields.get(ACTIVE)
@@ -124,8 +129,3 @@ def _output_problems(loaded: Loaded, bundles: dict[str, Bundle]) -> Iterator[str
             Constant(active, deployment.constant)
         except ContractBroken as error:
             yield from error.mismatches
-
-
-def _models(deployment: Deployment) -> dict[str, str]:
-    """Return the references to models of all arms and of the fallback chain, by the names of their arms."""
-    return {**{name: arm.model for name, arm in deployment.named.items()}, **deployment.steps}

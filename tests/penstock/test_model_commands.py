@@ -26,6 +26,7 @@ FIELDS = [{"name": name, "type": ["null", "double"]} for name in "abc"] + [
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PENSTOCK_REPOSITORY", str(tmp_path / "models"))
+    monkeypatch.delenv("PENSTOCK_BOOTSTRAP_SERVERS", raising=False)
     return str(tmp_path / "models")
 
 
@@ -131,6 +132,26 @@ def test_tag_moves_a_tag_and_takes_it_off(added: Bundle, url: str) -> None:
     assert f"linear@production is now {version}" in said("model", "tag", f"linear@{version}", "production")
     assert f"took production off linear@{version}" in said("model", "tag", "linear@candidate", "production", "--remove")
     assert "tags: candidate" in refused("model", "show", "linear@production")
+
+
+def test_tag_takes_name_and_version_apart_and_says_that_no_deployment_followed(added: Bundle) -> None:
+    version = added.manifest.version
+    output = said("model", "tag", "linear", version, "production")
+    assert f"linear@production is now {version}" in output
+    assert "no Kafka broker is known: deployments that follow linear@production were not changed" in output
+    assert "no Kafka" not in said("model", "tag", "linear", version, "production", "--repository-only")
+
+
+@pytest.mark.parametrize("words", [["linear"], ["linear@candidate", "v", "production"], ["a", "b", "c", "d"]])
+def test_tag_needs_a_version_and_a_tag(added: Bundle, words: list[str]) -> None:
+    result = penstock("model", "tag", *words)
+    assert result.exit_code == 2
+    assert "give a version and a tag: NAME@VERSION TAG, or NAME VERSION TAG" in result.output
+
+
+def test_a_note_needs_a_broker_and_a_text(added: Bundle) -> None:
+    assert "no Kafka broker is known" in refused("model", "note", "linear@candidate", "trained on a bad day")
+    assert penstock("model", "note", "linear@candidate", " ").exit_code == 2
 
 
 def test_remove_asks_first(added: Bundle, url: str) -> None:

@@ -1,0 +1,139 @@
+"""What a change of control changed, in words: from the JSON that the audit tells of before and after."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import zip_longest
+from typing import Any
+
+from schemas.control import Entry
+
+Facts = dict[str, str]
+NOTHING: Mapping[str, Any] = {"arms": [], "declaration": {}, "paused": False}
+
+
+def when(ms: int) -> str:
+    """Return a time in ms since 1970 as UTC, to the second."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return f"{ms} ms"  # a clock of another age
+
+
+def short(version: str | None) -> str:
+    """Return enough of a version's uuid for a person."""
+    return (version or "none")[:8]
+
+
+def lines(before: str | None, after: str | None) -> list[str]:
+    """Return each fact that differs, one a line: `+` is new, `-` is gone, `~` has another value."""
+    old, new = facts(before), facts(after)
+    names = [name for name in dict.fromkeys([*new, *old]) if old.get(name) != new.get(name)]
+    width = max(map(len, names), default=0)
+    return [f"{_sign(old, new, name)} {name:<{width}}  {_told(old, new, name)}" for name in names]
+
+
+def _sign(old: Facts, new: Facts, name: str) -> str:
+    return "+" if name not in old else "-" if name not in new else "~"
+
+
+def _told(old: Facts, new: Facts, name: str) -> str:
+    return " -> ".join(each[name] for each in (old, new) if name in each)
+
+
+def facts(told: str | None) -> Facts:
+    """Return what the audit tells as names and values: `arms.active.version`, `limits.event_bytes`, ..."""
+    if told is None:
+        return {}
+    try:
+        content = json.loads(told)
+        return _facts(content) if "declaration" in content else dict(_flat("", content))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {"text": told}  # nothing that a writer of ours tells
+
+
+def _facts(content: Mapping[str, Any]) -> Facts:
+    declaration = dict(content["declaration"])
+    declared = declaration.pop("arms")  # without those of the fallback chain, which come last
+    arms: Iterable[tuple[Any, Any]] = zip_longest(content["arms"], declared, fillvalue={})
+    found = {name: value for arm, told in arms for name, value in _arm(arm, told)}
+    found |= dict(_flat("", declaration))
+    found |= dict(_schema(content["event_schema"]))
+    return found | {"paused": json.dumps(content["paused"])}
+
+
+def _arm(arm: Mapping[str, Any], declared: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    place = f"arms.{arm['name']}"
+    for key in ("ref", "version", "digest"):
+        yield f"{place}.{key}", str(arm[key])
+    for key, value in declared.items():
+        if key not in ("role", "model"):
+            yield from _flat(f"{place}.{key}", value)
+
+
+def _schema(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for field in schema.get("fields", []):
+        yield f"event_schema.{field['name']}", json.dumps({k: v for k, v in field.items() if k not in ("name", "doc")})
+    rest = {key: value for key, value in schema.items() if key not in ("fields", "doc", "type")}
+    yield from _flat("event_schema", rest)
+
+
+def _flat(place: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(f"{place}.{key}" if place else str(key), inner)
+    else:
+        yield place, value if isinstance(value, str) else json.dumps(value)
+
+
+def summary(entry: Entry) -> str:
+    """Return in a few words what an entry changed."""
+    try:
+        told = _of_model(entry) if entry.subject_kind != "deployment" else _of_state(entry.before, entry.after)
+        return "; ".join(told) or "nothing"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return "not readable"
+
+
+def _of_model(entry: Entry) -> Iterator[str]:
+    old, new = (json.loads(told) if told else {} for told in (entry.before, entry.after))
+    if "note" in new:
+        yield f"{short(new.get('version'))}: {new['note']}"
+    elif "tag" in new:
+        yield f"{new['tag']} {short(old.get('version'))} -> {short(new.get('version'))}"
+    else:
+        yield from (line[2:] for line in lines(entry.before, entry.after))
+
+
+def _arms(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    declared = state["declaration"].get("arms", [])
+    pairs: Iterable[tuple[Any, Any]] = zip_longest(state["arms"], declared, fillvalue={})
+    return {arm["name"]: {**declared, **arm} for arm, declared in pairs}
+
+
+def _of_state(before: str | None, after: str | None) -> Iterator[str]:
+    if after is None:
+        return
+    old, new = (json.loads(told) if told else NOTHING for told in (before, after))
+    were, are = _arms(old), _arms(new)
+    for name in dict.fromkeys([*are, *were]):
+        was, now = (short(arms[name]["version"]) if name in arms else "none" for arms in (were, are))
+        if was != now:
+            yield f"{name} {was} -> {now}"
+        elif were[name] != are[name]:
+            yield f"{name} otherwise"
+    if old["paused"] != new["paused"]:
+        yield "paused" if new["paused"] else "goes on"
+    if before is None:
+        return
+    keys = [key for key in dict.fromkeys([*new["declaration"], *old["declaration"]]) if key != "arms"]
+    yield from (key for key in keys if old["declaration"].get(key) != new["declaration"].get(key))
+    if old["event_schema"] != new["event_schema"]:
+        yield "event schema"
+
+
+def printable(text: str) -> str:
+    """Return text on one line, without what a terminal would take for commands: others wrote it."""
+    return "".join(char if char.isprintable() else " " for char in text)

@@ -1,0 +1,103 @@
+"""`penstock apply`: make a deployment's YAML file the desired state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from penstock.cli import control
+from penstock.cli.common import repository_option, said_plainly, servers_option
+from penstock.cli.model import open_repository
+
+if TYPE_CHECKING:
+    from models.repository import Entry, Repository
+    from penstock.config import Loaded
+    from schemas.control import ArmState
+    from streams.control_writer import Decide
+
+
+@click.command("apply")
+@click.argument("deployment", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@control.why_option
+@control.by_option
+@click.option(
+    "--expect-revision",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Refuse if the deployment is not at this revision; 0: if it is there at all.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@servers_option
+@repository_option
+def command(
+    deployment: Path,
+    why: str,
+    by: str | None,
+    expect_revision: int | None,
+    dry_run: bool,
+    bootstrap_servers: str | None,
+    repository: str | None,
+) -> None:
+    """Make DEPLOYMENT (a YAML file) the desired state of the deployment that it names.
+
+    Its models are checked as `penstock validate` does, and its references resolved to versions: a tag that moves later
+    changes nothing by itself. A file that asks for what is there already changes nothing.
+    """
+    from penstock.config import load_deployment
+
+    with said_plainly():
+        loaded = load_deployment(deployment)
+        decide = _decide(loaded, _resolved(loaded, open_repository(repository)), expect_revision)
+        if dry_run:
+            _preview(loaded, decide, bootstrap_servers)
+            return
+        written = control.write(bootstrap_servers, decide, by, why)
+        control.show(written, f"{loaded.deployment.name} is already as {deployment} asks; nothing was changed")
+
+
+def _decide(loaded: Loaded, arms: list[ArmState], expect_revision: int | None) -> Decide:
+    from streams.rollout import applied
+
+    return lambda world: applied(world, loaded.deployment, loaded.reader, arms, expect_revision)
+
+
+def _preview(loaded: Loaded, decide: Decide, servers: str | None) -> None:
+    from penstock import changes
+
+    change = decide(control.look(servers))
+    if change is None:
+        click.echo(f"{loaded.deployment.name} is already as {loaded.path} asks")
+        return
+    (step,) = change.steps
+    assert step.new is not None
+    click.echo(f"{step.subject}: revision {step.new.revision} would be (a dry run: nothing was changed)")
+    for line in changes.lines(step.before, step.after):
+        click.echo(f"  {changes.printable(line)}")
+
+
+def _resolved(loaded: Loaded, repository: Repository) -> list[ArmState]:
+    """Return the declaration's arms. Raises DeploymentInvalid with every reason why they cannot run."""
+    from penstock.cli.validate import problems
+    from schemas.control import Version, arms_of
+    from schemas.errors import DeploymentInvalid
+
+    found = _entries(repository, list(loaded.deployment.references.values()))
+    if wrong := [f"{loaded.path}: {problem}" for problem in problems(loaded, control.Bundles(repository, found))]:
+        raise DeploymentInvalid(wrong)
+    versions = {ref: Version(entry.manifest.name, entry.manifest.version, entry.digest) for ref, entry in found.items()}
+    return arms_of(loaded.deployment, versions)
+
+
+def _entries(repository: Repository, refs: list[str]) -> dict[str, Entry]:
+    """Return what references mean now, without those that mean nothing."""
+    from models.errors import ModelNotFound
+
+    found = {}
+    for ref in refs:
+        try:
+            found[ref] = repository.resolve(ref)
+        except ModelNotFound:
+            continue
+    return found

@@ -1,0 +1,155 @@
+"""What the commands share that change the desired state: who changes it and why, and how a change is shown."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from penstock.errors import ConfigError
+
+if TYPE_CHECKING:
+    from models.bundle import Bundle
+    from models.repository import Entry, Repository
+    from schemas.control import ArmState, State
+    from streams.control_writer import Author, Decide, Written
+    from streams.rollout import Change, World
+
+why_option = click.option("--why", default="", help="The reason, for the audit.")
+by_option = click.option("--by", help="Who asks for it, for the audit.  [default: the login name]")
+
+
+def author(by: str | None, why: str) -> Author:
+    """Return who is at the keyboard, or who they say they are."""
+    from streams.control_writer import Author
+
+    return Author(by or _login(), socket.gethostname(), why)
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return f"uid {os.getuid()}"
+
+
+def write(servers: str | None, decide: Decide, by: str | None, why: str, *, whole: bool = False) -> Written | None:
+    """Make a change of control on the cluster of the option, the environment or this folder."""
+    from penstock.config import kafka_settings
+    from streams.control_writer import Writer
+
+    return Writer(kafka_settings(servers)).change(decide, author(by, why), whole=whole)
+
+
+def look(servers: str | None, *, whole: bool = False) -> World:
+    """Return what the control topic and its audit hold now."""
+    from penstock.config import kafka_settings
+    from streams.control import read
+
+    return read(kafka_settings(servers), whole=whole).world()
+
+
+def show(written: Written | None, unchanged: str) -> None:
+    """Say what a change changed, or that there was nothing to change."""
+    from penstock import changes
+
+    if written is None:
+        click.echo(unchanged)
+        return
+    for entry in written.entries:
+        if entry.changes_state:
+            click.echo(f"{entry.subject}: revision {entry.revision_after} (entry {entry.sequence} of the audit)")
+            for line in changes.lines(entry.before, entry.after):
+                click.echo(f"  {changes.printable(line)}")
+    for state in written.states:
+        if state.paused and not any(entry.action == "pause" for entry in written.entries):
+            click.echo(f"{state.deployment} stays paused: `penstock resume {state.deployment}` lets it go on")
+
+
+def checked(decide: Decide, repository: Repository) -> Decide:
+    """Return `decide`, but refusing states whose models are not in the repository as they were, or do not fit.
+
+    A repository that does not answer stops nobody: this is said, and workers find the bundle in their cache or not.
+    """
+    return _Checked(decide, repository)
+
+
+class _Checked:
+    """Checks a state once, however often it is decided: a writer must not work while it keeps others out."""
+
+    def __init__(self, decide: Callable[[World], Change | None], repository: Repository) -> None:
+        self._decide, self._repository = decide, repository
+        self._seen: set[str] = set()
+
+    def __call__(self, world: World) -> Change | None:
+        change = self._decide(world)
+        for state in change.states if change else []:
+            asked = replace(state, revision=0).told()
+            if asked not in self._seen:
+                self._check(state)
+                self._seen.add(asked)
+        return change
+
+    def _check(self, state: State) -> None:
+        from models.errors import RepositoryUnavailable
+        from penstock.cli.validate import problems
+        from penstock.config import Loaded
+        from streams.errors import ChangeRefused
+        from streams.rollout import deployment_of
+
+        name = state.deployment
+        declared = deployment_of(name, json.loads(state.declaration))
+        try:
+            found = {arm.ref: self._entry(name, arm) for arm in state.arms}
+            bundles = Bundles(self._repository, found)
+            wrong = list(problems(Loaded(declared, json.loads(state.event_schema), Path(name)), bundles))
+        except RepositoryUnavailable as error:
+            click.echo(f"it was not checked that the models of {name} are there and fit: {error}", err=True)
+            return
+        if wrong:
+            raise ChangeRefused(f"{name} could not run then: " + "; ".join(wrong))
+
+    def _entry(self, name: str, arm: ArmState) -> Entry:
+        from models.errors import ModelNotFound
+        from streams.errors import ChangeRefused
+
+        try:
+            entry = self._repository.resolve(arm.pinned)
+        except ModelNotFound as error:
+            raise ChangeRefused(f"{name}: the arm {arm.name} would have no model: {error}") from error
+        if entry.digest != arm.digest:
+            raise ChangeRefused(
+                f"{name}: {arm.pinned} in {self._repository.url} has the sha256 {entry.digest}, not {arm.digest} as "
+                "when it was declared: it was replaced; add it again as it was"
+            )
+        return entry
+
+
+@dataclass(frozen=True, slots=True)
+class Bundles:
+    """The bundles of references that were resolved once: a tag may move while they are checked."""
+
+    repository: Repository
+    entries: Mapping[str, Entry]
+
+    def load(self, ref: str) -> Bundle:
+        """One that was not found is asked for again, which tells why."""
+        return self.repository.load(self.entries.get(ref, ref))
+
+
+def broker_known(servers: str | None) -> bool:
+    """Say whether a cluster is configured."""
+    from penstock.config import kafka_settings
+
+    try:
+        kafka_settings(servers)
+    except ConfigError:
+        return False
+    return True

@@ -1,0 +1,92 @@
+"""`penstock promote`, `rollback`, `pause` and `resume`: change the desired state of a deployment by its name."""
+
+from __future__ import annotations
+
+import click
+
+from penstock.cli import control
+from penstock.cli.common import repository_option, said_plainly, servers_option
+
+
+@click.command("promote")
+@click.argument("name")
+@click.option("--arm", default="canary", show_default=True, help="Whose version becomes that of the active arm.")
+@click.option("--keep", is_flag=True, help="Keep the arm as well.")
+@control.why_option
+@control.by_option
+@servers_option
+@repository_option
+def promote(
+    name: str,
+    arm: str,
+    keep: bool,
+    why: str,
+    by: str | None,
+    bootstrap_servers: str | None,
+    repository: str | None,
+) -> None:
+    """Make the version of an arm of the deployment NAME the active one, and take the arm away.
+
+    The active arm is pinned to that version: it follows no tag any more until a file is applied that says so.
+    """
+    from penstock.cli.model import open_repository
+    from streams.rollout import promoted
+
+    with said_plainly():
+        decide = control.checked(lambda world: promoted(world, name, arm, keep=keep), open_repository(repository))
+        decide(control.look(bootstrap_servers))
+        written = control.write(bootstrap_servers, decide, by, why)
+        control.show(written, f"{name}: the active arm has the version of {arm} already; nothing was changed")
+
+
+@click.command("rollback")
+@click.argument("name")
+@click.option("--to", type=click.IntRange(1), metavar="REVISION", help="The revision to go back to.")
+@control.why_option
+@control.by_option
+@servers_option
+@repository_option
+def rollback(
+    name: str, to: int | None, why: str, by: str | None, bootstrap_servers: str | None, repository: str | None
+) -> None:
+    """Make an earlier state of the deployment NAME the desired one again, as a new revision.
+
+    Without --to it is the last one whose active arm had another version; a second rollback undoes the first. Versions
+    are those of that time, whatever tags mean now. A deployment that is paused stays so.
+    """
+    from penstock.cli.model import open_repository
+    from streams.rollout import rolled_back
+
+    with said_plainly():
+        decide = control.checked(lambda world: rolled_back(world, name, to), open_repository(repository))
+        decide(control.look(bootstrap_servers, whole=True))
+        written = control.write(bootstrap_servers, decide, by, why, whole=True)
+        control.show(written, f"{name} is at that state already; nothing was changed")
+
+
+@click.command("pause")
+@click.argument("name")
+@control.why_option
+@control.by_option
+@servers_option
+def pause(name: str, why: str, by: str | None, bootstrap_servers: str | None) -> None:
+    """Make it the desired state of the deployment NAME that it does not score."""
+    from streams.rollout import paused
+
+    with said_plainly():
+        written = control.write(bootstrap_servers, lambda world: paused(world, name), by, why)
+        control.show(written, f"{name} is paused already; nothing was changed")
+
+
+@click.command("resume")
+@click.argument("name")
+@control.why_option
+@control.by_option
+@servers_option
+def resume(name: str, why: str, by: str | None, bootstrap_servers: str | None) -> None:
+    """Let the deployment NAME, which was paused, score again."""
+    from streams.rollout import resumed
+
+    with said_plainly():
+        written = control.write(bootstrap_servers, lambda world: resumed(world, name), by, why)
+        control.show(written, f"{name} is not paused; nothing was changed")

@@ -1,0 +1,224 @@
+"""What changes of control do, decided purely: from what both topics hold to the states and entries to be written.
+
+Each function returns None when there is nothing to change, and raises ChangeRefused when it cannot be done. A writer
+may ask again with a newer world, so nothing here remembers or does anything.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from schemas.control import NO_HEAD, ArmState, Entry, Head, State, Version, canonical
+from schemas.deployment import Deployment
+from streams.errors import ChangeRefused, RevisionMoved
+
+TAGGED = ("tag", "untag")
+STAYING = ("active", "fallback")  # roles that are not promoted
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What was read. states: by deployment. entries: of the audit, oldest first; its end, or all where asked for."""
+
+    states: Mapping[str, State] = field(default_factory=dict)
+    head: Head = NO_HEAD
+    entries: Sequence[Entry] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One entry of the audit to be, and the state that is written with it.
+
+    before, after: as in `schemas.control.Entry`. why: stands in where nobody gave a reason.
+    """
+
+    action: str
+    subject_kind: str
+    subject: str
+    before: str | None
+    after: str | None
+    old: State | None = None
+    new: State | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What one transaction writes, in its order."""
+
+    steps: tuple[Step, ...]
+
+    @property
+    def states(self) -> list[State]:
+        return [step.new for step in self.steps if step.new is not None]
+
+
+def applied(
+    world: World,
+    deployment: Deployment,
+    reader: Mapping[str, Any],
+    arms: Sequence[ArmState],
+    expect_revision: int | None = None,
+) -> Change | None:
+    """Make a declaration the desired state; `arms` are its own, resolved. One that is paused stays so.
+
+    expect_revision: the one that must be there, 0 for none. Raises RevisionMoved when it is another.
+    """
+    old = world.states.get(deployment.name)
+    revision = old.revision if old else 0
+    if expect_revision is not None and revision != expect_revision:
+        found = f"at revision {revision}" if old else "not there"
+        expected = f"revision {expect_revision}" if expect_revision else "none"
+        raise RevisionMoved(
+            f"{deployment.name}: {expected} was expected, but it is {found}; look at what changed with "
+            f"`penstock history {deployment.name}`, then apply again"
+        )
+    new = State.of(deployment, revision + 1, reader, arms, paused=old.paused if old else False)
+    return _change("apply", old, new)
+
+
+def tagged(
+    world: World, model: str, tag: str, version: Version | None, *, action: str = "tag", before: str | None = None
+) -> Change | None:
+    """Follow a tag that moved: every arm that is declared as MODEL@TAG means `version` from now on.
+
+    version: where the tag points now; None when no version has it any more, and then arms keep what they have.
+    before: the uuid where it pointed in the repository. Where it pointed to `version` there already, the audit tells:
+    an earlier try may have changed the repository only. So `world.entries` is the whole audit.
+    """
+    now = version.version if version else None
+    last = before if before != now else next(_tags(world.entries, model, tag), None)
+    moved = [*_followers(world, f"{model}@{tag}", version)] if version else []
+    if not moved and last == now:
+        return None
+    was, points = (canonical({"model": model, "tag": tag, "version": each}) for each in (last, now))
+    first = Step(action, "model", model, was, points)
+    steps = [Step(action, "deployment", old.deployment, old.told(), new.told(), old, new) for old, new in moved]
+    return Change((first, *(replace(step, why=f"follows {model}@{tag}") for step in steps)))
+
+
+def _tags(entries: Sequence[Entry], model: str, tag: str) -> Iterator[str | None]:
+    """Where the tag pointed, the newest first, as the audit tells."""
+    for entry in reversed(entries):
+        if entry.subject_kind == "model" and entry.subject == model and entry.action in TAGGED and entry.after:
+            try:
+                told = json.loads(entry.after)
+                if told["tag"] == tag:
+                    yield told["version"]
+            except (ValueError, KeyError, TypeError):  # nothing that a writer of ours tells
+                continue
+
+
+def _followers(world: World, ref: str, version: Version) -> Iterator[tuple[State, State]]:
+    for old in world.states.values():
+        arms = tuple(
+            replace(arm, version=version.version, digest=version.digest) if arm.ref == ref else arm for arm in old.arms
+        )
+        if arms != old.arms:
+            yield old, replace(old, revision=old.revision + 1, arms=arms)
+
+
+def noted(model: str, version: str, text: str) -> Change:
+    """Write a remark about a version of a model into the audit."""
+    return Change((Step("note", "model", model, None, canonical({"note": text, "version": version})),))
+
+
+def promoted(world: World, name: str, arm: str = "canary", *, keep: bool = False) -> Change | None:
+    """Make the version of an arm that of the active one, pinned by its uuid; the arm goes, unless `keep`."""
+    old = _state(world, name)
+    chosen = old.arm(arm)
+    if chosen is None or chosen.role in STAYING:
+        others = ", ".join(each.name for each in old.arms if each.role not in STAYING) or "none beside the active one"
+        raise ChangeRefused(f"{name} has no arm {arm!r} that could be promoted; it has {others}")
+    declared, place = json.loads(old.declaration), old.arms.index(chosen)
+    active = next(each for each in old.arms if each.role == "active")
+    declared["arms"][old.arms.index(active)]["model"] = chosen.pinned
+    now = replace(active, ref=chosen.pinned, model=chosen.model, version=chosen.version, digest=chosen.digest)
+    arms = [now if each is active else each for each in old.arms]
+    if not keep:
+        del declared["arms"][place], arms[place]
+        for each, stays in zip(arms, declared["arms"], strict=False):  # it keeps its name, and so its keys
+            if each.name != stays["role"]:
+                stays["name"] = each.name
+    deployment = deployment_of(name, declared)
+    new = State.of(deployment, old.revision + 1, json.loads(old.event_schema), arms, paused=old.paused)
+    return _change("promote", old, new, f"{arm} {chosen.pinned}")
+
+
+def rolled_back(world: World, name: str, to: int | None = None) -> Change | None:
+    """Make an earlier state the desired one again, as a new revision; `world.entries` is the whole audit.
+
+    to: its revision; None: the last state whose active arm had another version. One that is paused stays so.
+    """
+    old = _state(world, name)
+    earlier = _earlier(world, name)
+    if to is not None and to not in earlier and to != old.revision:
+        there = ", ".join(map(str, sorted(earlier)[-10:])) or "none"
+        raise ChangeRefused(f"{name} has no revision {to} to go back to; the audit has {there}")
+    wanted = to if to is not None else _last_other(old, earlier)
+    if wanted is None:
+        raise ChangeRefused(
+            f"{name} cannot be rolled back: no earlier revision had another active version; name one with --to"
+        )
+    if wanted == old.revision:
+        return None
+    new = replace(earlier[wanted], revision=old.revision + 1, paused=old.paused)
+    return _change("rollback", old, new, f"back to revision {wanted}")
+
+
+def _earlier(world: World, name: str) -> dict[int, State]:
+    told = [entry for entry in world.entries if entry.changes_state and entry.subject == name and entry.after]
+    current = world.states[name].revision
+    states = (State.of_told(entry.after or "") for entry in told)
+    return {state.revision: state for state in states if state.revision < current}
+
+
+def _last_other(old: State, earlier: Mapping[int, State]) -> int | None:
+    active = _active(old)
+    return next((revision for revision in sorted(earlier, reverse=True) if _active(earlier[revision]) != active), None)
+
+
+def _active(state: State) -> tuple[str, str]:
+    return next((arm.model, arm.version) for arm in state.arms if arm.role == "active")
+
+
+def paused(world: World, name: str) -> Change | None:
+    """Ask the workers of a deployment to stop scoring, and to keep their places."""
+    old = _state(world, name)
+    return _change("pause", old, replace(old, revision=old.revision + 1, paused=True))
+
+
+def resumed(world: World, name: str) -> Change | None:
+    """Let the workers of a deployment go on."""
+    old = _state(world, name)
+    return _change("resume", old, replace(old, revision=old.revision + 1, paused=False))
+
+
+def _state(world: World, name: str) -> State:
+    if name not in world.states:
+        known = ", ".join(sorted(world.states)) or "none yet"
+        raise ChangeRefused(f"no deployment {name!r} was applied; there is {known}: see `penstock apply`")
+    return world.states[name]
+
+
+def _change(action: str, old: State | None, new: State, why: str = "") -> Change | None:
+    if old is not None and new.same_as(old):
+        return None
+    step = Step(action, "deployment", new.deployment, old.told() if old else None, new.told(), old, new, why)
+    return Change((step,))
+
+
+def deployment_of(name: str, declared: Mapping[str, Any]) -> Deployment:
+    """Return the declaration of a state. Raises ChangeRefused where it is none."""
+    try:
+        return Deployment.model_validate(declared)
+    except ValidationError as error:
+        problems = "; ".join(str(finding["msg"]).removeprefix("Value error, ") for finding in error.errors())
+        raise ChangeRefused(
+            f"{name} would be no valid deployment then: {problems}; change its YAML file and apply it"
+        ) from error
