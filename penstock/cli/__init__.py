@@ -11,6 +11,7 @@ COMMANDS = {
     "bench": "bench",
     "broker": "broker",
     "deadletters": "deadletters",
+    "events": "events",
     "model": "model",
     "monitor": "monitor",
     "produce": "produce",
