@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import uuid
@@ -46,8 +47,11 @@ BEGAN_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
 
 
 def install(setattr: Any = setattr) -> None:
-    """Let `schemas.records` know the schema; `setattr` may be that of monkeypatch."""
+    """Let `schemas.records` know the schema, where it has none; `setattr` may be that of monkeypatch."""
     known = records.schema
+    with contextlib.suppress(FileNotFoundError):
+        known("audit")
+        return
     setattr(records, "schema", lambda name: SCHEMA if name == "audit" else known(name))
 
 
