@@ -60,7 +60,8 @@ class Bundle:
         outputs: `models.manifest.Output` values or dicts where the derived ones will not do, or a mapping from graph
             output to field name, which also chooses; None takes all outputs of the graph.
         version, created: a new uuid and the present time unless given (a seeded build gives both).
-        manifest: other keys of the manifest, such as tags, author, framework, libraries, training, metrics, missing.
+        manifest: other keys of the manifest, such as tags, author, framework, libraries, training, metrics, missing;
+            card is a `models.manifest.Card` or a dict of its fields.
         Raises BundleInvalid or ModelRefused, which say what to change.
         """
         from models.describe import manifest_for

@@ -98,6 +98,20 @@ class Training(Part):
     parameters: dict[str, Any] = {}
 
 
+class Card(Part):
+    """What no program can find out about a model and a person has to say; plain text, empty lines part paragraphs.
+
+    owners: who answers for the model. license: of the model. references: papers, pages, tickets.
+    """
+
+    intended_use: str = ""
+    limitations: str = ""
+    ethical_notes: str = ""
+    owners: list[str] = []
+    license: str = ""
+    references: list[str] = []
+
+
 class Graph(Part):
     """Summary of the ONNX graph, derived from the model's bytes."""
 
@@ -119,6 +133,7 @@ class Manifest(Part):
     tags: list[Tag] = []  # given to the version when it is added; the repository moves tags later
     author: str = ""
     description: str = ""
+    card: Card = Card()
     framework: str = ""
     libraries: dict[str, str] = {}
     training: Training = Training()
@@ -154,8 +169,9 @@ class Manifest(Part):
         return f"{self.name}@{self.version}"
 
     def to_json(self) -> bytes:
-        """The manifest as the bytes that stand in a bundle."""
-        return self.model_dump_json(indent=2).encode() + b"\n"
+        """The manifest as the bytes that stand in a bundle. An empty card is left out: older versions know no card."""
+        left_out = {"card"} if self.card == Card() else None
+        return self.model_dump_json(indent=2, exclude=left_out).encode() + b"\n"
 
     @staticmethod
     def check_tag(tag: str) -> None:

@@ -33,5 +33,21 @@ class MeasurementFailed(PenstockError):
     """What was measured ended, or the cluster did not answer."""
 
 
+class WebhookInvalid(PenstockError):
+    """An address or a secret that no webhook can be called with."""
+
+
+class EventsRefused(PenstockError):
+    """`penstock events` cannot go on: rights are missing, a topic takes no such record, or the audit was replaced."""
+
+
+class TakenOver(PenstockError):
+    """Another process publishes the same events now; this one must end."""
+
+
+class Undelivered(PenstockError):
+    """With `--once`: events were not taken in time; they stay undelivered until the next run."""
+
+
 class BrokerFailed(PenstockError):
     """The embedded broker did not start, or another one is in its way."""

@@ -13,6 +13,7 @@ COMMANDS = {
     "bench": "bench",
     "broker": "broker",
     "deadletters": "deadletters",
+    "events": "events",
     "history": "history",
     "model": "model",
     "monitor": "monitor",

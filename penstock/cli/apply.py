@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from penstock.cli import control
-from penstock.cli.common import repository_option, said_plainly, servers_option
-from penstock.cli.model import open_repository
+from penstock.cli.common import open_repository, repository_option, said_plainly, servers_option
 
 if TYPE_CHECKING:
     from models.repository import Entry, Repository

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from models.repository import Repository
 
 servers_option = click.option(
     "--bootstrap-servers",
@@ -34,6 +38,14 @@ metrics_host_option = click.option(
     "--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve them on."
 )
 log_format_option = click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+
+
+def open_repository(url: str | None) -> Repository:
+    """Return the repository of the option, the environment or this folder."""
+    from models.repository import Repository
+    from penstock.config import repository_url
+
+    return Repository(repository_url(url))
 
 
 def counted(count: int, what: str) -> str:

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from penstock.cli import control
-from penstock.cli.common import repository_option, said_plainly, servers_option
+from penstock.cli.card import show
+from penstock.cli.common import open_repository, repository_option, said_plainly, servers_option
 
 if TYPE_CHECKING:
     from models.repository import Entry, Repository
     from schemas.control import Version
     from streams.control_writer import Decide
-
-
-def open_repository(url: str | None) -> Repository:
-    """The repository of the option, the environment or this folder."""
-    from models.repository import Repository
-    from penstock.config import repository_url
-
-    return Repository(repository_url(url))
 
 
 @click.group("model")
@@ -50,6 +43,7 @@ def add(bundle: str, tags: tuple[str, ...], seconds: float, memory: str, reposit
     with said_plainly():
         from models.bundle import Bundle
         from models.sandbox import Bounds, prove
+        from penstock.card import determinism
 
         opened = open_repository(repository)
         read = Bundle.read(bundle)
@@ -59,7 +53,7 @@ def add(bundle: str, tags: tuple[str, ...], seconds: float, memory: str, reposit
         click.echo(f"added {entry.ref}")
         click.echo(f"  sha256       {entry.digest}")
         click.echo(f"  tags         {', '.join(entry.tags) or 'none'}")
-        click.echo(f"  determinism  {_determinism(entry)}")
+        click.echo(f"  determinism  {determinism(entry)}")
 
 
 def _check_graph(bundle: Any) -> None:
@@ -79,18 +73,6 @@ def _size(text: str) -> int:
     return int(number) * units[unit]
 
 
-def _determinism(entry: Entry) -> str:
-    proof = entry.proof
-    finding = proof.get("determinism")
-    if not finding:
-        return "not proven"
-    kind = "bitwise" if finding["bitwise"] else f"within {finding['tolerance']:.2g}"
-    return (
-        f"{kind}, over {finding['rows']} rows in {finding['rounds']} random splits and orders "
-        f"(onnxruntime {proof['onnxruntime']}, {proof['cpu']})"
-    )
-
-
 @command.command("list")
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per version and line.")
@@ -98,26 +80,16 @@ def _determinism(entry: Entry) -> str:
 def list_(name: str | None, as_json: bool, repository: str | None) -> None:
     """All versions, or those of the model NAME, oldest first."""
     with said_plainly():
+        from penstock.card import summary
+
         entries = open_repository(repository).list(name)
         if as_json:
             for entry in entries:
-                click.echo(json.dumps(_facts(entry)))
+                click.echo(json.dumps(summary(entry)))
         elif entries:
             _print_table(entries)
         else:
             click.echo("no models yet: add one with `penstock model add BUNDLE`")
-
-
-def _facts(entry: Entry) -> dict[str, Any]:
-    return {
-        "name": entry.manifest.name,
-        "version": entry.manifest.version,
-        "tags": list(entry.tags),
-        "created": entry.manifest.created.isoformat(),
-        "added": entry.added,
-        "sha256": entry.digest,
-        "proof": dict(entry.proof),
-    }
 
 
 def _print_table(entries: Iterable[Entry]) -> None:
@@ -132,40 +104,7 @@ def _print_table(entries: Iterable[Entry]) -> None:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-@command.command()
-@click.argument("ref", metavar="NAME@TAG|NAME@VERSION")
-@click.option("--json", "as_json", is_flag=True, help="The whole entry as JSON.")
-@repository_option
-def show(ref: str, as_json: bool, repository: str | None) -> None:
-    """Everything about one version."""
-    with said_plainly():
-        entry = open_repository(repository).resolve(ref)
-        if as_json:
-            manifest = json.loads(entry.manifest.to_json())
-            click.echo(json.dumps({**_facts(entry), "manifest": manifest}, indent=2))
-            return
-        for key, value in _page(entry):
-            click.echo(f"{key:<12} {value}")
-
-
-def _page(entry: Entry) -> Iterator[tuple[str, str]]:
-    manifest = entry.manifest
-    yield "model", entry.ref
-    yield "tags", ", ".join(entry.tags) or "none"
-    yield "sha256", entry.digest
-    yield "created", f"{manifest.created.isoformat()} {'by ' + manifest.author if manifest.author else ''}".strip()
-    yield "framework", ", ".join([manifest.framework, *(f"{k} {v}" for k, v in manifest.libraries.items())]).strip(", ")
-    training = manifest.training
-    yield "training", ", ".join(filter(None, [training.data, training.data_sha256, training.run_id])) or "not recorded"
-    yield "metrics", ", ".join(f"{name} {value:g}" for name, value in manifest.metrics.items()) or "none"
-    for part in manifest.inputs:
-        yield "input", f"{part.name}: {part.type} of {', '.join(part.features)}"
-    for output in manifest.outputs:
-        classes = f" of {', '.join(output.classes)}" if output.classes else ""
-        yield "output", f"{output.name}: {output.kind} {output.type}{classes}"
-    yield "graph", f"{sum(manifest.graph.operators.values())} operators, {manifest.graph.bytes} bytes"
-    yield "reference", "in the bundle" if manifest.reference else "none"
-    yield "determinism", _determinism(entry)
+command.add_command(show)
 
 
 @command.command()

@@ -29,7 +29,7 @@ def promote(
 
     The active arm is pinned to that version: it follows no tag any more until a file is applied that says so.
     """
-    from penstock.cli.model import open_repository
+    from penstock.cli.common import open_repository
     from streams.rollout import promoted
 
     with said_plainly():
@@ -54,7 +54,7 @@ def rollback(
     Without --to it is the last one whose active arm had another version; a second rollback undoes the first. Versions
     are those of that time, whatever tags mean now. A deployment that is paused stays so.
     """
-    from penstock.cli.model import open_repository
+    from penstock.cli.common import open_repository
     from streams.rollout import rolled_back
 
     with said_plainly():

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from penstock.cli.common import repository_option, said_plainly
-from penstock.cli.model import open_repository
+from penstock.cli.common import open_repository, repository_option, said_plainly
 
 if TYPE_CHECKING:
     from models.bundle import Bundle

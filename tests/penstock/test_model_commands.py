@@ -7,11 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
 from models.bundle import MODEL, Bundle
+from models.reference import Reference
 from models.repository import Repository
 from penstock.cli import main
 from tests.models import graphs
@@ -125,6 +127,42 @@ def test_show_tells_everything_about_a_version(added: Bundle) -> None:
     for fact in ("Ada", "scikit-learn", "run-7", "auc 0.7", "x: float of a, b, c", "score: scalar float", added.digest):
         assert fact in output
     assert json.loads(said("model", "show", "linear@candidate", "--json"))["manifest"]["author"] == "Ada"
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PENSTOCK_BOOTSTRAP_SERVERS", raising=False)
+
+
+def test_show_without_a_broker_says_that_deployments_are_not_known(added: Bundle, alone: None) -> None:
+    assert "deployed       not known: no Kafka broker is known" in said("model", "show", "linear@candidate")
+    facts = json.loads(said("model", "show", "linear@candidate", "--json"))
+    assert facts["history"] is None
+    assert "no Kafka broker is known" in facts["not_known"][0]
+
+
+def test_show_makes_a_model_card_in_markdown(added: Bundle, alone: None) -> None:
+    page = said("model", "show", "linear@candidate", "--markdown")
+    assert page.startswith(f"# Model card: {added.manifest.ref}\n\n## Model details\n")
+    assert "| auc | 0.7 |" in page
+
+
+def test_show_takes_one_form_only(added: Bundle) -> None:
+    result = penstock("model", "show", "linear@candidate", "--json", "--markdown")
+    assert (result.exit_code, "not both" in result.output) == (2, True)
+
+
+def test_show_of_an_altered_bundle_says_so_and_shows_the_rest(url: str, alone: None) -> None:
+    reference = Reference.from_frame(pl.DataFrame({"a": [1.0, 2.0]})).to_bytes()
+    Repository(url).add(graphs.linear_bundle(reference=reference, author="Ada"), ["candidate"])
+    assert re.search(r"data rows +2 \(", said("model", "show", "linear@candidate"))
+    (file,) = Path(url).glob("linear/*/bundle.zip")
+    file.write_bytes(file.read_bytes()[:-1])
+    for cached in Path(".penstock/cache/models").glob("*.zip"):
+        cached.unlink()
+    output = said("model", "show", "linear@candidate")
+    assert "reference      not known: " in output
+    assert "Ada" in output
 
 
 def test_tag_moves_a_tag_and_takes_it_off(added: Bundle, url: str) -> None:

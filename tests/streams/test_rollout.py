@@ -234,7 +234,7 @@ def test_arms_behind_one_that_went_keep_their_names_and_so_their_keys() -> None:
 def test_a_step_of_the_fallback_chain_is_not_promoted_and_follows_its_tag() -> None:
     plane = Plane()
     plane.take(plane.apply(declared(ACTIVE, CANARY, fallback=["flights@candidate"])))
-    with pytest.raises(ChangeRefused, match="it has canary$"):
+    with pytest.raises(ChangeRefused, match=r"it has canary$"):
         promoted(plane.world, "flights", "fallback")
     plane.take(tagged(plane.world, "flights", "candidate", Version("flights", "new", "digest")))
     assert [(arm.name, arm.version) for arm in plane.state().arms[1:]] == [("canary", "new"), ("fallback", "new")]
