@@ -93,7 +93,7 @@ def measure(job: Job, rounds: int, batches: int) -> tuple[Mapping[str, Sequence[
             for name in order:
                 found[name].append(setups[name].run(messages, Sink()) / events * 1e6)
             order.append(order.pop(0))  # so that nobody always comes behind the same one
-        whole.assembly.close()
+        whole.pool.close()
     return found, sizes
 
 

@@ -26,9 +26,10 @@ from streams.budget import BATCH_EVENTS
 from streams.deadletters import LetterLimit
 from streams.inflight import Marker
 from streams.metrics import WorkerMetrics
+from streams.pool import Pool
 from streams.safeguard import Safeguard
 from streams.topics import Topic
-from streams.work import Route
+from streams.work import Composer, Plan, Route
 from streams.worker import Worker
 
 EVENTS, OUTPUT, LETTERS, PROFILES = "events", "costs.inferences", "costs.dead-letters", "costs.profiles"
@@ -105,21 +106,16 @@ class Setup:
     profiler: Profilers | None
     metrics: WorkerMetrics
     guard: Safeguard
+    pool: Pool
 
     def run(self, messages: Messages, sink: Sink) -> float:
         """Return the CPU seconds, of all threads of this process, that a worker takes for the batches."""
         source = Source(messages, self.metrics.backlog)
         name, count = self.assembly.deployment.name, PARTITIONS
-        worker = Worker(
-            lambda _: (source, sink),
-            self.assembly.scorer(Topic(OUTPUT, PARTITIONS, TOPIC_BYTES)),
-            Route(name, EVENTS, count, OUTPUT, count, LETTERS, count, PROFILES),
-            self.metrics,
-            LetterLimit(0, time.monotonic),
-            profiler=self.profiler,
-            guard=self.guard,
-            batch_events=BATCH_EVENTS,
-        )
+        route = Route(name, EVENTS, count, OUTPUT, count, LETTERS, count, PROFILES)
+        scorer = self.assembly.scorer(Topic(OUTPUT, PARTITIONS, TOPIC_BYTES))
+        plan = Plan(scorer, Composer(route, self.profiler), LetterLimit(0, time.monotonic))
+        worker = Worker(lambda _: (source, sink), plan, self.metrics, guard=self.guard, batch_events=BATCH_EVENTS)
         source.ended = worker.stop
         began = time.process_time()
         worker.run()
@@ -135,7 +131,8 @@ def everything(job: Job, folder: Path) -> Setup:
     declared = Deployment.model_validate(job.deployment(EVENTS, OUTPUT) | {"monitor": {}})
     bundle = Bundle.build(name=job.name, model=job.network(), features=job.features)
     writers = Writers(folder=SchemaFolder(folder))
-    assembly = assemble(declared, job.schema, {ACTIVE: bundle}, writers)
+    pool = Pool()
+    assembly = assemble(declared, job.schema, {ACTIVE: bundle}, writers, pool)
     metrics = WorkerMetrics(CollectorRegistry(), deployment=declared.name, arm=ACTIVE, slot="0")
     metrics.backlog.assigned(dict.fromkeys(range(PARTITIONS), 0), range(PARTITIONS))
     profiler = Profiler(
@@ -146,7 +143,7 @@ def everything(job: Job, folder: Path) -> Setup:
         version=bundle.manifest.version,
     )
     guard = Safeguard(EVENTS, marker=Marker(folder / "slot.inflight", EVENTS))
-    return Setup(assembly, Profilers({ACTIVE: profiler}), metrics, guard)
+    return Setup(assembly, Profilers({ACTIVE: profiler}), metrics, guard, pool)
 
 
 def _reference(job: Job, assembly: Assembly) -> Reference:

@@ -101,6 +101,22 @@ class Repository:
             raise RepositoryUnavailable(f"the repository {self.url} does not answer, and the cache lacks {ref}")
         return self._fetch(entry)
 
+    def load_pinned(self, ref: str, digest: str) -> Bundle:
+        """The verified bundle of NAME@VERSION that has this digest, from the cache where it is there.
+
+        Raises BundleAltered when the repository has another one, and the errors of `load`.
+        """
+        cached = self._cached(digest)
+        if cached is not None:
+            return cached
+        entry = self.resolve(ref)
+        if entry.digest != digest:
+            raise BundleAltered(
+                f"{ref} in {self.url} has the digest {entry.digest}, and {digest} is asked for: it was replaced; add "
+                "the bundle that was meant again"
+            )
+        return self._fetch(entry)
+
     # changes
 
     def add(

@@ -72,6 +72,11 @@ def repository_url(option: str | None = None, environ: Mapping[str, str] = os.en
     return option or environ.get("PENSTOCK_REPOSITORY") or str(STATE_FOLDER / "models")
 
 
+def names_file(text: str) -> bool:
+    """Say whether a command was given a deployment's YAML file, and not the name of a deployment under control."""
+    return text.endswith((".yaml", ".yml")) or Path(text).is_file()
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A deployment's declaration with the event schema it names."""

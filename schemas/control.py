@@ -100,6 +100,15 @@ class State:
         except (ValueError, KeyError, TypeError) as error:
             raise RecordInvalid(f"the audit tells no state of a deployment: {text!r:.200}: {error}") from error
 
+    def content(self) -> tuple[Deployment, dict[str, Any]]:
+        """Return declaration and event schema. Raises RecordInvalid for what this release cannot read."""
+        try:
+            return Deployment.model_validate_json(self.declaration), json.loads(self.event_schema)
+        except ValueError as error:
+            raise RecordInvalid(
+                f"revision {self.revision} of {self.deployment} cannot be read here: {error}"
+            ) from error
+
     def arm(self, name: str) -> ArmState | None:
         return next((arm for arm in self.arms if arm.name == name), None)
 

@@ -217,7 +217,7 @@ class Deployment(Declared):
 
     def group(self, name: str) -> str:
         """Return the consumer group of an arm's workers: a shadow reads the events on its own."""
-        return f"penstock.{self.name}" + (f".{name}" if self.is_shadow(name) else "")
+        return group_of(self.name, name if self.is_shadow(name) else ACTIVE)
 
     def output_topic(self, name: str) -> str:
         """Return where the inferences of an arm's workers go."""
@@ -239,3 +239,8 @@ class Deployment(Declared):
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+
+
+def group_of(deployment: str, arm: str) -> str:
+    """Return the consumer group of the workers of an arm that has some."""
+    return f"penstock.{deployment}" + ("" if arm == ACTIVE else f".{arm}")

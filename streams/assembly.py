@@ -15,13 +15,13 @@ from models.errors import ContractBroken
 from models.routing import Router
 from models.runtimes.base import Model
 from models.runtimes.constant import Constant
-from models.runtimes.onnx import load
 from schemas.decode import EventDecoder
 from schemas.deployment import ACTIVE, CONSTANT, Deployment
 from schemas.inference import InferenceCodec, Lineage
 from schemas.sources import SchemaFolder, SchemaRegistry, SchemaTopic, Writers
 from schemas.values import OutputField
 from streams.arms import Arms, Contender, Made
+from streams.pool import Pool
 from streams.runner import Runner
 from streams.scorer import Alone, Scorer
 from streams.topics import Topic, message_limit
@@ -59,11 +59,6 @@ class Assembly:
         """Return a scorer of one arm's model only, whose inferences say what `made` says."""
         return self._scorer(output, Alone(self._runner(made.arm), made))
 
-    def close(self) -> None:
-        """Let go of the models."""
-        for model in self.models.values():
-            model.close()
-
     def _runner(self, name: str) -> Runner:
         return Runner(self.models[name], self.deployment.limits.model_seconds)
 
@@ -90,12 +85,18 @@ class Assembly:
 
 
 def assemble(
-    deployment: Deployment, reader: Mapping[str, Any], bundles: Mapping[str, Bundle], writers: Writers
+    deployment: Deployment,
+    reader: Mapping[str, Any],
+    bundles: Mapping[str, Bundle],
+    writers: Writers,
+    pool: Pool,
+    revision: int | None = None,
 ) -> Assembly:
     """Load the bundles for the deployment's events.
 
     reader: the event schema that the deployment reads. bundles: by the names of their arms, all of which write to one
-    topic. The constant of the fallback chain comes with them.
+    topic. The constant of the fallback chain comes with them. pool: owns the models. revision: None for that of a
+    declaration in a file.
     Raises an error of models or schemas when bundles, schema and declaration do not fit each other.
     """
     decoder = EventDecoder(
@@ -105,27 +106,17 @@ def assemble(
         checks=deployment.input.checks,
         event_bytes=deployment.limits.event_bytes,
     )
-    models: dict[str, Model] = {}
-    try:
-        _load(deployment, bundles, decoder.columns, models)
-        echo = [(name, decoder.columns[name]) for name in deployment.output.echo]
-        codec = InferenceCodec(deployment.name, next(iter(models.values())).outputs, echo)
-    except BaseException:
-        for model in models.values():
-            model.close()
-        raise
-    return Assembly(deployment, deployment.revision(reader), bundles, decoder, models, codec)
+    models = _models(deployment, bundles, decoder.columns, pool)
+    echo = [(name, decoder.columns[name]) for name in deployment.output.echo]
+    codec = InferenceCodec(deployment.name, next(iter(models.values())).outputs, echo)
+    number = deployment.revision(reader) if revision is None else revision
+    return Assembly(deployment, number, bundles, decoder, models, codec)
 
 
-def _load(
-    deployment: Deployment, bundles: Mapping[str, Bundle], columns: Mapping[str, Any], models: dict[str, Model]
-) -> None:
-    """Put the models into `models`: a version that several arms use is loaded once."""
-    loaded: dict[str, Model] = {}
-    for name, bundle in bundles.items():
-        if bundle.digest not in loaded:
-            loaded[bundle.digest] = load(bundle, columns, deployment.missing)
-        models[name] = loaded[bundle.digest]
+def _models(
+    deployment: Deployment, bundles: Mapping[str, Bundle], columns: Mapping[str, Any], pool: Pool
+) -> dict[str, Model]:
+    models = {name: pool.load(bundle, columns, deployment.missing) for name, bundle in bundles.items()}
     first, outputs = next((name, model.outputs) for name, model in models.items())
     if other := next((name for name, model in models.items() if model.outputs != outputs), None):
         raise ContractBroken(
@@ -136,6 +127,7 @@ def _load(
         )
     if deployment.constant is not None and not any(map(deployment.is_shadow, bundles)):
         models[CONSTANT] = Constant(outputs, deployment.constant)
+    return models
 
 
 def _told(outputs: Sequence[OutputField]) -> str:

@@ -242,6 +242,17 @@ def read(kafka: Mapping[str, str], topics: ControlTopics | None = None, *, whole
     return log
 
 
+def states_of(kafka: Mapping[str, str], deployment: str) -> list[State]:
+    """Return every state that a deployment ever had, the newest first, as the audit tells them."""
+    told = [
+        State.of_told(entry.after or "")
+        for entry in read(kafka, whole=True).entries
+        if entry.changes_state and entry.subject == deployment and entry.after
+    ]
+    states = {state.revision: state for state in told}
+    return [states[revision] for revision in sorted(states, reverse=True)]
+
+
 def reach(kafka: Mapping[str, str]) -> None:
     """Return when a broker answers. Raises ControlUnavailable when none does, Refused when it does not let us."""
     servers = kafka["bootstrap.servers"]

@@ -95,6 +95,15 @@ class WorkerMetrics:
             self._broken_checks.labels(**self._bound, field=name).inc(total - self._broken_so_far.get(name, 0))
             self._broken_so_far[name] = total
 
+    def changed(self, paused: bool, models: Mapping[str, tuple[str, str]]) -> None:
+        """Another scorer counts from 0 on, and other models (name and version, by arm) score."""
+        self._broken_so_far.clear()
+        self._circuits.clear()
+        self._model.clear()
+        self.held("paused", paused)
+        for arm, (name, version) in models.items():
+            self._model.labels(**self._bound, scored_by=arm, model=name, version=version).set(1)
+
     def stage(self, stage: str, seconds: float) -> None:
         self._stages.labels(**self._bound, stage=stage).inc(seconds)
 
@@ -103,6 +112,3 @@ class WorkerMetrics:
 
     def held(self, cause: str, value: bool) -> None:
         self._held.labels(**self._bound, cause=cause).set(value)
-
-    def model(self, arm: str, name: str, version: str) -> None:
-        self._model.labels(**self._bound, scored_by=arm, model=name, version=version).set(1)

@@ -25,6 +25,7 @@ from models.repository import Repository
 from models.sandboxed import cpu_kind
 from schemas.sources import SchemaTopic
 from schemas.values import Rejection
+from streams import verify_swaps
 from streams.assembly import writers_of
 from streams.batch import Batch, batch_of
 from streams.batch import Message as BatchMessage
@@ -35,6 +36,7 @@ from streams.reading import Point, TopicReader, resolve
 from streams.recorded import DIGEST, Ledger, Recorded, digest_of, headers_of, named
 from streams.topics import Topics
 from streams.verify_arms import ArmJudge, part
+from streams.verify_swaps import Spans, spans_of
 from streams.versions import Declaration, Unknown, Version, Versions, differences
 
 log = logging.getLogger(__name__)
@@ -124,8 +126,8 @@ class _Verification:
         writers = writers_of(self._schema_topic, options.registry, options.schema_folder)
         self._versions = Versions(declarations, Repository(options.repository), writers, output)
         self._options, self._findings, self._recorded = options, findings, recorded
-        self._arms = ArmJudge(findings, recorded, self._versions)
         self._events, self._records = events, records
+        self._arms = ArmJudge(findings, recorded, self._versions, self._spans(declarations[0]))
         self._starts_late = declarations[0].deployment.input.start == "latest" and options.begin is None
         sources = len(events.partitions(findings.source))
         self._floor = {partition: self._judged_from(partition, sources) for partition in recorded.ledgers}
@@ -145,6 +147,12 @@ class _Verification:
         finally:
             self._versions.close()
             self._schema_topic.close()
+
+    def _spans(self, newest: Declaration) -> Spans:
+        """Return which revision scored what, as the workers told; nothing where control does not count revisions."""
+        if newest.number is None:
+            return Spans()
+        return spans_of(verify_swaps.read(self._records), newest.deployment.name, {self._options.arm})
 
     # ---- before
 

@@ -15,7 +15,8 @@ from streams.arms import OPEN, Made
 from streams.batch import Batch, batch_of
 from streams.findings import Findings
 from streams.recorded import Maker, Recorded
-from streams.versions import Version, Versions
+from streams.verify_swaps import UNKNOWN, Spans
+from streams.versions import Declaration, Version, Versions
 
 ON_TRUST = {"model_timed_out", OPEN}  # why an arm was passed over: made again, it may come out otherwise
 Indexes = npt.NDArray[np.int64]
@@ -24,15 +25,17 @@ Indexes = npt.NDArray[np.int64]
 class ArmJudge:
     """Judges inferences of the range that is verified."""
 
-    def __init__(self, findings: Findings, recorded: Recorded, versions: Versions) -> None:
-        self._findings, self._recorded, self._versions = findings, recorded, versions
+    def __init__(self, findings: Findings, recorded: Recorded, versions: Versions, spans: Spans) -> None:
+        self._findings, self._recorded, self._versions, self._spans = findings, recorded, versions, spans
 
     def judge(self, batch: Batch, rows: Indexes, maker: Maker) -> None:
         """Judge inferences of some events of a batch, all of one maker, whose revision is known."""
-        made = maker.made
-        judged = judge(self._versions.declared[maker.revision].deployment, made, batch, rows)
+        made, declared = maker.made, self._versions.declared[maker.revision]
+        judged = judge(declared.deployment, made, batch, rows)
         for row in judged.rows.tolist():
-            self._wrong(batch, row, judged.detail)
+            self._wrong("wrong_arm", batch, row, judged.detail)
+        if declared.number is not None:
+            self._judge_state(declared, batch, rows, maker)
         if not made.fallback:
             return
         assigned = version_assigned(self._recorded.makers, maker) if judged.again else None
@@ -44,11 +47,26 @@ class ArmJudge:
         for place, row in enumerate(rows.tolist()):
             if refused.get(place) != made.fallback:
                 now = f"refuses it now: {refused[place]}" if place in refused else "scores it now"
-                self._wrong(batch, row, f"{made.assigned} could not score it ({made.fallback}), it says, but {now}")
+                self._wrong(
+                    "wrong_arm", batch, row, f"{made.assigned} could not score it ({made.fallback}), it says, but {now}"
+                )
 
-    def _wrong(self, batch: Batch, row: int, detail: str) -> None:
+    def _judge_state(self, declared: Declaration, batch: Batch, rows: Indexes, maker: Maker) -> None:
+        """Judge inferences by what control asked for, and by where the workers said that they changed over."""
+        made, pin = maker.made, declared.pins.get(maker.made.arm)
+        if pin is not None and pin != f"{made.model}@{made.version}":
+            for row in rows.tolist():
+                self._wrong("wrong_version", batch, row, f"revision {maker.revision} pins {pin} for {made.arm}")
+        for partition in np.unique(batch.partitions[rows]).tolist():
+            mine = rows[batch.partitions[rows] == partition]
+            due = self._spans.revision_of(partition, batch.offsets[mine])
+            for place in np.flatnonzero((due != maker.revision) & (due != UNKNOWN)).tolist():
+                detail = f"revision {due[place]} scores this offset by what the workers told, not {maker.revision}"
+                self._wrong("wrong_revision", batch, int(mine[place]), detail)
+
+    def _wrong(self, what: str, batch: Batch, row: int, detail: str) -> None:
         event, record = self._recorded.places(batch, row)
-        self._findings.found("wrong_arm", event=event, record=record, detail=detail)
+        self._findings.found(what, event=event, record=record, detail=detail)
 
 
 def part(batch: Batch, rows: Indexes) -> Batch:

@@ -6,17 +6,19 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from models.errors import ModelError, RepositoryUnavailable
 from models.repository import Repository
+from schemas.control import State
 from schemas.deployment import ACTIVE, CONSTANT, Deployment
 from schemas.errors import InferenceRefused, SchemaError, SourceUnavailable
 from schemas.inference import InferenceCodec
 from schemas.sources import Writers
 from streams.arms import Made
-from streams.assembly import Assembly, assemble
+from streams.assembly import assemble
+from streams.pool import Pool
 from streams.recorded import Maker
 from streams.scorer import Scorer
 from streams.topics import Topic
@@ -28,14 +30,25 @@ KEPT = 8  # versions that stay loaded
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """One state of a deployment, with the event schema that it reads."""
+    """One state of a deployment, with the event schema that it reads.
+
+    number: its revision, where control counts them; None for that of a file. pins: `NAME@VERSION` of each arm's model,
+    where control pins them.
+    """
 
     deployment: Deployment
     reader: Mapping[str, Any]
+    number: int | None = None
+    pins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def revision(self) -> int:
-        return self.deployment.revision(self.reader)
+        return self.deployment.revision(self.reader) if self.number is None else self.number
+
+    @classmethod
+    def of_state(cls, state: State) -> Declaration:
+        """Return a state of control. Raises RecordInvalid."""
+        return cls(*state.content(), state.revision, {arm.name: arm.pinned for arm in state.arms})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +78,7 @@ class Versions:
     ) -> None:
         self.declared = {each.revision: each for each in reversed(declarations)}
         self._newest, self._repository, self._writers, self._output = declarations[0], repository, writers, output
-        self._held: OrderedDict[Maker, tuple[Version, Assembly]] = OrderedDict()
+        self._held: OrderedDict[Maker, tuple[Version, Pool]] = OrderedDict()
         self._unknown: dict[Maker, Unknown] = {}
 
     def get(self, maker: Maker) -> Version | Unknown:
@@ -79,8 +92,8 @@ class Versions:
                 return found
             self._held[maker] = found
             if len(self._held) > KEPT:
-                _, (_, assembly) = self._held.popitem(last=False)
-                assembly.close()
+                _, (_, pool) = self._held.popitem(last=False)
+                pool.close()
         self._held.move_to_end(maker)
         return self._held[maker][0]
 
@@ -97,11 +110,11 @@ class Versions:
 
     def close(self) -> None:
         """Let go of the models."""
-        for _, assembly in self._held.values():
-            assembly.close()
+        for _, pool in self._held.values():
+            pool.close()
         self._held.clear()
 
-    def _load(self, maker: Maker) -> tuple[Version, Assembly] | Unknown:
+    def _load(self, maker: Maker) -> tuple[Version, Pool] | Unknown:
         declared = self.declared.get(maker.revision)
         if declared is None:
             return Unknown(
@@ -116,7 +129,7 @@ class Versions:
         except (ModelError, SchemaError) as error:
             return Unknown("unknown_version", f"{maker.made.model}@{maker.made.version}: {error}")
 
-    def _made(self, declared: Declaration, maker: Maker) -> tuple[Version, Assembly]:
+    def _made(self, declared: Declaration, maker: Maker) -> tuple[Version, Pool]:
         made, deployment = maker.made, declared.deployment
         if made.arm == CONSTANT and deployment.constant is not None:  # of the outputs that the active model has
             ref, loaded = deployment.named[ACTIVE].model, ACTIVE
@@ -126,7 +139,8 @@ class Versions:
             proof: Mapping[str, Any] = self._repository.resolve(ref).proof
         except RepositoryUnavailable:  # the cache may have the bundle; without its proof it must be bit for bit
             proof = {}
-        assembly = assemble(deployment, declared.reader, {loaded: self._repository.load(ref)}, self._writers)
+        pool, bundles = Pool(), {loaded: self._repository.load(ref)}
+        assembly = assemble(deployment, declared.reader, bundles, self._writers, pool, declared.revision)
         log.info("recomputes with %s@%s under revision %d", made.model, made.version, maker.revision)
         version = Version(
             scorer=assembly.alone(self._output, made),
@@ -135,7 +149,7 @@ class Versions:
             tolerance=float((proof.get("determinism") or {}).get("tolerance") or 0.0),
             proof=proof,
         )
-        return version, assembly
+        return version, pool
 
 
 def differences(version: Version, recorded: bytes, recomputed: bytes) -> tuple[list[str], bool]:

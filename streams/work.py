@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -13,8 +13,9 @@ import polars as pl
 
 from streams.arms import Made
 from streams.batch import Batch, Records
-from streams.deadletters import letters
-from streams.scorer import Scored
+from streams.budget import Budget
+from streams.deadletters import LetterLimit, letters
+from streams.scorer import Scored, Scorer
 
 
 class Profiles(Protocol):
@@ -48,6 +49,13 @@ class Route:
     letter_bytes: int = 1 << 20  # the largest dead letter that its topic takes
 
 
+class Starts(Protocol):
+    """What the worker needs of streams.swaps.Starts."""
+
+    def records(self, firsts: Mapping[int, int]) -> Records | None: ...
+    def forget(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """One batch, ready to be published whole. inferences: how many, by who made them. reasons: of dead letters."""
@@ -60,10 +68,20 @@ class Work:
 
 
 class Composer:
-    """Turns scored batches into work. clock: seconds since 1970."""
+    """Turns scored batches into work.
 
-    def __init__(self, route: Route, profiler: Profiles | None = None, clock: Callable[[], float] = time.time) -> None:
-        self.route, self.profiler, self._clock = route, profiler, clock
+    starts: tells from which offset on the present state scores each partition; None where nobody asks. clock: seconds
+    since 1970.
+    """
+
+    def __init__(
+        self,
+        route: Route,
+        profiler: Profiles | None = None,
+        starts: Starts | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.route, self.profiler, self._starts, self._clock = route, profiler, starts, clock
 
     def work(self, batch: Batch, scored: Scored) -> Work:
         """Return what is published of the batch."""
@@ -80,6 +98,8 @@ class Composer:
             records.append(self._letters(batch, scored))
         if self.profiler is not None and scored.inferences:
             records.append(self._profile(self.profiler, batch, scored))
+        if self._starts is not None and (told := self._starts.records(batch.firsts())) is not None:
+            records.append(told)
         return Work(records, batch, _counted(scored), reasons, time.perf_counter() - began)
 
     def progress(self, partitions: Sequence[int]) -> Records | None:
@@ -90,9 +110,11 @@ class Composer:
         return Records(self.route.profiles, values, [self.route.deployment.encode()] * len(values))
 
     def forget(self) -> None:
-        """What was profiled may not have been committed."""
+        """What was profiled and told may not have been committed."""
         if self.profiler is not None:
             self.profiler.forget()
+        if self._starts is not None:
+            self._starts.forget()
 
     def _letters(self, batch: Batch, scored: Scored) -> Records:
         route = self.route
@@ -130,6 +152,22 @@ class Composer:
         places: list[int] = partitions.tolist()
         keys = batch.keys if rows is None else [batch.keys[row] for row in rows]
         return [place % count if key is None else -1 for place, key in zip(places, keys, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a worker scores and what it writes, under one revision.
+
+    paused: it keeps its place and scores nothing. models: name and version of each arm's model, for metrics.
+    """
+
+    scorer: Scorer
+    composer: Composer
+    limit: LetterLimit
+    budget: Budget | None = None
+    paused: bool = False
+    revision: int = 0
+    models: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 def _counted(scored: Scored) -> dict[Made, int]:

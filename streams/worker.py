@@ -14,16 +14,15 @@ import numpy as np
 from schemas.errors import SourceUnavailable
 from streams.batch import Batch, Records
 from streams.budget import BATCH_EVENTS, Budget
-from streams.deadletters import LetterLimit
 from streams.errors import ProducerFenced, Rewind, StartOver
 from streams.metrics import WorkerMetrics
 from streams.protocols import Sink, Source
 from streams.publisher import Publisher
 from streams.quarantine import REASON as QUARANTINED
 from streams.safeguard import Safeguard
-from streams.scorer import Scored, Scorer
+from streams.scorer import Scored
 from streams.trim import Trimmer
-from streams.work import Composer, Profiles, Route, Work
+from streams.work import Plan, Work
 
 log = logging.getLogger(__name__)
 
@@ -40,30 +39,25 @@ RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 class Worker:
     """One slot of one arm of a deployment.
 
-    connect: makes a source and a sink, the source calling `revoked` before partitions leave. guard: what it does about
-    events that may kill it. alive: called with every turn of the loop, waiting or not. batch_events: the largest
-    batch. budget: the latency that batches and waits are made to meet; None: as soon as possible. clock: seconds since
-    1970.
+    connect: makes a source and a sink, the source calling `revoked` before partitions leave. plan: how it scores until
+    another one is offered. guard: what it does about events that may kill it. alive: called with every turn of the
+    loop, waiting or not. batch_events: the largest batch. clock: seconds since 1970.
     """
 
     def __init__(
         self,
         connect: Callable[[Callable[[], None]], tuple[Source, Sink]],
-        scorer: Scorer,
-        route: Route,
+        plan: Plan,
         metrics: WorkerMetrics,
-        limit: LetterLimit,
         *,
-        profiler: Profiles | None = None,
         guard: Safeguard | None = None,
         alive: Callable[[], None] = lambda: None,
         batch_events: int = BATCH_EVENTS,
-        budget: Budget | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._connect, self._scorer, self._composer = connect, scorer, Composer(route, profiler, clock)
-        self._metrics, self._limit, self._guard = metrics, limit, guard or Safeguard(route.source)
-        self._alive, self._batch_events, self._budget, self._clock = alive, batch_events, budget, clock
+        self._connect, self.plan, self._offered = connect, plan, plan
+        self._metrics, self._guard = metrics, guard or Safeguard(plan.composer.route.source)
+        self._alive, self._batch_events, self._clock = alive, batch_events, clock
         self._most = min(FIRST_EVENTS, batch_events)  # the largest batch to read now
         self._tried = self._most  # events of the last batch
         # plain flags: a signal handler that sets an Event deadlocks when it interrupts the holder of the Event's lock
@@ -80,6 +74,10 @@ class Worker:
     def stop(self) -> None:
         """Ask the loop to end after the batch at hand; may be called from a signal handler."""
         self._stopping = True
+
+    def offer(self, plan: Plan) -> None:
+        """Score by another plan from the next batch on; may be called from any thread. `plan` tells when it is so."""
+        self._offered = plan
 
     def resume(self) -> None:
         """Go on although the limit on dead letters was reached; may be called from a signal handler."""
@@ -149,7 +147,11 @@ class Worker:
         while not self._stopping:
             rewound: str | None = None
             try:
-                self._step(source, sink, publisher)
+                self._change(publisher)
+                if self.plan.paused:
+                    self._pause(source)
+                else:
+                    self._step(source, sink, publisher)
             except Rewind as error:
                 rewound = str(error)
             if rewound is not None:
@@ -184,9 +186,9 @@ class Worker:
         for cause in ("schemas", "dead_letters"):
             self._metrics.held(cause, False)
         self._quiet.clear()
-        self._limit.refund(sum(list(self._undecided)))
+        self.plan.limit.refund(sum(list(self._undecided)))
         self._undecided.clear()
-        self._composer.forget()
+        self.plan.composer.forget()
 
     def _learn_whether_slot_was_taken(self, source: Source) -> BaseException | None:
         """Ask the group; return what it says, which is Fenced when another worker joined under this slot's name."""
@@ -198,13 +200,32 @@ class Worker:
             return error
         return None
 
+    # ---- between two batches
+
+    def _change(self, publisher: Publisher) -> None:
+        """Take the plan that was offered last: what the one before scored is committed first."""
+        offered = self._offered
+        if offered is self.plan:
+            return
+        publisher.join()
+        self._metrics.changed(offered.paused, offered.models)
+        self._quiet.clear()
+        self.plan = offered
+        log.info("scores by revision %d from here on%s", offered.revision, ": paused" if offered.paused else "")
+
+    def _pause(self, source: Source) -> None:
+        """Keep the group's membership and read nothing."""
+        self._alive()
+        self.ready = source.joined
+        source.hold(IDLE_SECONDS)
+
     # ---- one batch
 
     def _step(self, source: Source, sink: Sink, publisher: Publisher) -> None:
         self._tick(source, sink, publisher)  # before the poll: what was read and not yet profiled is not progress
-        began = time.perf_counter()
-        most = self._guard.limit(min(self._most, self._budget.events) if self._budget else self._most, source)
-        batch = source.poll(most, IDLE_SECONDS, self._budget.wait if self._budget else 0.0)
+        began, plan = time.perf_counter(), self.plan
+        most = self._guard.limit(min(self._most, plan.budget.events) if plan.budget else self._most, source)
+        batch = source.poll(most, IDLE_SECONDS, plan.budget.wait if plan.budget else 0.0)
         taken = time.perf_counter()
         if batch is not None and self._guard.too_large(batch):
             publisher.join()
@@ -219,11 +240,11 @@ class Worker:
         self._metrics.stage("poll", time.perf_counter() - began)
         work = self._work(batch, self._score(source, batch))
         letters = sum(work.reasons.values()) - work.reasons.get(QUARANTINED, 0)  # somebody asked for those
-        if letters and not self._limit.allows(letters):
+        if letters and not plan.limit.allows(letters):
             publisher.join()
             self._hold_letters(source, work, letters)
         if letters:
-            self._limit.spend(letters)
+            plan.limit.spend(letters)
             self._undecided.append(letters)
         publisher.submit(partial(self._publish, source, sink, work, taken, whole))
         if not whole:
@@ -246,7 +267,7 @@ class Worker:
         attempt = 0
         while True:
             try:
-                scored = self._guard.score(self._scorer, batch)
+                scored = self._guard.score(self.plan.scorer, batch)
             except SourceUnavailable as error:
                 if attempt == 0:
                     log.error("%s; %d events wait, nothing is lost", error, len(batch))
@@ -260,7 +281,7 @@ class Worker:
             return scored
 
     def _work(self, batch: Batch, scored: Scored) -> Work:
-        work = self._composer.work(batch, scored)
+        work = self.plan.composer.work(batch, scored)
         if work.inferences:
             self._quiet.update(dict.fromkeys(batch.positions, 0))
         for stage, seconds in scored.seconds.items():
@@ -286,8 +307,8 @@ class Worker:
         metrics.age.observe(max(0.0, self._clock() - work.batch.messages[0].timestamp()[1] / 1000))
         for reason, count in work.reasons.items():
             metrics.dead_letters(reason, count)
-        if self._budget is not None:
-            self._keep(self._budget, work.batch, time.perf_counter() - taken, whole)
+        if self.plan.budget is not None:
+            self._keep(self.plan.budget, work.batch, time.perf_counter() - taken, whole)
 
     def _keep(self, budget: Budget, batch: Batch, seconds: float, whole: bool) -> None:
         """Count what came too late, plan the next batches, and say when the budget is not met."""
@@ -313,12 +334,12 @@ class Worker:
         while not self._resumed:
             self._hold(source, "dead_letters", 0.5)
         log.warning("going on although the limit on dead letters was reached")
-        self._limit.reset()
+        self.plan.limit.reset()
         self._metrics.held("dead_letters", False)
         self.ready = True
 
     def _hold(self, source: Source, cause: str, seconds: float) -> None:
-        """Keep the group's membership while a batch waits; a batch whose partitions leave is given up."""
+        """Keep the group's membership while a batch waits; it is given up when its partitions leave, or for a plan."""
         self._alive()
         self._metrics.held(cause, True)
         self.ready = False
@@ -326,6 +347,8 @@ class Worker:
             raise Rewind("partitions were taken away while a batch was held back")
         if self._stopping:
             raise Rewind("stopping while a batch was held back")
+        if self._offered is not self.plan:
+            raise Rewind("another revision is there for a batch that was held back")
 
     # ---- beside the batches
 
@@ -344,13 +367,13 @@ class Worker:
         self.ready = source.joined and self._failures < UNREADY_FAILURES
         self._metrics.partitions.set(len(source.assigned()))
         self._metrics.lag.set(sum(lags.values()))
-        self._metrics.broken_checks(self._scorer.broken_checks)
-        for arm, broken in self._scorer.circuits.items():
+        self._metrics.broken_checks(self.plan.scorer.broken_checks)
+        for arm, broken in self.plan.scorer.circuits.items():
             self._metrics.circuit(arm, broken)
         self._trim()
         self._tick_guard(source)
         idle = [p for p, lag in lags.items() if p not in self._guard.parked and self._is_idle(p, lag)]
-        if idle and (records := self._composer.progress(idle)) is not None:
+        if idle and (records := self.plan.composer.progress(idle)) is not None:
             publisher.join()
             known = source.positions()  # all before is decided now: nothing is in hand
             publisher.submit(partial(self._report, source, sink, records, {p: known[p] for p in idle}))

@@ -23,6 +23,7 @@ COMMANDS = {
     "quarantine": "quarantine",
     "resume": "rollout:resume",
     "rollback": "rollout:rollback",
+    "status": "status",
     "topic": "topic",
     "validate": "validate",
     "verify": "verify",

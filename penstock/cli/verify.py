@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from penstock.cli.common import (
 
 if TYPE_CHECKING:
     from streams.findings import Findings
+    from streams.versions import Declaration
 
 
 @click.command("verify")
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
     "files",
     required=True,
     multiple=True,
-    type=click.Path(path_type=Path),
-    help="The deployment's YAML file. Repeat it for older states, the newest first.",
+    metavar="NAME|FILE",
+    help="A deployment under control, with every state it had; or a YAML file, and those of older states after it.",
 )
 @arm_option
 @click.option("--from", "begin", help="First event: an ISO 8601 time (UTC), or PARTITION:OFFSET[,PARTITION:OFFSET...].")
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 @schemas_option
 @log_format_option
 def command(
-    files: tuple[Path, ...],
+    files: tuple[str, ...],
     arm: str,
     begin: str | None,
     end: str | None,
@@ -73,17 +75,17 @@ def command(
     import os
 
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # as the worker scores
-    from penstock.config import kafka_settings, load_deployment, repository_url
+    from penstock.config import kafka_settings, repository_url
     from penstock.logs import set_up
     from streams.reading import Point
     from streams.verify import Options, verify
-    from streams.versions import Declaration
 
     with refusals():
-        loaded = [load_deployment(file) for file in files]
-        set_up(log_format, {"deployment": loaded[0].deployment.name, "arm": arm})
+        kafka = kafka_settings(bootstrap_servers)
+        declarations = [each for name in files for each in _states(name, kafka)]
+        set_up(log_format, {"deployment": declarations[0].deployment.name, "arm": arm})
         options = Options(
-            kafka=kafka_settings(bootstrap_servers),
+            kafka=kafka,
             repository=repository_url(repository),
             registry=registry,
             schema_folder=schema_folder,
@@ -92,9 +94,27 @@ def command(
             end=Point.parse(end) if end else None,
             isolation=isolation,
         )
-        findings = verify([Declaration(each.deployment, each.reader) for each in loaded], options)
+        findings = verify(declarations, options)
     click.echo(json.dumps(findings.to_dict(), indent=2) if as_json else _page(findings))
     raise SystemExit(1 if findings.wrong else 0)
+
+
+def _states(name: str, kafka: Mapping[str, str]) -> list[Declaration]:
+    """Return what a file declares, or every state that control ever had of a deployment, the newest first."""
+    from penstock.config import load_deployment, names_file
+    from penstock.errors import ConfigError
+    from streams import control
+    from streams.versions import Declaration
+
+    if names_file(name):
+        loaded = load_deployment(name)
+        return [Declaration(loaded.deployment, loaded.reader)]
+    states = control.states_of(kafka, name)
+    if not states:
+        raise ConfigError(
+            f"{name} is neither a YAML file nor a deployment under control; `penstock status` lists those"
+        )
+    return [Declaration.of_state(state) for state in states]
 
 
 def _page(findings: Findings) -> str:

@@ -30,7 +30,7 @@ FROM_STDIN = "-"  # as a slot: a supervisor says which, when it is needed
 
 
 @click.command()
-@click.argument("deployment", type=click.Path(path_type=Path))
+@click.argument("deployment", metavar="NAME|FILE")
 @click.option("--slot", default="0", show_default=True, help="Stable identity of this worker among those of the arm.")
 @click.option("--slots", type=click.IntRange(1, 1_000), help="Run this many slots here; implies --supervise.")
 @click.option("--first-slot", default=0, type=click.IntRange(0), help="Number of the first of them.  [default: 0]")
@@ -54,7 +54,7 @@ FROM_STDIN = "-"  # as a slot: a supervisor says which, when it is needed
 )
 @log_format_option
 def command(
-    deployment: Path,
+    deployment: str,
     slot: str,
     slots: int | None,
     first_slot: int,
@@ -70,7 +70,10 @@ def command(
     batch_events: int,
     log_format: str,
 ) -> None:
-    """Score the events of DEPLOYMENT (a YAML file) until told to stop.
+    """Score the events of a deployment until told to stop.
+
+    NAME is that of a deployment under control (`penstock apply`): the worker follows every change of its state.
+    FILE is a YAML file, which holds as it is until the worker ends.
 
     Exit status: 0 stopped by SIGTERM or SIGINT, 2 refused (the message says what to change), 3 another worker has the
     slot, 4 with --supervise: no slot is left that could be started, 5 did not stop in time. SIGUSR1 goes on after the
@@ -106,7 +109,7 @@ def command(
 class Call:
     """The options that hold for every slot."""
 
-    deployment: Path
+    deployment: str
     arm: str
     bootstrap_servers: str | None
     repository: str | None
@@ -131,27 +134,36 @@ class Call:
             "--slot": FROM_STDIN,
         }
         options = [text for name, value in given.items() if value is not None for text in (name, str(value))]
-        return ["worker", str(self.deployment), *options]
+        return ["worker", self.deployment, *options]
+
+    def loaded(self) -> Loaded | None:
+        """Return what the file declares; None where a name was given."""
+        from penstock.config import load_deployment, names_file
+
+        return load_deployment(self.deployment) if names_file(self.deployment) else None
 
 
 def _supervise(call: Call, names: list[str], standby: bool) -> int:
     import shlex
     import sys
 
-    from penstock.config import STATE_FOLDER, load_deployment
+    from penstock.config import STATE_FOLDER
     from penstock.logs import set_up
     from penstock.supervisor import Plan, Supervisor
+    from schemas.deployment import group_of
 
-    deployment = load_deployment(call.deployment).deployment
-    set_up(call.log_format, {"deployment": deployment.name, "arm": call.arm, "slot": "supervisor"})
-    advice = ["penstock", "quarantine", str(call.deployment), "--arm", call.arm]
+    loaded = call.loaded()
+    name = loaded.deployment.name if loaded else call.deployment
+    group = loaded.deployment.group(call.arm) if loaded else group_of(name, call.arm)
+    set_up(call.log_format, {"deployment": name, "arm": call.arm, "slot": "supervisor"})
+    advice = ["penstock", "quarantine", call.deployment, "--arm", call.arm]
     if call.bootstrap_servers:
         advice += ["--bootstrap-servers", call.bootstrap_servers]
     plan = Plan(
         slots=names,
         command=[sys.executable, "-m", "penstock.cli", *call.arguments()],
         markers=STATE_FOLDER / "slots",
-        group=deployment.group(call.arm),
+        group=group,
         advice=shlex.join(advice),
         metrics_port=call.metrics_port,
         batch_events=call.batch_events,
@@ -165,14 +177,17 @@ def _work(call: Call, slot: str) -> None:
     from models.waiting import prepare
 
     prepare()  # the model's first run waits for a process whose imports take as long as ours
-    from penstock.config import STATE_FOLDER, kafka_settings, load_deployment, member_settings, repository_url
+    from penstock.config import STATE_FOLDER, kafka_settings, member_settings, repository_url
     from penstock.logs import set_up
-    from streams.service import Options, serve
+    from streams.options import Options
+    from streams.service import obey, serve
+
+    loaded = call.loaded()
+    deployment = loaded.deployment.name if loaded else call.deployment
 
     def log_as(name: str) -> None:
-        set_up(call.log_format, {"deployment": loaded.deployment.name, "arm": call.arm, "slot": name})
+        set_up(call.log_format, {"deployment": deployment, "arm": call.arm, "slot": name})
 
-    loaded = load_deployment(call.deployment)
     log_as("standby" if slot == FROM_STDIN else slot)
     options = Options(
         kafka=kafka_settings(call.bootstrap_servers),
@@ -187,11 +202,15 @@ def _work(call: Call, slot: str) -> None:
         state_folder=STATE_FOLDER,
         batch_events=call.batch_events,
     )
-    serve(loaded.deployment, loaded.reader, options, _orders(loaded, log_as) if slot == FROM_STDIN else None)
+    orders = _orders(loaded, log_as) if slot == FROM_STDIN else None
+    if loaded is None:
+        obey(deployment, options, orders)
+    else:
+        serve(loaded.deployment, loaded.reader, options, orders)
 
 
 def _orders(
-    loaded: Loaded, log_as: Callable[[str], None]
+    loaded: Loaded | None, log_as: Callable[[str], None]
 ) -> Callable[[Callable[[], bool], Callable[[], bool]], Order | None]:
     """Return what waits for a slot on standard input, and from then on ends this process when the input ends."""
     import signal
@@ -203,7 +222,7 @@ def _orders(
 
     def changed() -> bool:
         try:
-            return load_deployment(loaded.path) != loaded
+            return loaded is not None and load_deployment(loaded.path) != loaded
         except SchemaError:  # somebody is writing it
             return False
 

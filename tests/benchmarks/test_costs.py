@@ -85,7 +85,7 @@ def test_what_is_left_out_is_out_and_nothing_else_is(job: Job, tmp_path: Path) -
         "penstock_events_total", {"deployment": "costs", "arm": "active", "slot": "0"}
     )
     assert counted == 2 * BATCH_EVENTS * (len(ran) - 1)  # all but the one without metrics
-    whole.assembly.close()
+    whole.pool.close()
 
 
 def test_silence_takes_every_metric() -> None:

@@ -16,7 +16,7 @@ import yaml
 import streams.orders
 from penstock.cli.worker import _orders
 from penstock.config import load_deployment
-from streams.service import _Parts
+from streams.building import Builder
 from tests.rig import ROOT, SCHEMA
 
 
@@ -62,7 +62,7 @@ def test_a_process_that_stands_by_is_stale_once_the_declaration_changed(
 def test_what_stands_by_is_stale_once_the_tag_of_its_model_moved_and_not_while_the_repository_is_away() -> None:
     from models.errors import RepositoryUnavailable
 
-    parts = _Parts.__new__(_Parts)
+    builder = Builder.__new__(Builder)
     digest: list[str | Exception] = ["a"]
 
     def resolve(ref: str) -> Any:
@@ -71,11 +71,19 @@ def test_what_stands_by_is_stale_once_the_tag_of_its_model_moved_and_not_while_t
             raise digest[0]
         return SimpleNamespace(digest=digest[0])
 
-    parts._repository = SimpleNamespace(resolve=resolve)  # type: ignore[assignment]
-    parts._refs = {"active": "m@production"}
-    parts._assembly = SimpleNamespace(bundles={"active": SimpleNamespace(digest="a")})  # type: ignore[assignment]
-    assert not parts.stale()
+    builder._repository = SimpleNamespace(resolve=resolve)  # type: ignore[assignment]
+    builder._arm = "active"
+    deployment = SimpleNamespace(models=lambda arm: {arm: "m@production"})
+    bundles = {"active": SimpleNamespace(digest="a")}
+
+    def built(pins: Any) -> Any:
+        return SimpleNamespace(
+            wanted=SimpleNamespace(deployment=deployment, pins=pins), assembly=SimpleNamespace(bundles=bundles)
+        )
+
+    assert not builder.stale(built({}))
     digest[0] = "b"
-    assert parts.stale()
+    assert builder.stale(built({}))
+    assert not builder.stale(built({"active": ("m@v", "a")}))  # control says which version it is
     digest[0] = RepositoryUnavailable("away")
-    assert not parts.stale()
+    assert not builder.stale(built({}))

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from streams.deadletters import LetterLimit
 from streams.memory import MemoryKafka, MemorySink, MemorySource
 from streams.metrics import WorkerMetrics
-from streams.work import Route
+from streams.work import Composer, Plan, Route
 from streams.worker import Worker
 from tests.streams.fakes import CODEC, scorer
 
@@ -30,12 +30,17 @@ class Bench:
         self.registry = registry
         limit = options.pop("limit", 0)
         profiles = "profiles" if options.get("profiler") else None
+        route = Route("fake", "in", 2, "out", len(self.kafka.topics["out"]), "letters", 2, profiles)
+        plan = Plan(
+            scorer(options.pop("decoder", None)),
+            Composer(route, options.pop("profiler", None), options.pop("starts", None)),
+            LetterLimit(limit, time.monotonic),
+            options.pop("budget", None),
+        )
         self.worker = Worker(
             self._connect,
-            scorer(options.pop("decoder", None)),
-            Route("fake", "in", 2, "out", len(self.kafka.topics["out"]), "letters", 2, profiles),
+            plan,
             self.metrics,
-            LetterLimit(limit, time.monotonic),
             **options,
         )
         self.thread = threading.Thread(target=self._run)

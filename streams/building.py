@@ -1,0 +1,171 @@
+"""What a worker is made of, from a state of its deployment: topics, models, and the plan by which it scores."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.bundle import Bundle
+from models.errors import ModelError
+from models.profiler import Profiler, Profilers
+from models.reference import Reference
+from models.repository import Repository
+from schemas.control import Running, State
+from schemas.deployment import Deployment
+from schemas.errors import SourceUnavailable
+from schemas.sources import SchemaTopic
+from streams.assembly import Assembly, assemble, writers_of
+from streams.budget import Budget
+from streams.deadletters import LetterLimit
+from streams.errors import Refused
+from streams.options import Options
+from streams.pool import Pool
+from streams.site import Site, site_of
+from streams.swaps import Starts
+from streams.topics import Topics
+from streams.work import Composer, Plan
+
+log = logging.getLogger(__name__)
+
+PUBLISH_SECONDS = 60.0  # that a start waits for the schema topic
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A state of a deployment that is to run.
+
+    pins: of a state of control, the version and the digest of each arm's model; none: what the references mean now.
+    """
+
+    deployment: Deployment
+    reader: Mapping[str, Any]
+    revision: int
+    pins: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    paused: bool = False
+
+    @classmethod
+    def declared(cls, deployment: Deployment, reader: Mapping[str, Any]) -> Wanted:
+        """Return what a file declares."""
+        return cls(deployment, reader, deployment.revision(reader))
+
+    @classmethod
+    def of_state(cls, state: State) -> Wanted:
+        """Return what control asks for. Raises RecordInvalid for what this release cannot read."""
+        deployment, reader = state.content()
+        pins = {arm.name: (arm.pinned, arm.digest) for arm in state.arms}
+        return cls(deployment, reader, state.revision, pins, state.paused)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A state that can run. arms: what its workers score with, by the arms' names."""
+
+    wanted: Wanted
+    site: Site
+    assembly: Assembly
+    plan: Plan
+    arms: tuple[Running, ...]
+
+
+class Builder:
+    """Builds states of one arm's workers. slot: set once it is known; told where a state begins."""
+
+    def __init__(self, arm: str, options: Options, topics: Topics, stopping: Callable[[], bool]) -> None:
+        self._arm, self._options, self._topics, self._stopping = arm, options, topics, stopping
+        self._schemas = SchemaTopic(options.kafka)
+        self._writers = writers_of(self._schemas, options.registry, options.schema_folder)
+        self._repository = Repository(options.repository)
+        self._pool = Pool()
+        self.slot = options.slot
+
+    def build(self, wanted: Wanted) -> Built:
+        """Return the state, ready to score. Raises Refused, or an error of models or schemas, which say why not."""
+        deployment = wanted.deployment
+        deployment.arm(self._arm)  # refuses one that has no workers
+        site = site_of(deployment, self._arm, self._options, self._topics, controlled=bool(wanted.pins))
+        bundles = {name: self._bundle(wanted, name, ref) for name, ref in deployment.models(self._arm).items()}
+        profilers = self._profilers(deployment, bundles)
+        assembly = assemble(deployment, wanted.reader, bundles, self._writers, self._pool, wanted.revision)
+        _make_findable(self._schemas, assembly.codec.schema, self._stopping)
+        arms = tuple(
+            Running(name, bundle.manifest.name, bundle.manifest.version, bundle.digest)
+            for name, bundle in bundles.items()
+        )
+        starts = None
+        if site.swaps is not None:
+            starts = Starts(site.swaps.name, deployment.name, wanted.revision, arms, lambda: self.slot)
+        plan = Plan(
+            assembly.scorer(site.output, self._arm),
+            Composer(site.route(deployment.name), profilers, starts),
+            LetterLimit(deployment.limits.dead_letters_per_minute, time.monotonic),
+            Budget(deployment.latency_ms / 1000, self._options.batch_events) if deployment.latency_ms else None,
+            wanted.paused,
+            wanted.revision,
+            {name: (model.name, model.version) for name, model in assembly.models.items()},
+        )
+        return Built(wanted, site, assembly, plan, arms)
+
+    def keep(self, *states: Built) -> None:
+        """Let go of the models of all other states."""
+        self._pool.keep(model for state in states for model in state.assembly.models.values())
+
+    def stale(self, built: Built) -> bool:
+        """Say whether a declared reference means another version by now; not while the repository cannot tell."""
+        if built.wanted.pins:
+            return False
+        refs, bundles = built.wanted.deployment.models(self._arm), built.assembly.bundles
+        try:
+            return any(self._repository.resolve(ref).digest != bundles[name].digest for name, ref in refs.items())
+        except ModelError:
+            return False
+
+    def close(self) -> None:
+        """Let go of models and clients."""
+        self._pool.close()
+        self._schemas.close()
+
+    def _bundle(self, wanted: Wanted, name: str, ref: str) -> Bundle:
+        if name in wanted.pins:
+            return self._repository.load_pinned(*wanted.pins[name])
+        return self._repository.load(ref)
+
+    def _profilers(self, deployment: Deployment, bundles: Mapping[str, Bundle]) -> Profilers | None:
+        """Return what counts the rows of each arm in the bins of its own reference."""
+        if deployment.monitor is None:
+            return None
+        found = {}
+        for name, bundle in bundles.items():
+            manifest = bundle.manifest
+            if bundle.reference is not None:
+                reference = Reference.from_bytes(bundle.reference)
+                found[name] = Profiler(
+                    reference, deployment=deployment.name, arm=name, model=manifest.name, version=manifest.version
+                )
+                continue
+            text = f"bundle {manifest.ref} has no reference profile"
+            if name == self._arm:
+                raise Refused(
+                    f"deployment {deployment.name} declares a monitor, but {text}: build the bundle with one, or "
+                    "remove `monitor`"
+                )
+            log.warning("%s; the arm %s is not watched", text, name)
+        return Profilers(found)
+
+
+def _make_findable(topic: SchemaTopic, schema: Mapping[str, Any], stopping: Callable[[], bool]) -> None:
+    """Publish the schema of the inferences; a broker that is away is waited for, but not for ever without a word."""
+    deadline = time.monotonic() + PUBLISH_SECONDS
+    while True:
+        try:
+            topic.publish(schema)
+            return
+        except SourceUnavailable as error:
+            if stopping():
+                return
+            if time.monotonic() > deadline:
+                raise
+            log.error("%s", error)
+            time.sleep(1)

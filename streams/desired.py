@@ -1,0 +1,90 @@
+"""Follows the desired state of one deployment: what the control topic holds of it, as it changes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+from schemas.control import State
+from schemas.errors import RecordInvalid
+from streams.clients import quiet
+from streams.control import TOPICS, ControlTopics
+
+log = logging.getLogger(__name__)
+
+WAIT_SECONDS = 0.25  # how soon a stop is seen; a change is seen as soon as the broker sends it
+SAY_SECONDS = 30.0
+
+
+class Desired(threading.Thread):
+    """Reads the control topic in a thread of its own and tells of each state of the deployment.
+
+    changed: called with each state, the newest one first of what was there, and None where it was removed.
+    """
+
+    def __init__(
+        self,
+        kafka: Mapping[str, str],
+        deployment: str,
+        changed: Callable[[State | None], None],
+        topics: ControlTopics = TOPICS,
+    ) -> None:
+        super().__init__(name="control", daemon=True)
+        self._deployment, self._changed, self._topic = deployment, changed, topics.control
+        self._ended = False
+        self._said = 0.0
+        settings: dict[str, Any] = {
+            **{name: value for name, value in kafka.items() if not name.startswith("group.")},
+            **quiet(),
+            "group.id": f"{topics.control}.readers",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 500,  # data is sent when there is some
+            "queued.max.messages.kbytes": 1_024,
+        }
+        self._consumer = Consumer(settings, logger=log)
+
+    def run(self) -> None:
+        """Follow until `close`."""
+        self._consumer.assign([TopicPartition(self._topic, 0, OFFSET_BEGINNING)])
+        while not self._ended:
+            failure: object = None
+            try:
+                messages = self._consumer.consume(100, WAIT_SECONDS)
+            except (KafkaException, RuntimeError) as error:
+                failure, messages = error, []
+            failure = failure or next((m.error() for m in messages if m.error() is not None), None)
+            if failure is not None:
+                self._say(failure)
+            mine = [m for m in messages if m.error() is None and m.key() == self._deployment.encode()]
+            if mine:
+                self._take(mine[-1].value())  # those before it are history
+        self._consumer.close()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._ended = True
+        self.join(5)
+
+    def _take(self, value: bytes | None) -> None:
+        try:
+            state = State.decode(value) if value else None
+        except RecordInvalid as error:
+            log.error(
+                "the state of %s in %s cannot be read: %s; going on as before", self._deployment, self._topic, error
+            )
+            return
+        self._changed(state)
+
+    def _say(self, failure: object) -> None:
+        if time.monotonic() - self._said > SAY_SECONDS:
+            self._said = time.monotonic()
+            log.warning("%s cannot be followed now: %s; going on with what is known", self._topic, failure)
+        time.sleep(WAIT_SECONDS)

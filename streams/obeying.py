@@ -1,0 +1,117 @@
+"""A worker process under control: which state it starts with, and what follows the changes while it runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from schemas.control import State
+from schemas.errors import Explained
+from streams import control
+from streams.building import Builder, Built, Wanted
+from streams.desired import Desired
+from streams.errors import Refused
+from streams.obedience import PASSING, Obedience
+from streams.options import Options
+from streams.reports import Reports
+from streams.worker import Worker
+
+log = logging.getLogger(__name__)
+
+BACK = 5  # states before the present one that a start tries where that one is refused
+
+
+class Obeying:
+    """What a process does about control besides scoring. name: of the deployment."""
+
+    def __init__(self, name: str, options: Options, builder: Builder) -> None:
+        self.name, self.kafka, self._builder = name, options.kafka, builder
+        control.TOPICS.ensure(options.kafka, control.TOPICS.status)
+        self._newest: State | None = None
+        self._lock = threading.Lock()
+        self._obedience: Obedience | None = None
+        self._reports: Reports | None = None
+        self._moved: Built | None = None
+        self.refused: tuple[int, str] | None = None  # the state that the start could not build, and why
+        self._follower = Desired(options.kafka, name, self._changed)
+        self._follower.start()
+
+    def attend(self, built: Built, worker: Worker) -> None:
+        """Obey from here on with a worker that scores by this state."""
+        if self._reports is None:
+            self._reports = Reports(self.kafka, self.name, built.site.group, self._builder.slot)
+            self._reports.start()
+        revision, detail = self.refused or (None, "")
+        self._reports.tell(
+            revision=built.wanted.revision,
+            wanted=revision or built.wanted.revision,
+            arms=built.arms,
+            state="paused" if built.wanted.paused else "running",
+            refused=revision,
+            detail=detail,
+        )
+        with self._lock:
+            self._obedience = Obedience(self._builder, built, worker, self._reports, self._move)
+            if self._newest is not None and self._newest.revision != revision:
+                self._obedience.want(self._newest)
+        self._obedience.start()
+
+    def moved(self) -> Built | None:
+        """Return the state for which the worker ended, None where it ended for another reason."""
+        if self._obedience is not None:
+            self._obedience.close()
+        moved, self._moved = self._moved, None
+        if moved is not None:
+            self._builder.keep(moved)
+        return moved
+
+    def stale(self, built: Built) -> bool:
+        """Say whether control asks for another state by now than the one that was built."""
+        newest = self._newest
+        refused = self.refused[0] if self.refused else None
+        return newest is not None and newest.revision not in (built.wanted.revision, refused)
+
+    def close(self) -> None:
+        """End what follows control, and say that the slot has ended."""
+        self._follower.close()
+        if self._obedience is not None:
+            self._obedience.close()
+        if self._reports is not None:
+            self._reports.close()
+
+    def _changed(self, state: State | None) -> None:
+        with self._lock:
+            self._newest = state
+            if self._obedience is not None:
+                self._obedience.want(state)
+
+    def _move(self, built: Built, worker: Worker) -> None:
+        self._moved = built
+        worker.stop()
+
+
+def first_of(obeying: Obeying, builder: Builder) -> Built:
+    """Return the state to start with: what control asks for, else the last one before it that can run.
+
+    Raises Refused where control has none, or none can run.
+    """
+    name, known = obeying.name, control.read(obeying.kafka)
+    state = known.states.get(name)
+    if state is None:
+        there = ", ".join(sorted(known.states)) or "none"
+        raise Refused(f"control has no deployment {name} (it has {there}): `penstock apply FILE` makes it one")
+    try:
+        return builder.build(Wanted.of_state(state))
+    except PASSING:
+        raise
+    except Explained as error:
+        failure = error
+    log.error("revision %d of %s is refused: %s; looking for the last one that can run", state.revision, name, failure)
+    obeying.refused = (state.revision, str(failure))
+    before = [each for each in control.states_of(obeying.kafka, name) if each.revision < state.revision]
+    for earlier in before[:BACK]:
+        try:
+            return builder.build(Wanted.of_state(earlier))
+        except Explained as error:
+            log.error("revision %d cannot run either: %s", earlier.revision, error)
+    raise failure

@@ -1,0 +1,80 @@
+"""What a slot says of itself to the status topic: what it runs, what it should run, and what it refused."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from confluent_kafka import KafkaException, Producer
+
+from schemas.control import Status
+from streams.clients import quiet
+from streams.control import TOPICS, ControlTopics
+
+log = logging.getLogger(__name__)
+
+EVERY_SECONDS = 10.0  # a slot that is silent for longer is gone
+FLUSH_SECONDS = 2.0
+
+
+class Reports(threading.Thread):
+    """Publishes a slot's status when it changes and every EVERY_SECONDS. Never holds scoring up.
+
+    clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        kafka: Mapping[str, str],
+        deployment: str,
+        group: str,
+        slot: str,
+        topics: ControlTopics = TOPICS,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(name="status", daemon=True)
+        self._topic, self._clock = topics.status, clock
+        self._producer = Producer({**kafka, **quiet(), "linger.ms": 0, "message.timeout.ms": 30_000}, logger=log)
+        self._changed = threading.Event()
+        self._ended = False
+        self._lock = threading.Lock()
+        self.status = Status(deployment, slot, group, socket.gethostname(), os.getpid(), 0, None, None, (), "starting")
+
+    def tell(self, **facts: object) -> None:
+        """Change what is told; the names are those of `schemas.control.Status`."""
+        with self._lock:
+            told = replace(self.status, **facts)  # type: ignore[arg-type]
+            if told == self.status:
+                return
+            self.status = told
+        self._changed.set()
+
+    def run(self) -> None:
+        """Publish until `close`."""
+        while not self._ended:
+            self._changed.clear()
+            self._publish()
+            self._changed.wait(EVERY_SECONDS)
+        self._publish()
+        self._producer.flush(FLUSH_SECONDS)
+
+    def close(self, state: str = "stopped") -> None:
+        """Say that the slot has ended."""
+        self.tell(state=state)
+        self._ended = True
+        self._changed.set()
+        self.join(FLUSH_SECONDS + 1)
+
+    def _publish(self) -> None:
+        with self._lock:
+            status = replace(self.status, at_ms=int(self._clock() * 1000))
+        try:
+            self._producer.produce(self._topic, status.encode(), status.key)
+            self._producer.poll(0)
+        except (KafkaException, BufferError) as error:
+            log.info("the status cannot be published now: %s", error)
