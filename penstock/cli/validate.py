@@ -103,7 +103,7 @@ def _output_problems(loaded: Loaded, bundles: dict[int, Bundle]) -> Iterator[str
     columns = columns_of(loaded.reader)
     deployment = loaded.deployment
     echo = [(name, columns[name]) for name in deployment.output.echo if name in columns]
-    fields = {place: [output.field for output in bundle.manifest.outputs] for place, bundle in bundles.items()}
+    fields = {place: list(bundle.manifest.fields) for place, bundle in bundles.items()}
     active = next((fields[p] for p, arm in enumerate(deployment.arms) if arm.role == "active" and p in fields), None)
     for place, outputs in fields.items():
         arm = deployment.arms[place]
