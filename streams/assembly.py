@@ -78,7 +78,7 @@ def assemble(deployment: Deployment, arm: Arm, reader: Mapping[str, Any], bundle
         checks=deployment.input.checks,
         event_bytes=deployment.limits.event_bytes,
     )
-    model = load(bundle, decoder.columns, deployment.missing)
+    model = load(bundle, decoder.columns, deployment.missing, memory=deployment.limits.model_memory)
     echo = [(name, decoder.columns[name]) for name in deployment.output.echo]
     try:
         codec = InferenceCodec(deployment.name, model.outputs, echo)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from models.runtimes.base import Counts
 from streams.backlog import Backlog
 
 STAGES = ("poll", "decode", "score", "encode", "profile", "publish")
@@ -61,6 +64,8 @@ class WorkerMetrics:
         self.partitions = gauge("partitions", "Partitions that this slot reads").labels(**bound)
         self._held = gauge("held", "1 while the worker holds a batch back, by cause", "cause")
         self._model = gauge("model_info", "1 for the model version that scores", "model", "version")
+        self.leaves = LeafMetrics(bound)
+        registry.register(self.leaves)
 
     def dead_letters(self, reason: str, count: int) -> None:
         self._dead_letters.labels(**self._bound, reason=reason).inc(count)
@@ -91,3 +96,36 @@ class WorkerMetrics:
 
     def model(self, name: str, version: str) -> None:
         self._model.labels(**self._bound, model=name, version=version).set(1)
+
+
+class LeafMetrics(Collector):
+    """Metrics of the models of a hierarchy, asked for when they are read; all 0 without one."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self._labels = labels
+        self._counts: Callable[[], Counts] = Counts
+
+    def follow(self, counts: Callable[[], Counts]) -> None:
+        """Ask this from now on."""
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        counts = self._counts()
+        names, values = list(self._labels), list(self._labels.values())
+        families: list[tuple[CounterMetricFamily | GaugeMetricFamily, float]] = [
+            (_counter("made", "Models of a hierarchy that were loaded", names), counts.made),
+            (_counter("evicted", "Models of a hierarchy that made room for others", names), counts.evicted),
+            (_gauge("loaded", "Models of a hierarchy that are loaded", names), counts.open),
+            (_gauge("bytes", "Memory that loaded models of a hierarchy take, estimated", names), counts.bytes),
+        ]
+        for family, value in families:
+            family.add_metric(values, value)
+            yield family
+
+
+def _counter(name: str, text: str, labels: list[str]) -> CounterMetricFamily:
+    return CounterMetricFamily(f"penstock_leaves_{name}", text, labels=labels)
+
+
+def _gauge(name: str, text: str, labels: list[str]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"penstock_leaves_{name}", text, labels=labels)

@@ -10,16 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from models.errors import ModelFailed, ModelTimedOut
 from models.runtimes.base import Model
 from schemas.decode import Decoded, EventDecoder
 from schemas.inference import InferenceCodec, Lineage
-from schemas.values import Reason, Rejection
+from schemas.values import Rejection
 from streams.batch import Batch
+from streams.search import Search
 
 Rows = npt.NDArray[np.int64]
-
-SEARCH_SECONDS = 120.0  # of a batch: Kafka takes the partitions of a worker that does not poll for 300 s
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +57,9 @@ class Scorer:
     ) -> None:
         self._decoder, self._model, self._codec, self._lineage = decoder, model, codec, lineage
         self._event_time, self._echo = event_time, list(echo)
-        self._model_seconds, self._inference_bytes, self._clock = model_seconds, inference_bytes, clock
+        self._inference_bytes, self._clock = inference_bytes, clock
+        self._search = Search(model, model_seconds, clock)
         self._prefixes: dict[str, bytes] = {}
-        self._deadline = 0.0
 
     def score(self, batch: Batch) -> Scored:
         """Return an inference or a rejection for every message; raises SourceUnavailable only."""
@@ -99,44 +97,10 @@ class Scorer:
         """Return the scored rows of the frame, which they are, their outputs, and the rows that were not scored."""
         prepared = self._model.prepare(frame)
         height = _height(prepared.inputs, prepared.rows, frame)
-        self._deadline = self._clock() + SEARCH_SECONDS
-        outputs, scored, failed = self._bisect(prepared.inputs, height, self._model_seconds)
+        outputs, scored, failed = self._search.score(prepared.inputs, height)
         rows = _through(prepared.rows, scored)
         refused = prepared.refused + [replace(r, row=_at(prepared.rows, r.row)) for r in failed]
         return (frame if rows is None else frame[rows], rows, outputs, refused)
-
-    def _bisect(
-        self, inputs: Mapping[str, npt.NDArray[np.generic]], height: int, seconds: float
-    ) -> tuple[pl.DataFrame, Rows | None, list[Rejection]]:
-        """Run the model; where it fails, halve the rows until each row that makes it fail stands alone.
-
-        Half the rows get half the time, so that a row on which the model hangs costs twice the limit, not ten times.
-        Where it hangs on many, rows are refused untried after SEARCH_SECONDS: a batch that is searched until its
-        partitions are taken away would be searched again, for ever.
-        """
-        if height == 0:
-            return self._no_outputs(), None, []
-        if self._clock() > self._deadline:
-            detail = f"was not tried: the model hung on other events of its batch for {SEARCH_SECONDS:g} s"
-            return self._no_outputs(), _rows([]), [Rejection(row, "model_timed_out", detail) for row in range(height)]
-        try:
-            return self._model.run(inputs, seconds), None, []
-        except (ModelFailed, ModelTimedOut) as error:
-            if height == 1:
-                reason: Reason = "model_timed_out" if isinstance(error, ModelTimedOut) else "model_failed"
-                return self._no_outputs(), _rows([]), [Rejection(0, reason, str(error), type(error).__name__)]
-        half, rest = height // 2, height - height // 2
-        shorter = max(seconds / 2, self._model_seconds / 16)
-        left, left_rows, left_failed = self._bisect({name: a[:half] for name, a in inputs.items()}, half, shorter)
-        right, right_rows, right_failed = self._bisect({name: a[half:] for name, a in inputs.items()}, rest, shorter)
-        left_rows = np.arange(half) if left_rows is None else left_rows
-        right_rows = np.arange(rest) if right_rows is None else right_rows
-        outputs = pl.concat([part for part in (left, right) if len(part)] or [left])
-        failed = left_failed + [replace(r, row=r.row + half) for r in right_failed]
-        return outputs, np.concatenate([left_rows, right_rows + half]), failed
-
-    def _no_outputs(self) -> pl.DataFrame:
-        return pl.DataFrame(schema=[output.name for output in self._model.outputs])
 
     # ---- the record
 
@@ -223,10 +187,6 @@ def _sizes(batch: Batch, inferences: Sequence[bytes], messages: Rows | None) -> 
     """Return the bytes of each inference with its key."""
     keys = batch.keys if messages is None else [batch.keys[row] for row in messages]
     return [len(value) + len(key or b"") for value, key in zip(inferences, keys, strict=True)]
-
-
-def _rows(values: Sequence[int]) -> Rows:
-    return np.array(values, np.int64)
 
 
 def _through(outer: Rows | None, inner: Rows | None) -> Rows | None:

@@ -19,6 +19,7 @@ from models.bundle import Bundle
 from models.errors import ModelError
 from models.reference import Profiler, Reference
 from models.repository import Repository
+from models.runtimes.partitioned import PartitionedModel
 from schemas.deployment import Arm, Deployment
 from schemas.errors import SourceUnavailable
 from schemas.sources import SchemaTopic
@@ -264,6 +265,8 @@ class _Parts:
         slot_id = f"{group}.{order.slot}"
         metrics = WorkerMetrics(registry, deployment=deployment.name, arm=self._arm.role, slot=order.slot)
         metrics.model(self.model.name, self.model.version)
+        if isinstance(self.model, PartitionedModel):
+            metrics.leaves.follow(self.model.sessions)
         folder, topic = options.state_folder / "slots", self._source.name
         return Worker(
             self._connector(group, order.slot, slot_id, metrics),
