@@ -11,6 +11,7 @@ import click
 from penstock.cli.common import repository_option, said_plainly
 
 if TYPE_CHECKING:
+    from models.manifest import Partitions
     from models.repository import Entry, Repository
 
 
@@ -154,9 +155,18 @@ def _page(entry: Entry) -> Iterator[tuple[str, str]]:
     for output in manifest.outputs:
         classes = f" of {', '.join(output.classes)}" if output.classes else ""
         yield "output", f"{output.name}: {output.kind} {output.type}{classes}"
+    if manifest.partitions:
+        yield "leaves", _leaves(manifest.partitions)
     yield "graph", f"{sum(manifest.graph.operators.values())} operators, {manifest.graph.bytes} bytes"
     yield "reference", "in the bundle" if manifest.reference else "none"
     yield "determinism", _determinism(entry)
+
+
+def _leaves(partitions: Partitions) -> str:
+    fields = " > ".join(field.name for field in partitions.fields)
+    size = f"{partitions.models:,} different models of {partitions.bytes / (1 << 20):,.1f} MiB"
+    root = "below a root" if partitions.root else "without a root"
+    return f"{partitions.leaves:,} by {fields}, {size}, {root}; named in {partitions.output}"
 
 
 @command.command()
