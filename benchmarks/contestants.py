@@ -70,14 +70,18 @@ class Penstock:
     share: float = 1.0
     wire: Wire = "own"
 
-    def start(self, rig: Rig, source: str, target: str) -> Process:
+    def declared(self, rig: Rig, source: str, target: str) -> dict[str, Any]:
+        """Return what the deployment's file says."""
         deployment = rig.job.deployment(source, target, self.delivery)
         if self.latency_ms is not None:
             deployment |= {"latency_ms": self.latency_ms}
         if self.monitored:
             deployment |= {"monitor": {}, "arms": [{"role": "active", "model": f"{_watched(rig)}@production"}]}
+        return deployment
+
+    def start(self, rig: Rig, source: str, target: str) -> Process:
         file = rig.folder / f"{target}.yaml"
-        file.write_text(yaml.safe_dump(deployment))
+        file.write_text(yaml.safe_dump(self.declared(rig, source, target)))
         (rig.folder / "event.avsc").write_text(json.dumps(rig.job.schema))
         command = [sys.executable, "-m", "penstock.cli", "worker", str(file), "--metrics-port", "0", *self.options]
         command += ["--bootstrap-servers", rig.servers, "--repository", str(rig.folder / "models")]

@@ -36,7 +36,7 @@ def group_of(output: str) -> str:
 class Job:
     """fields: the Avro fields of an event; features: those that the model reads, as one float matrix, or one array.
 
-    network: makes the ONNX model.
+    network: makes the ONNX model. distinct: after how many events its values come again, 0: after the usual number.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Job:
     features: list[str]
     network: Callable[[], bytes]
     framing: Literal["single_object", "json"] = "single_object"
+    distinct: int = 0
 
     @property
     def schema(self) -> dict[str, Any]:

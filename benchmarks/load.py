@@ -18,7 +18,7 @@ Wire = Literal["own", "five_bytes", "v2"]  # the job's; five bytes before Avro; 
 
 def distinct(job: Job) -> int:
     """Return after how many events a job's values come again."""
-    return DISTINCT_LARGE if job.framing == "json" else DISTINCT
+    return job.distinct or (DISTINCT_LARGE if job.framing == "json" else DISTINCT)
 
 
 def spoilt(values: list[bytes], share: float, seed: int = 0) -> list[bytes]:

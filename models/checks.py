@@ -47,9 +47,9 @@ def check_outputs_are_those_declared(load: Loader, case: Case) -> None:
     """Names and order are the manifest's; vectors and maps have one place per class."""
     model = load(case.bundle, case.columns, {})
     result = _score(model, case.frame)
-    declared = case.bundle.manifest.outputs
+    declared = case.bundle.manifest.fields
     _require(result.columns == [output.name for output in declared], "the columns of a result are the declared outputs")
-    _require(model.outputs == tuple(output.field for output in declared), "a model names its declared outputs")
+    _require(model.outputs == declared, "a model names its declared outputs")
     _require((model.name, model.version) == (case.bundle.manifest.name, case.bundle.manifest.version), "lineage")
     for output in declared:
         if output.kind in ("vector", "map") and output.classes:

@@ -19,6 +19,11 @@ ACCEPTED: dict[str, tuple[Any, ...]] = {
     "bool": (pl.Boolean,),
     "string": (pl.String, pl.Enum),
 }
+LEVELS: dict[str, tuple[Any, ...]] = {
+    "string": (pl.String, pl.Enum),
+    "int64": (pl.Int32, pl.Int64),
+    "bool": (pl.Boolean,),
+}
 EVENT_TYPES = {
     "float": "double, float, int, long or boolean",
     "double": "double, float, int, long or boolean",
@@ -56,7 +61,22 @@ def column_mismatches(columns: Mapping[str, Any], manifest: Manifest, missing: M
                 found.append(_other_type(part, feature, columns[feature], manifest))
             if feature in missing and (problem := _stand_in_problem(part, columns[feature], missing[feature])):
                 found.append(f"missing.{feature}: {problem}")
-    return [*found, *_unknown_stand_ins(columns, set(missing) - set(manifest.features))]
+    return [
+        *found,
+        *_level_mismatches(columns, manifest),
+        *_unknown_stand_ins(columns, set(missing) - set(manifest.features)),
+    ]
+
+
+def _level_mismatches(columns: Mapping[str, Any], manifest: Manifest) -> Iterator[str]:
+    """What keeps the events from telling the leaves of a hierarchy of models apart."""
+    for level in manifest.partitions.fields if manifest.partitions else ():
+        where = f"field {level.name!r}, by which model {manifest.name} is partitioned,"
+        if level.name not in columns:
+            hint = suggestion(level.name, columns) or "; add the field"
+            yield f"{where} is not a field of the event schema{hint}"
+        elif columns[level.name] not in LEVELS[level.type]:
+            yield f"{where} has values of {level.type}, but the event field is {columns[level.name]}"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from schemas.errors import Explained
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import polars as pl
+
+    Rows = npt.NDArray[np.int64]
 
 
 class ModelError(Explained):
@@ -45,6 +53,24 @@ class ModelFailed(ModelError):
 
 class ModelTimedOut(ModelFailed):
     """The model did not finish in its time and was terminated."""
+
+
+class LeafUnavailable(ModelFailed):
+    """A leaf of a hierarchy of models cannot be loaded: none of its rows can be scored, alone or together."""
+
+
+class RowsFailed(ModelFailed):
+    """Some rows of a run could not be scored; the others were, and need not be scored again.
+
+    outputs: of the rows `scored`, ascending. failed: groups of rows, each with what happened to it. untried: rows that
+    were not come to. All are places in the run's inputs; each row is in one of the three.
+    """
+
+    def __init__(
+        self, outputs: pl.DataFrame, scored: Rows, failed: Sequence[tuple[Rows, ModelFailed]], untried: Rows
+    ) -> None:
+        super().__init__(str(failed[0][1]) if failed else f"{len(untried)} rows were not tried in the time of a run")
+        self.outputs, self.scored, self.failed, self.untried = outputs, scored, failed, untried
 
 
 class ReferenceInvalid(ModelError):

@@ -19,6 +19,7 @@ UUID_TEXT = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 TensorType = Literal["float", "double", "int64", "bool", "string"]
 Kind = Literal["scalar", "label", "vector", "map"]
 Primitive = Literal["double", "float", "long", "int", "boolean", "string"]
+KeyType = Literal["string", "int64", "bool"]
 Value = float | int | str | bool
 
 
@@ -123,6 +124,36 @@ class Graph(Part):
     bytes: int = Field(ge=0)
 
 
+class PartitionField(Part):
+    """One level of a hierarchy of models: the event field whose values tell its models apart, and their type."""
+
+    name: str = Field(min_length=1)
+    type: KeyType
+
+
+class Partitions(Part):
+    """A hierarchy of models: `leaves` below the root, of which the most specific one that exists scores a row.
+
+    fields: the levels from the top. output: the field of the inference record that names the leaf that scored.
+    root: there is a model for rows for which nothing more specific exists. models, bytes: of the leaves, without equal
+    ones.
+    """
+
+    fields: list[PartitionField] = Field(min_length=1)
+    output: str = Field(default="partition", pattern=FIELD)
+    root: bool
+    leaves: int = Field(ge=1)
+    models: int = Field(ge=1)
+    bytes: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _one_level_per_field(self) -> Partitions:
+        names = [field.name for field in self.fields]
+        if len(set(names)) != len(names):
+            raise ValueError("partitions: a field is listed twice")
+        return self
+
+
 class Manifest(Part):
     """Everything that a bundle says about one version of a model."""
 
@@ -145,12 +176,13 @@ class Manifest(Part):
     not_finite: Literal["refuse", "pass"] = "refuse"  # NaN and infinities in events
     example: list[dict[str, Value | list[Any] | None]] = []  # rows that the model can score, for warm-up
     reference: bool = False  # the bundle holds a reference profile
+    partitions: Partitions | None = None  # graph, inputs and outputs are those of every model of the hierarchy
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Manifest:
         for what, names in (
             ("inputs", [part.name for part in self.inputs]),
-            ("outputs", [part.name for part in self.outputs]),
+            ("outputs", [field.name for field in self.fields]),
         ):
             if len(set(names)) != len(names):
                 raise ValueError(f"{what}: a name is used twice")
@@ -164,13 +196,23 @@ class Manifest(Part):
         return list(dict.fromkeys(feature for part in self.inputs for feature in part.features))
 
     @property
+    def fields(self) -> tuple[OutputField, ...]:
+        """What an inference record says of the model: its outputs, and the leaf that scored where there are leaves."""
+        leaf = [OutputField(self.partitions.output, "label", "string")] if self.partitions else []
+        return (*(output.field for output in self.outputs), *leaf)
+
+    @property
     def ref(self) -> str:
         """`NAME@VERSION`: what the repository resolves to this version and no other."""
         return f"{self.name}@{self.version}"
 
     def to_json(self) -> bytes:
-        """The manifest as the bytes that stand in a bundle. An empty card is left out: older versions know no card."""
-        left_out = {"card"} if self.card == Card() else None
+        """The manifest as the bytes that stand in a bundle.
+
+        What is not there is left out, so that other bundles keep their digests, and older versions can read them.
+        """
+        there = {"card": self.card != Card(), "partitions": self.partitions is not None}
+        left_out = {name for name, given in there.items() if not given}
         return self.model_dump_json(indent=2, exclude=left_out).encode() + b"\n"
 
     @staticmethod

@@ -11,15 +11,18 @@ repository is away.
 
 from __future__ import annotations
 
+import filecmp
 import json
 import logging
 import os
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 
@@ -29,6 +32,7 @@ from models.manifest import UUID_TEXT, Manifest, now
 
 log = logging.getLogger(__name__)
 DEFAULT_CACHE = Path(".penstock/cache/models")
+COPIED = 1 << 20  # bytes at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,7 @@ class Repository:
                     f"{manifest.ref} is in the repository with other content: build the bundle with a new version"
                 )
         else:
-            self._write(self._path(manifest.name, manifest.version, "bundle.zip"), bundle.to_zip())
+            self._store(bundle, self._path(manifest.name, manifest.version, "bundle.zip"))
             entry = {
                 "digest": bundle.digest,
                 "added": now().isoformat(),
@@ -207,6 +211,18 @@ class Repository:
         with self._fs.transaction:  # a reader sees the file whole or not at all
             self._guard(self._fs.pipe_file, path, content)
 
+    def _store(self, bundle: Bundle, path: str) -> None:
+        """Write a bundle by way of the disk: a hierarchy of models may be larger than memory."""
+        self._guard(self._fs.makedirs, path.rpartition("/")[0], exist_ok=True)
+        with tempfile.TemporaryFile() as file, self._fs.transaction:
+            bundle.write_zip(file)
+            file.seek(0)
+            self._guard(self._copy, file, path)
+
+    def _copy(self, file: IO[bytes], path: str) -> None:
+        with self._fs.open(path, "wb") as target:
+            shutil.copyfileobj(file, target, COPIED)
+
     def _entry(self, path: str) -> Entry:
         try:
             stated = json.loads(self._read(path))
@@ -244,21 +260,40 @@ class Repository:
     # cache
 
     def _fetch(self, entry: Entry) -> Bundle:
-        manifest = entry.manifest
+        path = self._path(entry.manifest.name, entry.manifest.version, "bundle.zip")
         try:
-            content = self._read(self._path(manifest.name, manifest.version, "bundle.zip"))
+            size = self._guard(self._fs.size, path) or 0
         except FileNotFoundError as error:
             raise ModelNotFound(f"{entry.ref} has no bundle.zip in {self.url}; add the version again") from error
-        bundle = Bundle.read(content)
-        if bundle.digest != entry.digest or bundle.to_zip() != content:
-            raise BundleAltered(f"the bundle of {entry.ref} in {self.url} was altered; add the version again")
-        self._keep(f"{entry.digest}.zip", content)
-        return bundle
+        with self._workspace(2 * size) as folder:
+            file = folder / "bundle.zip"
+            self._guard(self._fs.get_file, path, str(file))
+            bundle = Bundle.read(file)
+            again = bundle.write(folder / "again.zip")
+            if bundle.digest != entry.digest or not filecmp.cmp(file, again, shallow=False):
+                raise BundleAltered(f"the bundle of {entry.ref} in {self.url} was altered; add the version again")
+            if folder.parent.resolve() == self._cache.resolve():
+                file.replace(self._cache / f"{entry.digest}.zip")
+        return bundle  # its leaves are read from the file that it opened, wherever that is by now
+
+    @contextmanager
+    def _workspace(self, size: int) -> Iterator[Path]:
+        """A folder in the cache, from which a file moves in whole; elsewhere where the cache has no room for `size`."""
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            if (free := shutil.disk_usage(self._cache).free) < size:
+                raise OSError(f"{size} bytes are needed, {free} are free")
+            folder = tempfile.TemporaryDirectory(prefix="fetch-", dir=self._cache)
+        except OSError as error:
+            log.warning("the cache %s cannot be written: %s", self._cache, error)
+            folder = tempfile.TemporaryDirectory(prefix="penstock-fetch-")
+        with folder as name:
+            yield Path(name)
 
     def _cached(self, digest: str) -> Bundle | None:
         try:
-            bundle = Bundle.read((self._cache / f"{digest}.zip").read_bytes())
-        except (OSError, BundleInvalid):
+            bundle = Bundle.read(self._cache / f"{digest}.zip")
+        except BundleInvalid:
             return None
         return bundle if bundle.digest == digest else None
 

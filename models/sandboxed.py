@@ -1,7 +1,8 @@
 """The sandbox's inner half: `python -m models.sandboxed` loads one model under limits and reports what it saw.
 
-Reads from standard input 8 bytes of length, a JSON question and the model; writes a JSON report. Imports neither onnx
-nor polars: the parent has examined the model already.
+Reads from standard input 8 bytes of length, a JSON question and the model; writes a JSON report. The leaves of a
+hierarchy of models come one by one from a file, and the number of each is written before it is loaded: whoever outlives
+us knows where we ended. Imports neither onnx nor polars: the parent has examined the models already.
 """
 
 from __future__ import annotations
@@ -11,19 +12,25 @@ import json
 import math
 import platform
 import resource
+import signal
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from models.determinism import RowsInteract, examine_rows
+from models.determinism import Finding, RowsInteract, examine_rows
 from models.rows import Array, tries
 from models.runtimes.session import open_session, padded
 
 MOST_ROWS = 512
+LEAF_ROWS, LEAF_ROUNDS = 64, 2  # of each leaf: thousands of them take seconds
+ADVICE = "put rows that it can score into the bundle (example=[...])"
+
+Rows = dict[str, Array]  # a batch by the names of the inputs
 
 
 def main() -> None:
@@ -45,42 +52,94 @@ def _limit(memory_bytes: int, seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+class _Refused(Exception):
+    """A model is not run; the text says why."""
+
+
 def _report(question: Mapping[str, Any], model: bytes) -> dict[str, Any]:
-    began = time.perf_counter()
+    _limit_time(question)
+    batches = list(tries(question["inputs"], question["examples"], question["missing"], question["strings"]))
     try:
-        session = open_session(model, question["threads"])
-    except Exception as error:
-        return {"refused": f"it cannot be loaded: {_said(error, question)}"}
-    load_seconds = time.perf_counter() - began
-    try:
-        good, failure = _try(session, question)
-    except MemoryError as error:
-        return {"refused": _said(error, question)}
-    finding = None
-    if good and question["rounds"]:
-        try:
-            finding = examine_rows(lambda rows: _run(session, question, rows), _together(good), 0, question["rounds"])
-        except RowsInteract as error:
-            return {"refused": f"{error}; a model must score each row by itself, and the same way each time"}
+        seen = _examine(question, model, batches, question["rounds"], MOST_ROWS)
+        finding = _with_leaves(question, batches, seen.finding)
+    except _Refused as error:
+        return {"refused": str(error)}
     return {
         "determinism": finding.to_dict() if finding else None,
-        "failure": "" if good else failure,
-        "load_seconds": round(load_seconds, 4),
+        "failure": seen.failure,
+        "load_seconds": round(seen.load_seconds, 4),
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "onnxruntime": onnxruntime.__version__,
         "cpu": cpu_kind(),
         "threads": question["threads"],
+        **({"leaves": len(question["leaves"])} if question["leaves"] else {}),
     }
 
 
-def _try(session: Any, question: Mapping[str, Any]) -> tuple[list[dict[str, Array]], str]:
+def _limit_time(question: Mapping[str, Any]) -> None:
+    """Where there are leaves, end this process unless it comes to the next one in the time of one."""
+    if question["leaves"]:
+        signal.setitimer(signal.ITIMER_REAL, question["leaf_seconds"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What one model did. failure: of every row that was tried, empty where some were scored."""
+
+    load_seconds: float
+    finding: Finding | None
+    failure: str
+
+
+def _examine(question: Mapping[str, Any], model: bytes, batches: list[Rows], rounds: int, most: int) -> _Seen:
+    """Load a model and run it; with rounds, find out whether its rows depend on themselves alone. Raises _Refused."""
+    began = time.perf_counter()
+    try:
+        session = open_session(model, question["threads"], many=question["many"])
+    except Exception as error:
+        raise _Refused(f"it cannot be loaded: {_said(error, question)}") from error
+    load_seconds = time.perf_counter() - began
+    good, failure = _try(session, question, batches)
+    if not good or not rounds:
+        return _Seen(load_seconds, None, "" if good else failure)
+    rows = {name: array[:most] for name, array in _together(good).items()}
+    try:
+        return _Seen(load_seconds, examine_rows(lambda some: _run(session, question, some), rows, 0, rounds), "")
+    except RowsInteract as error:
+        raise _Refused(f"{error}; a model must score each row by itself, and the same way each time") from error
+
+
+def _with_leaves(question: Mapping[str, Any], batches: list[Rows], finding: Finding | None) -> Finding | None:
+    """Examine the leaves one after the other; return the finding that holds for all models. Raises _Refused."""
+    if not question["leaves"]:
+        return finding
+    rounds = min(question["rounds"], LEAF_ROUNDS)
+    with open(question["leaves_file"], "rb") as file:
+        for number, name in enumerate(question["leaves"]):
+            print(number, flush=True)
+            _limit_time(question)
+            model = file.read(int.from_bytes(file.read(8), "big"))
+            try:
+                seen = _examine(question, model, batches, rounds, LEAF_ROWS)
+            except _Refused as error:
+                raise _Refused(f"leaf {name}: {error}") from error
+            if rounds and seen.failure:
+                raise _Refused(f"leaf {name} gives an error for every row that was tried: {seen.failure}; {ADVICE}")
+            if finding and seen.finding:
+                bitwise = finding.bitwise and seen.finding.bitwise
+                tolerance = max(finding.tolerance, seen.finding.tolerance)
+                finding = replace(finding, bitwise=bitwise, tolerance=tolerance)
+    return finding
+
+
+def _try(session: Any, question: Mapping[str, Any], batches: list[Rows]) -> tuple[list[Rows], str]:
     good, failure = [], ""
-    for rows in tries(question["inputs"], question["examples"], question["missing"], question["strings"]):
+    for rows in batches:
         try:
             _run(session, question, rows)
         except Exception as error:
             if _is_memory(error):
-                raise MemoryError from error
+                raise _Refused(_said(error, question)) from error
             failure = failure or _said(error, question)
         else:
             good.append(rows)
@@ -96,7 +155,7 @@ def _run(session: Any, question: Mapping[str, Any], inputs: Mapping[str, Array])
     return [output[:count] for output in outputs]
 
 
-def _together(batches: list[dict[str, Array]]) -> dict[str, Array]:
+def _together(batches: list[Rows]) -> Rows:
     return {name: np.concatenate([batch[name] for batch in batches])[:MOST_ROWS] for name in batches[0]}
 
 

@@ -7,7 +7,7 @@ data, what the numbers look like, ethics, caveats; and behind it what a card on 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from penstock.cloudevents import time_of
 from penstock.pages import Facts, Page, Prose, Row, Section, Table, shortened
 
 if TYPE_CHECKING:
-    from models.manifest import Manifest
+    from models.manifest import Manifest, Partitions
     from models.repository import Entry
     from models.summary import ColumnSummary
     from penstock.history import Act, Deployed, History
@@ -180,13 +180,27 @@ def _reference(known: Known) -> Table | Facts:
     return _table("reference", ("Column", "Kind", "Missing", "Values"), rows, "columns")
 
 
+def _leaves(partitions: Partitions | None) -> Iterator[tuple[str, str]]:
+    if partitions is not None:
+        fields = " > ".join(field.name for field in partitions.fields)
+        size = f"{partitions.models:,} different models of {partitions.bytes / (1 << 20):,.1f} MiB"
+        root = "below a root" if partitions.root else "without a root"
+        yield "leaves", f"{partitions.leaves:,} by {fields}, {size}, {root}; named in {partitions.output}"
+
+
 def _graph(manifest: Manifest) -> Facts:
     graph = manifest.graph
     operators = ", ".join(f"{name} {count}" for name, count in graph.operators.items())
     opsets = ", ".join(f"{domain or 'ai.onnx'} {number}" for domain, number in graph.opsets.items())
     size = f"{sum(graph.operators.values())} operators, {graph.parameters:,} parameters, {graph.bytes:,} bytes"
     return Facts(
-        (("graph", size), ("operators", operators), ("opsets", opsets), ("made by", graph.producer or UNSTATED))
+        (
+            *_leaves(manifest.partitions),
+            ("graph", size),
+            ("operators", operators),
+            ("opsets", opsets),
+            ("made by", graph.producer or UNSTATED),
+        )
     )
 
 

@@ -19,7 +19,7 @@ Otherwise = Literal["dead_letter", "null", "pass"]
 TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 MODEL = r"^[A-Za-z0-9._-]+@[A-Za-z0-9._-]+$"  # NAME@TAG or NAME@UUID
 ACTIVE, FALLBACK, CONSTANT = "active", "fallback", "constant"  # names of arms: the last two step in
-_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "kB": 1_000, "MB": 1_000_000}
+_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 
 
 def parse_size(text: object) -> object:
@@ -100,6 +100,7 @@ class Limits(Declared):
     dead_letters_per_minute: int = Field(default=1000, ge=0)  # 0: any number
     event_bytes: Annotated[int, BeforeValidator(parse_size)] = Field(default=1 << 20, ge=1)
     model_seconds: float = Field(default=10.0, gt=0, le=60)  # a run that takes longer is terminated
+    model_memory: Annotated[int, BeforeValidator(parse_size)] = Field(default=1 << 30, ge=1)  # of a hierarchy's leaves
 
 
 class Monitor(Declared):
@@ -232,8 +233,15 @@ class Deployment(Declared):
         return f"{self.name}.profiles"
 
     def revision(self, reader: Mapping[str, Any]) -> int:
-        """Number of this state: 31 bits of the sha256 of it and its event schema, until the control topic counts."""
-        state = {"declaration": self.model_dump(mode="json", by_alias=True), "schema": reader}
+        """Number of this state: 31 bits of the sha256 of it and its event schema, until the control topic counts.
+
+        What changes no inference is left out, so that a limit on memory can be set without a new revision; and defaults
+        are, so that a release which knows more keys gives the same number.
+        """
+        declaration = self.model_dump(
+            mode="json", by_alias=True, exclude_defaults=True, exclude={"limits": {"model_memory"}}
+        )
+        state = {"declaration": declaration, "schema": reader}
         canonical = json.dumps(state, sort_keys=True, separators=(",", ":"))
         return int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:4], "big") >> 1
 

@@ -21,6 +21,7 @@ Reason = Literal[
     "wrong_type",
     "check_failed",
     "missing_value",
+    "missing_partition",
     "wrong_shape",
     "not_finite",
     "model_failed",

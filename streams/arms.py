@@ -16,7 +16,8 @@ import polars as pl
 from models.routing import Router
 from schemas.values import Lineage, Rejection
 from streams.breaker import Breaker
-from streams.runner import SEARCH_SECONDS, Ran, Rows, Runner, at, through
+from streams.runner import Ran, Runner, at, through
+from streams.search import SEARCH_SECONDS, Rows
 
 FAILURES = ("model_failed", "model_timed_out")
 OPEN = "circuit_open"  # why a row fell to the next arm: the model was not even tried

@@ -116,7 +116,8 @@ def assemble(
 def _models(
     deployment: Deployment, bundles: Mapping[str, Bundle], columns: Mapping[str, Any], pool: Pool
 ) -> dict[str, Model]:
-    models = {name: pool.load(bundle, columns, deployment.missing) for name, bundle in bundles.items()}
+    missing, memory = deployment.missing, deployment.limits.model_memory
+    models = {name: pool.load(bundle, columns, missing, memory) for name, bundle in bundles.items()}
     first, outputs = next((name, model.outputs) for name, model in models.items())
     if other := next((name for name, model in models.items() if model.outputs != outputs), None):
         raise ContractBroken(

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from models.bundle import Bundle
@@ -13,6 +14,7 @@ from models.errors import ModelError
 from models.profiler import Profiler, Profilers
 from models.reference import Reference
 from models.repository import Repository
+from models.runtimes.partitioned import counts_of
 from schemas.control import Running, State
 from schemas.deployment import Deployment
 from schemas.errors import SourceUnavailable
@@ -105,6 +107,7 @@ class Builder:
             wanted.paused,
             wanted.revision,
             {name: (model.name, model.version) for name, model in assembly.models.items()},
+            partial(counts_of, tuple(assembly.models.values())),
         )
         return Built(wanted, site, assembly, plan, arms)
 

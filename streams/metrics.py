@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
+from models.runtimes.base import Counts
 from streams.arms import Made
 from streams.backlog import Backlog
 
@@ -68,6 +71,8 @@ class WorkerMetrics:
         self.partitions = gauge("partitions", "Partitions that this slot reads").labels(**bound)
         self._held = gauge("held", "1 while the worker holds a batch back, by cause", "cause")
         self._model = gauge("model_info", "1 for each model version that scores", "scored_by", "model", "version")
+        self.leaves = LeafMetrics(bound)
+        registry.register(self.leaves)
 
     def inferred(self, made: Made, count: int) -> None:
         self._inferences.labels(**self._bound, scored_by=made.arm).inc(count)
@@ -95,8 +100,14 @@ class WorkerMetrics:
             self._broken_checks.labels(**self._bound, field=name).inc(total - self._broken_so_far.get(name, 0))
             self._broken_so_far[name] = total
 
-    def changed(self, paused: bool, models: Mapping[str, tuple[str, str]]) -> None:
-        """Another scorer counts from 0 on, and other models (name and version, by arm) score."""
+    def changed(
+        self, paused: bool, models: Mapping[str, tuple[str, str]], leaves: Callable[[], Counts] = Counts
+    ) -> None:
+        """Another scorer counts from 0 on, and other models (name and version, by arm) score.
+
+        leaves: what tells of the models of hierarchies among them.
+        """
+        self.leaves.follow(leaves)
         self._broken_so_far.clear()
         self._circuits.clear()
         self._model.clear()
@@ -112,3 +123,36 @@ class WorkerMetrics:
 
     def held(self, cause: str, value: bool) -> None:
         self._held.labels(**self._bound, cause=cause).set(value)
+
+
+class LeafMetrics(Collector):
+    """Metrics of the models of a hierarchy, asked for when they are read; all 0 without one."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self._labels = labels
+        self._counts: Callable[[], Counts] = Counts
+
+    def follow(self, counts: Callable[[], Counts]) -> None:
+        """Ask this from now on."""
+        self._counts = counts
+
+    def collect(self) -> Iterator[Metric]:
+        counts = self._counts()
+        names, values = list(self._labels), list(self._labels.values())
+        families: list[tuple[CounterMetricFamily | GaugeMetricFamily, float]] = [
+            (_counter("made", "Models of a hierarchy that were loaded", names), counts.made),
+            (_counter("evicted", "Models of a hierarchy that made room for others", names), counts.evicted),
+            (_gauge("loaded", "Models of a hierarchy that are loaded", names), counts.open),
+            (_gauge("bytes", "Memory that loaded models of a hierarchy take, estimated", names), counts.bytes),
+        ]
+        for family, value in families:
+            family.add_metric(values, value)
+            yield family
+
+
+def _counter(name: str, text: str, labels: list[str]) -> CounterMetricFamily:
+    return CounterMetricFamily(f"penstock_leaves_{name}", text, labels=labels)
+
+
+def _gauge(name: str, text: str, labels: list[str]) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"penstock_leaves_{name}", text, labels=labels)

@@ -19,12 +19,15 @@ class Pool:
     def __init__(self) -> None:
         self._models: dict[Key, Model] = {}
 
-    def load(self, bundle: Bundle, columns: Mapping[str, Any], missing: Mapping[str, Any]) -> Model:
-        """Return the bundle's model. Raises an error of models, see `models.runtimes.onnx.load`."""
+    def load(self, bundle: Bundle, columns: Mapping[str, Any], missing: Mapping[str, Any], memory: int) -> Model:
+        """Return the bundle's model; memory: bytes that the leaves of a hierarchy may take.
+
+        Raises an error of models, see `models.runtimes.onnx.load`.
+        """
         told = [[name, str(dtype)] for name, dtype in columns.items()]
-        key = bundle.digest, json.dumps([told, dict(missing)], sort_keys=True)
+        key = bundle.digest, json.dumps([told, dict(missing), memory], sort_keys=True)
         if key not in self._models:
-            self._models[key] = load(bundle, columns, missing)
+            self._models[key] = load(bundle, columns, missing, memory=memory)
         return self._models[key]
 
     def keep(self, models: Iterable[Model]) -> None:

@@ -14,7 +14,8 @@ from schemas.inference import InferenceCodec, Lineage
 from schemas.values import Rejection
 from streams.arms import Arms, Made, Outcome, Places
 from streams.batch import Batch
-from streams.runner import Ran, Rows, Runner, at, through
+from streams.runner import Ran, Runner, at, through
+from streams.search import Rows
 
 
 @dataclass(frozen=True, slots=True)

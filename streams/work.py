@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from models.runtimes.base import Counts
 from streams.arms import Made
 from streams.batch import Batch, Records
 from streams.budget import Budget
@@ -158,7 +159,8 @@ class Composer:
 class Plan:
     """How a worker scores and what it writes, under one revision.
 
-    paused: it keeps its place and scores nothing. models: name and version of each arm's model, for metrics.
+    paused: it keeps its place and scores nothing. models: name and version of each arm's model, and leaves: what tells
+    of those that are hierarchies, for metrics.
     """
 
     scorer: Scorer
@@ -168,6 +170,7 @@ class Plan:
     paused: bool = False
     revision: int = 0
     models: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    leaves: Callable[[], Counts] = Counts
 
 
 def _counted(scored: Scored) -> dict[Made, int]:

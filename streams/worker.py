@@ -208,7 +208,7 @@ class Worker:
         if offered is self.plan:
             return
         publisher.join()
-        self._metrics.changed(offered.paused, offered.models)
+        self._metrics.changed(offered.paused, offered.models, offered.leaves)
         self._quiet.clear()
         self.plan = offered
         log.info("scores by revision %d from here on%s", offered.revision, ": paused" if offered.paused else "")

@@ -30,6 +30,16 @@ class Prepared:
     refused: list[Rejection]
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Sessions of a hierarchy of models: made and evicted so far, open now, and the bytes that these take, about."""
+
+    made: int = 0
+    evicted: int = 0
+    open: int = 0
+    bytes: int = 0
+
+
 class Model(Protocol):
     """One loaded version of a model. Its methods are called by one thread at a time."""
 
@@ -45,7 +55,8 @@ class Model(Protocol):
         """Score prepared rows, or any slice of them: one column per output, one row per input row.
 
         Blocks for `seconds` at most, to within a quarter of a second, while the model is between two operators.
-        Raises ModelTimedOut when it had to be terminated, ModelFailed when the model gave an error.
+        Raises ModelTimedOut when it had to be terminated, ModelFailed when the model gave an error; RowsFailed, which
+        is one too, where some rows were scored all the same. A hierarchy of models blocks for twice as long at most.
         """
         ...
 

@@ -5,32 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import polars as pl
 
 from models.bundle import Bundle
 from models.contract import column_mismatches
 from models.describe import disagreements
-from models.errors import BundleInvalid, ContractBroken, ModelFailed, ModelRefused, ModelTimedOut
+from models.errors import BundleInvalid, ContractBroken, ModelRefused
 from models.graph import examine
-from models.manifest import Manifest, Output, Value
+from models.manifest import Manifest, Value
+from models.runtimes import outputs
 from models.runtimes.base import Prepared
 from models.runtimes.columns import Columns
-from models.runtimes.session import open_session, padded, run_options
-from models.runtimes.watchdog import Watchdog
+from models.runtimes.partitioned import PartitionedModel
+from models.runtimes.session import open_session, padded
+from models.runtimes.sessions import MEMORY
+from models.runtimes.timed import Timed
 from models.sandbox import Bounds, warm_up
 
 DEFAULT_BOUNDS = Bounds()
-SERIES: dict[str, Any] = {
-    "double": pl.Float64,
-    "float": pl.Float32,
-    "long": pl.Int64,
-    "int": pl.Int32,
-    "boolean": pl.Boolean,
-    "string": pl.String,
-}
-NUMPY: dict[str, Any] = {"double": "f8", "float": "f4", "long": "i8", "int": "i4", "boolean": "?"}
 
 
 def load(
@@ -40,12 +33,13 @@ def load(
     *,
     threads: int = 1,
     bounds: Bounds | None = DEFAULT_BOUNDS,
-) -> OnnxModel:
+    memory: int = MEMORY,
+) -> OnnxModel | PartitionedModel:
     """Load a verified bundle for frames with these columns (name -> polars type).
 
     missing: what stands in for null, per feature, before the manifest's own. threads: of onnxruntime, within and
     between operators. bounds: of the warm-up in a subprocess, which comes first (0.2 s for a small model); None leaves
-    it out, for bundles that were warmed up before.
+    it out, for bundles that were warmed up before. memory: bytes that the sessions of a hierarchy of models may take.
     Raises ContractBroken with every mismatch between columns and model, BundleInvalid when manifest and graph disagree,
     ModelRefused when the model breaks a rule or cannot be loaded.
     """
@@ -58,11 +52,14 @@ def load(
         raise ContractBroken(found)
     if bounds is not None:
         warm_up(bundle, bounds, threads=threads)
+    prepared = Columns(manifest.inputs, stand_ins, manifest.not_finite, columns)
+    if bundle.leaves is not None:
+        return PartitionedModel(bundle, examined, prepared, threads=threads, memory=memory)
     try:
         session = open_session(examined.model, threads)
     except Exception as error:
         raise ModelRefused(f"{manifest.ref} cannot be loaded: {error}") from error
-    return OnnxModel(manifest, session, Columns(manifest.inputs, stand_ins, manifest.not_finite, columns))
+    return OnnxModel(manifest, session, prepared)
 
 
 class OnnxModel:
@@ -70,13 +67,12 @@ class OnnxModel:
 
     def __init__(self, manifest: Manifest, session: Any, columns: Columns) -> None:
         self.name, self.version = manifest.name, manifest.version
-        self.outputs = tuple(output.field for output in manifest.outputs)
+        self.outputs = manifest.fields
         self._columns = columns
         self._declared = manifest.outputs
         self._tensors = list(dict.fromkeys(output.tensor for output in manifest.outputs))
         self._session = session
-        self._options = run_options()
-        self._watchdog: Watchdog | None = Watchdog()
+        self._timed = Timed(lambda: manifest.ref)
 
     def prepare(self, frame: pl.DataFrame) -> Prepared:
         return self._columns.prepare(frame)
@@ -84,65 +80,11 @@ class OnnxModel:
     def run(self, inputs: Mapping[str, npt.NDArray[Any]], seconds: float) -> pl.DataFrame:
         rows = len(next(iter(inputs.values())))
         if not rows:
-            return pl.DataFrame([pl.Series(output.name, [], dtype=_dtype(output)) for output in self._declared])
-        tensors = dict(zip(self._tensors, self._call(padded(inputs, rows), seconds), strict=True))
-        return pl.DataFrame([_series(output, tensors[output.tensor], rows) for output in self._declared])
-
-    def _call(self, inputs: dict[str, npt.NDArray[Any]], seconds: float) -> list[npt.NDArray[Any]]:
-        watchdog = self._watchdog
-        if watchdog is None:
-            raise ModelFailed(f"{self.name}@{self.version} is closed")
-        watchdog.begin(self._options, seconds)
-        failure: Exception | None = None
-        try:
-            result: list[npt.NDArray[Any]] = self._session.run(self._tensors, inputs, self._options)
-        except Exception as error:  # onnxruntime raises classes of its own, and TypeError or ValueError
-            failure = error
-        if watchdog.end():
-            self._options = run_options()
-            if failure is not None:
-                raise ModelTimedOut(f"{self.name}@{self.version} took longer than {seconds:g} s") from failure
-        if failure is not None:
-            raise ModelFailed(f"{self.name}@{self.version} failed: {_message(failure)}") from failure
-        return result
+            return pl.DataFrame([outputs.empty(output) for output in self._declared])
+        arrays = self._timed.run(self._session, self._tensors, padded(inputs, rows), seconds)
+        tensors = dict(zip(self._tensors, arrays, strict=True))
+        return pl.DataFrame([outputs.series(output, tensors[output.tensor], rows) for output in self._declared])
 
     def close(self) -> None:
-        if self._watchdog is not None:
-            self._watchdog.close()
-            self._watchdog = self._session = None
-
-
-def _message(error: Exception) -> str:
-    return " ".join(str(error).split())[:500] or type(error).__name__
-
-
-def _dtype(output: Output) -> Any:
-    return pl.List(pl.Float64) if output.kind in ("vector", "map") else SERIES[output.type]
-
-
-def _series(output: Output, tensor: Any, rows: int) -> pl.Series:
-    """The first rows of a graph output as the column of the inference record; raises ModelFailed when it is no such."""
-    if not isinstance(tensor, np.ndarray) or tensor.ndim not in (1, 2) or len(tensor) < rows:
-        shape = getattr(tensor, "shape", type(tensor).__name__)
-        raise ModelFailed(f"output {output.tensor} has the shape {shape} for {rows} rows; it must have one row per row")
-    if output.kind in ("vector", "map"):
-        return _vector(output, tensor[:rows])
-    return _scalar(output, tensor[:rows])
-
-
-def _vector(output: Output, tensor: npt.NDArray[Any]) -> pl.Series:
-    width = len(output.classes) or (tensor.shape[1] if tensor.ndim == 2 else 1)
-    if tensor.ndim != 2 or tensor.shape[1] != width:
-        raise ModelFailed(f"output {output.tensor} has the shape {tensor.shape}; {width} columns are declared")
-    return pl.Series(output.name, np.ascontiguousarray(tensor, "f8")).cast(pl.List(pl.Float64))
-
-
-def _scalar(output: Output, tensor: npt.NDArray[Any]) -> pl.Series:
-    if tensor.ndim == 2:
-        column = output.column or 0
-        if column >= tensor.shape[1] or (output.column is None and tensor.shape[1] != 1):
-            raise ModelFailed(f"output {output.tensor} has {tensor.shape[1]} columns; the manifest reads one")
-        tensor = tensor[:, column]
-    if output.type == "string":
-        return pl.Series(output.name, tensor.tolist(), dtype=pl.String)
-    return pl.Series(output.name, np.ascontiguousarray(tensor, NUMPY[output.type]))
+        self._timed.close()
+        self._session = None

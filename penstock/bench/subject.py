@@ -6,7 +6,7 @@ import io
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,12 +83,23 @@ def _made_by(name: str, deployment: Deployment) -> list[str]:
     return [renamed.dead_letter_topic(), *([renamed.profile_topic] if deployment.monitor else [])]
 
 
-def synthetic(loaded: Loaded, shapes: dict[str, Sequence[int]]) -> Events:
-    """Return random events of the deployment's schema. shapes: of the arrays that fill an input of its model."""
+def synthetic(loaded: Loaded, shapes: Mapping[str, Sequence[int]], leaves: Sequence[Mapping[str, Any]] = ()) -> Events:
+    """Return random events of the deployment's schema.
+
+    shapes: of the arrays that fill an input of its model. leaves: values of the fields that tell the leaves of a
+    hierarchy of models apart, which events take in turn: random values would lead to none of them.
+    """
     deployment = loaded.deployment
-    rows = Synthesizer(loaded.reader, deployment.input.checks, shapes).rows(DISTINCT)
+    synthesizer = Synthesizer(loaded.reader, deployment.input.checks, shapes)
+    rows = synthesizer.rows(max(DISTINCT, len(leaves)))
+    if leaves:
+        rows = [_towards(leaves[number % len(leaves)], row) for number, row in enumerate(rows)]
     encoder = EventEncoder(loaded.reader)
     return _framed(loaded, [encoder.encode(row) for row in rows])
+
+
+def _towards(leaf: Mapping[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    return row | {name: value for name, value in leaf.items() if name in row}
 
 
 def _framed(loaded: Loaded, values: Sequence[bytes]) -> Events:

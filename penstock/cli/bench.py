@@ -117,4 +117,6 @@ def _events(subject: Subject, kafka: dict[str, str], options: dict[str, Any]) ->
     if options["recorded"]:
         return recorded(loaded, kafka, options["recorded"])
     bundle = Repository(subject.repository).load(loaded.deployment.arm("active").model)
-    return synthetic(loaded, {part.features[0]: part.shape for part in bundle.manifest.inputs if part.shape})
+    shapes = {part.features[0]: part.shape for part in bundle.manifest.inputs if part.shape}
+    partitions, leaves = bundle.manifest.partitions, bundle.leaves
+    return synthetic(loaded, shapes, leaves.rows(partitions) if leaves and partitions else ())

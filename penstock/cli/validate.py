@@ -110,7 +110,7 @@ def _output_problems(loaded: Loaded, bundles: dict[str, Bundle]) -> Iterator[str
 
     columns, deployment, models = columns_of(loaded.reader), loaded.deployment, loaded.deployment.references
     echo = [(name, columns[name]) for name in deployment.output.echo if name in columns]
-    fields = {name: [output.field for output in bundle.manifest.outputs] for name, bundle in bundles.items()}
+    fields = {name: list(bundle.manifest.fields) for name, bundle in bundles.items()}
     active = fields.get(ACTIVE)
     for name, outputs in fields.items():
         try:

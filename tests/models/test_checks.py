@@ -62,7 +62,7 @@ class Faulty(onnx.OnnxModel):
         return super().prepare(frame)
 
     def run(self, inputs: Mapping[str, Any], seconds: float) -> pl.DataFrame:
-        if self._fault == "closing" and self._watchdog is None:
+        if self._fault == "closing" and self._timed.watchdog is None:
             return pl.DataFrame()
         result = super().run(inputs, seconds)
         if self._fault == "outputs":

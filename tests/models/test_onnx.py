@@ -217,7 +217,7 @@ def test_a_run_after_a_long_rest_is_watched_too(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("models.runtimes.watchdog.IDLE_LOOKS", 1)
     monkeypatch.setattr("models.runtimes.watchdog.PERIOD", 0.01)
     model = opened(Bundle.build(name="loop", model=graphs.looping(), features=["trips"]), {"trips": pl.Int64})
-    watchdog = model._watchdog
+    watchdog = model._timed.watchdog
     assert watchdog is not None
     while not watchdog._asleep:
         time.sleep(0.01)
@@ -227,7 +227,7 @@ def test_a_run_after_a_long_rest_is_watched_too(monkeypatch: pytest.MonkeyPatch)
 
 def test_closing_ends_the_thread_and_is_harmless_twice() -> None:
     model = opened(graphs.linear_bundle())
-    watchdog = model._watchdog
+    watchdog = model._timed.watchdog
     assert watchdog is not None
     model.close()
     model.close()

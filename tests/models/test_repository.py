@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
@@ -197,6 +198,27 @@ def test_a_cache_that_cannot_be_written_is_a_warning(
     (tmp_path / "cache").write_text("a file in the way")
     assert isinstance(kept.load("linear@production"), Bundle)
     assert "cannot be written" in caplog.text
+
+
+def test_a_cache_without_room_is_a_warning(
+    kept: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    assert isinstance(kept.load("linear@production"), Bundle)
+    assert "cannot be written" in caplog.text
+    assert "100 are free" in caplog.text
+    assert not [*(tmp_path / "cache").glob("*.zip")]
+
+
+def test_a_version_without_its_bundle_is_not_found(kept: Repository, folder: Path) -> None:
+    stored(folder, "bundle.zip").unlink()
+    with pytest.raises(ModelNotFound, match=r"has no bundle\.zip in .*; add the version again"):
+        kept.load("linear@production")
+
+
+def test_nothing_of_a_fetch_stays_in_the_cache(kept: Repository, tmp_path: Path) -> None:
+    kept.load("linear@production")
+    assert sorted(path.suffix for path in (tmp_path / "cache").iterdir()) == [".ref", ".zip"]
 
 
 def test_an_unknown_protocol_is_refused() -> None:

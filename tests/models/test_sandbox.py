@@ -14,7 +14,7 @@ import pytest
 from models import waiting
 from models.bundle import Bundle
 from models.determinism import RowsInteract, examine_rows
-from models.errors import ModelRefused
+from models.errors import BundleInvalid, ModelRefused
 from models.sandbox import Bounds, prove, warm_up
 from models.waiting import Waiting
 from tests.models import graphs
@@ -221,3 +221,98 @@ def test_the_sandboxs_process_imports_neither_polars_nor_onnx_nor_pydantic() -> 
     code = "import sys, models.sandboxed; print([m for m in ('polars', 'onnx', 'pydantic') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+# leaves of a hierarchy of models
+
+
+def hierarchy(*leaves: bytes, **manifest: Any) -> Bundle:
+    """A root, and leaves 0, 1, ... of one input column."""
+    named = {f"leaf{number}": leaf for number, leaf in enumerate(leaves)}
+    return built(graphs.linear(1), partition_by="k", leaves=named, **manifest)
+
+
+def shifted(seed: int) -> bytes:
+    return graphs.linear(1, seed=seed)
+
+
+def test_the_proof_of_a_hierarchy_covers_every_leaf() -> None:
+    proof = prove(hierarchy(*map(shifted, range(1, 30))))
+    assert proof["leaves"] == 29
+    assert proof["determinism"] == {"bitwise": True, "tolerance": 0.0, "rows": 512, "rounds": 8}
+    assert "leaves" not in prove(graphs.linear_bundle())
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (graphs.hungry(), "leaf leaf1: it needs more than 2048 MiB of memory"),
+        (graphs.of_neighbours(), r"leaf leaf1: the same rows got other outputs .*must score each row by itself"),
+        (graphs.dice(), "leaf leaf1: the same rows got other outputs"),
+        (
+            graphs.model(
+                [graphs.helper.make_node("Gemm", ["x", "absent"], ["score"])],
+                [graphs.floats("x")],
+                [graphs.floats("score")],
+            ),
+            r"leaf leaf1: it cannot be loaded: .*absent",
+        ),
+        (
+            graphs.model(
+                [graphs.helper.make_node("ReduceSum", ["x"], ["score"], keepdims=1)],
+                [graphs.floats("x")],
+                [graphs.floats("score")],
+            ),
+            r"leaf leaf1 gives an error for every row .*\(1, 1\) for 256 rows; put rows .*example=",
+        ),
+    ],
+)
+def test_a_bad_leaf_among_good_ones_is_refused_by_its_name(bad: bytes, said: str) -> None:
+    with pytest.raises(ModelRefused, match=said):
+        prove(hierarchy(shifted(1), bad, shifted(2)))
+
+
+def test_a_leaf_that_loops_for_ever_is_ended_and_named() -> None:
+    trips = {"model": graphs.looping(), "features": ["trips"], "partition_by": "k"}
+    bundle = Bundle.build(name="m", leaves={"good": graphs.looping(), "bad": graphs.looping(False)}, **trips)
+    with pytest.raises(ModelRefused, match=r"m@.*, leaf bad, did not finish its warm-up in 2(\.4)? s and was ended"):
+        prove(bundle, Bounds(seconds=2.0))
+
+
+def test_a_hierarchy_that_takes_too_long_altogether_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    import subprocess
+
+    def ask(question: bytes, seconds: float) -> None:
+        assert seconds == pytest.approx(60 + 0.2 * 2)
+        raise subprocess.TimeoutExpired("", seconds, output=b"0\n1\n")
+
+    monkeypatch.setattr("models.sandbox.take", lambda: SimpleNamespace(ask=ask))
+    with pytest.raises(ModelRefused, match=r"leaf leaf1, did not finish its warm-up in 60\.4 s"):
+        prove(hierarchy(shifted(1), shifted(2)))
+
+
+def test_a_sandbox_that_dies_over_a_leaf_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import subprocess
+
+    died = subprocess.CompletedProcess([], -11, b"0\n1\n", b"")
+    monkeypatch.setattr("models.sandbox.take", lambda: SimpleNamespace(ask=lambda *args: died))
+    with pytest.raises(ModelRefused, match=r"leaf leaf1, did not survive its warm-up: it crashed \(SIGSEGV\)"):
+        prove(hierarchy(shifted(1), shifted(2)))
+
+
+def test_a_leaf_of_another_contract_is_refused_before_anything_runs() -> None:
+    from models.bundle import parts_of
+    from models.hierarchy import gather
+
+    honest = hierarchy(shifted(1))
+    gathered = gather("k", {"leaf0": graphs.linear(4)})
+    assert honest.manifest.partitions is not None
+    told = {"partitions": honest.manifest.partitions.model_copy(update=gathered.index.counts())}
+    lying = Bundle.of_parts(parts_of(honest.manifest.model_copy(update=told), honest.model, None, gathered.parts))
+    with pytest.raises(BundleInvalid, match="leaf leaf0: input x has 1 features in the manifest and 4 in the graph"):
+        prove(lying)
+
+
+def test_a_start_warms_up_a_few_leaves_of_many() -> None:
+    assert warm_up(hierarchy(*map(shifted, range(1, 50))))["leaves"] == 13
+    assert warm_up(hierarchy(shifted(1)))["leaves"] == 1

@@ -16,7 +16,7 @@ from models.bundle import MODEL, Bundle
 from models.reference import Reference
 from models.repository import Repository
 from penstock.cli import main
-from tests.models import graphs
+from tests.models import graphs, hierarchies
 
 FIELDS = [{"name": name, "type": ["null", "double"]} for name in "abc"] + [
     {"name": "carrier", "type": "string"},
@@ -163,6 +163,42 @@ def test_show_of_an_altered_bundle_says_so_and_shows_the_rest(url: str, alone: N
     output = said("model", "show", "linear@candidate")
     assert "reference      not known: " in output
     assert "Ada" in output
+
+
+def test_a_hierarchy_of_models_is_proven_and_shown(url: str, tmp_path: Path) -> None:
+    bundle = hierarchies.built(tags=["candidate"])
+    output = said("model", "add", str(bundle.write(tmp_path / "bundle.zip")))
+    assert "determinism  bitwise" in output
+    assert Repository(url).resolve("hierarchy@candidate").proof["leaves"] == 3
+    size = bundle.manifest.partitions.bytes / (1 << 20)  # type: ignore[union-attr]
+    shown = said("model", "show", "hierarchy@candidate")
+    assert re.search(rf"leaves +3 by country > city, 3 different models of {size:.1f} MiB, below a root; named", shown)
+    partitions = json.loads(said("model", "show", "hierarchy@candidate", "--json"))["manifest"]["partitions"]
+    assert [field["name"] for field in partitions["fields"]] == ["country", "city"]
+    assert "leaves" not in said("model", "show", added_single(url))
+
+
+def added_single(url: str) -> str:
+    return Repository(url).add(graphs.linear_bundle()).ref
+
+
+def test_events_that_do_not_tell_leaves_apart_are_found(url: str, tmp_path: Path) -> None:
+    bundle = hierarchies.built(partition_by=["carrier", "gate"], tags=["candidate"])
+    Repository(url).add(bundle)
+    arms = [{"role": "active", "model": "hierarchy@candidate"}]
+    output = refused("validate", a_deployment(tmp_path, arms=arms))
+    assert "field 'gate', by which model hierarchy is partitioned, is not a field of the event schema" in output
+    gate = {"name": "gate", "type": ["null", "string"], "default": None}
+    assert "can run" in said("validate", a_deployment(tmp_path, [*FIELDS, gate], arms=arms))
+
+
+def test_a_field_echoed_under_the_name_of_the_leaves_is_found(url: str, tmp_path: Path) -> None:
+    Repository(url).add(hierarchies.built(partition_by="carrier", leaves={"UA": hierarchies.linear(1)}), ["candidate"])
+    partition = {"name": "partition", "type": "string"}
+    echoing = {"topic": "test.inferences", "echo": ["partition"]}
+    arms = [{"role": "active", "model": "hierarchy@candidate"}]
+    output = refused("validate", a_deployment(tmp_path, [*FIELDS, partition], arms=arms, output=echoing))
+    assert "echo 'partition': output 'partition' has the name 'partition' too" in output
 
 
 def test_tag_moves_a_tag_and_takes_it_off(added: Bundle, url: str) -> None:

@@ -1,4 +1,4 @@
-"""The declaration of arms: what goes with what, what they are called, and who steps in for whom."""
+"""What a declaration says: sizes, arms and what goes with what, what arms are called, and who steps in for whom."""
 
 from __future__ import annotations
 
@@ -90,3 +90,38 @@ def test_only_active_and_shadows_have_workers() -> None:
 def test_what_does_not_go_together_is_refused(arms: list[dict[str, Any]], more: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         deployment(*arms, **more)
+
+
+SCHEMA = {"type": "record", "name": "E", "fields": [{"name": "a", "type": "double"}]}
+
+
+def declared(**limits: Any) -> Deployment:
+    return Deployment.model_validate(
+        {
+            "name": "d",
+            "input": {"topic": "e", "schema": "event.avsc"},
+            "output": {"topic": "i"},
+            "arms": [{"role": "active", "model": "m@production"}],
+            "limits": limits,
+        }
+    )
+
+
+@pytest.mark.parametrize(("text", "size"), [("512MiB", 512 << 20), ("2GiB", 2 << 30), ("2GB", 2 * 10**9), (7, 7)])
+def test_memory_is_a_number_of_bytes_or_a_size(text: object, size: int) -> None:
+    assert declared(model_memory=text).limits.model_memory == size
+
+
+@pytest.mark.parametrize("text", ["a lot", "2TiB", "-1", 0, None])
+def test_what_is_no_size_is_refused(text: object) -> None:
+    with pytest.raises(ValidationError, match="model_memory"):
+        declared(model_memory=text)
+
+
+def test_a_limit_on_memory_is_no_new_revision_because_it_changes_no_inference() -> None:
+    assert declared(model_memory="2GiB").revision(SCHEMA) == declared().revision(SCHEMA)
+    assert declared(model_seconds=2.0).revision(SCHEMA) != declared().revision(SCHEMA)
+
+
+def test_a_default_that_is_written_out_is_no_new_revision() -> None:
+    assert declared(model_seconds=10.0, event_bytes="1MiB").revision(SCHEMA) == declared().revision(SCHEMA)

@@ -92,6 +92,17 @@ def test_json_events_are_taken_by_the_worker() -> None:
     assert len(rows) == 200
 
 
+def test_events_lead_to_every_leaf_of_a_hierarchy_of_models() -> None:
+    parsed: Any = fastavro.parse_schema(SCHEMA, {})
+    leaves = [{"country": "DE"}, {"country": "FR", "note": "Paris"}, {"country": "FR", "absent.field": "x"}]
+    events = synthetic(deployment("auto"), SHAPES, leaves)
+    read = [fastavro.schemaless_reader(io.BytesIO(value[HEADER_BYTES:]), parsed, None) for value in events.values[:6]]
+    assert [row["country"] for row in read] == ["DE", "FR", "FR"] * 2
+    assert [row["note"] for row in read][1::3] == ["Paris"] * 2
+    many = [{"note": str(number)} for number in range(6_000)]
+    assert len(synthetic(deployment("auto"), SHAPES, many).values) == 6_000
+
+
 def test_events_come_back_from_a_file(tmp_path: Any) -> None:
     for events in (Events([b"", b"a" * 70_000], [("name", "x")]), Events([b"\x00\xff"])):
         events.write(tmp_path / "events")

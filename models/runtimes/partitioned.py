@@ -1,0 +1,231 @@
+"""Scores frames with a hierarchy of models: each row by the most specific leaf there is, all rows of a model at once.
+
+The rows of a run are put in the order of their models, so that each model has one run over rows that lie together,
+padded as those of a single model are; then the outputs are put back. The same row gets the same bits in any company,
+because its leaf is a matter of the row alone, and how its model runs does not depend on the others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from models.bundle import Bundle
+from models.errors import LeafUnavailable, ModelFailed, ModelRefused, ModelTimedOut, RowsFailed
+from models.graph import Examined, examine
+from models.hierarchy import differences, row_shapes
+from models.leaves import name_of
+from models.runtimes import outputs
+from models.runtimes.base import Arrays, Counts, Model, Prepared
+from models.runtimes.columns import Columns
+from models.runtimes.groups import Groups, chunks, groups_of
+from models.runtimes.lookup import Lookup
+from models.runtimes.sessions import Sessions
+from models.runtimes.timed import Timed
+from schemas.values import Rejection
+
+LEAF = ""  # the name under which a run's inputs have the number of each row's leaf: no input of a graph has none
+Array = npt.NDArray[Any]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What became of the groups of a run. scored: which; arrays: their outputs, chunk by chunk; tried: how many."""
+
+    scored: list[int]
+    arrays: list[list[Array]]
+    failed: list[tuple[int, ModelFailed]]
+    tried: int
+
+
+class PartitionedModel:
+    """One loaded version with leaves; see `models.runtimes.base.Model` for its methods.
+
+    described: the model that the manifest describes. memory: bytes that sessions may take. Raises ModelRefused when
+    that model cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        described: Examined,
+        columns: Columns,
+        *,
+        threads: int,
+        memory: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        manifest, leaves, partitions = bundle.manifest, bundle.leaves, bundle.manifest.partitions
+        assert leaves is not None
+        assert partitions is not None
+        self.name, self.version, self.outputs = manifest.name, manifest.version, manifest.fields
+        self._manifest, self._leaves, self._partitions, self._columns = manifest, leaves, partitions, columns
+        self._described, self._root, self._clock = described, bundle.model, clock
+        shapes = _known(row_shapes(manifest, described), bundle)
+        self._tensors, self._shapes = list(shapes), list(shapes.values())
+        paths = [path for path, _ in leaves.index.leaves]
+        self._lookup = Lookup(partitions.fields, paths)
+        self._names = pl.Series(partitions.output, ["", *map(name_of, paths)], dtype=pl.String)
+        self._models = leaves.digests  # model number 0 is the root, 1 the first of these
+        numbers = {digest: number for number, digest in enumerate(self._models, 1)}
+        self._model_of = np.array([0, *(numbers[digest] for _, digest in leaves.index.leaves)], np.int64)
+        places = leaves.places
+        self._called = ["the root", *(f"leaf {places[digest]}" for digest in self._models)]
+        self._at = 0  # the model that runs
+        self._timed = Timed(lambda: f"{manifest.ref}, {self._called[self._at]},")
+        self._sessions = Sessions(self._examined, memory, threads)
+        self._open_first()
+
+    def prepare(self, frame: pl.DataFrame) -> Prepared:
+        prepared = self._columns.prepare(frame)
+        leaf = self._lookup.leaf_of(frame)
+        kept = leaf if prepared.rows is None else leaf[prepared.rows]
+        inputs: Arrays = {**prepared.inputs, LEAF: kept}
+        if self._partitions.root or kept.all():
+            return Prepared(inputs, prepared.rows, prepared.refused)
+        rows = np.arange(len(frame)) if prepared.rows is None else prepared.rows
+        taken = np.flatnonzero(kept)
+        refused = prepared.refused + [self._homeless(frame, row) for row in rows[kept == 0].tolist()]
+        inputs = {name: array[taken] for name, array in inputs.items()}
+        return Prepared(inputs, rows[taken], sorted(refused, key=lambda each: each.row))
+
+    def run(self, inputs: Mapping[str, Array], seconds: float) -> pl.DataFrame:
+        """Score prepared rows, or any selection of them. Each model's run may take `seconds`.
+
+        Raises ModelFailed when all rows failed for one reason, else RowsFailed. No model is run any more once one had
+        to be terminated, or once `seconds` have passed, loading included.
+        """
+        if self._timed.watchdog is None:
+            raise ModelFailed(f"{self._manifest.ref} is closed")
+        leaf = inputs[LEAF]
+        groups = groups_of(self._model_of[leaf], self._sessions)
+        done = self._score(inputs, groups, seconds)
+        rows = groups.chosen(done.scored)
+        order = np.argsort(rows, kind="stable")
+        rows = rows[order]
+        frame = self._frame(done.arrays, order, leaf[rows])
+        if len(groups) == 1 and done.failed:
+            raise done.failed[0][1]
+        if len(rows) < len(leaf):
+            failed = [(groups.of(group), error) for group, error in done.failed]
+            raise RowsFailed(frame, rows, failed, groups.beyond(done.tried))
+        return frame
+
+    def sessions(self) -> Counts:
+        """Sessions made, evicted and there now."""
+        return self._sessions.counts()
+
+    def close(self) -> None:
+        self._timed.close()
+        self._sessions.close()
+
+    # ---- a run
+
+    def _score(self, inputs: Mapping[str, Array], groups: Groups, seconds: float) -> _Done:
+        """Run each group's model: those that are loaded first, so that loading others does not evict them unused."""
+        began, group, stopped = self._clock(), 0, False
+        scored: list[int] = []
+        whole: list[list[Array]] = []
+        failed: list[tuple[int, ModelFailed]] = []
+        tensors = {name: array for name, array in inputs.items() if name != LEAF}
+        for chunk in chunks(groups, tensors):
+            arrays: list[list[Array]] = []
+            for model, begin, end, count in chunk.pieces:
+                try:
+                    piece = {name: array[begin:end] for name, array in chunk.tensors.items()}
+                    arrays.append(self._outputs(model, piece, count, seconds))
+                    scored.append(group)
+                except ModelFailed as error:
+                    stopped = isinstance(error, ModelTimedOut)
+                    failed.append((group, error))
+                group += 1
+                if stopped or self._clock() - began > seconds:
+                    stopped = True
+                    break
+            if arrays:  # copied together, so that those of the padding can go
+                whole.append([np.concatenate(column) for column in zip(*arrays, strict=True)])
+            if stopped:
+                break
+        return _Done(scored, whole, failed, group)
+
+    def _outputs(self, model: int, inputs: Mapping[str, Array], count: int, seconds: float) -> list[Array]:
+        """The outputs of a group's `count` rows, without those of its padding."""
+        self._at = model
+        arrays = self._timed.run(self._session(model), self._tensors, inputs, seconds)
+        for array, shape in zip(arrays, self._shapes, strict=True):
+            if not isinstance(array, np.ndarray) or len(array) < count or array.shape[1:] != shape:
+                raise ModelFailed(self._misshapen(arrays, count))
+        return [array[:count] for array in arrays]
+
+    def _misshapen(self, arrays: Sequence[Any], count: int) -> str:
+        found = [getattr(array, "shape", type(array).__name__) for array in arrays]
+        return (
+            f"{self._manifest.ref}, {self._called[self._at]}, failed: the outputs {', '.join(self._tensors)} have the "
+            f"shapes {found} for {count} rows of the shapes {self._shapes}; a model must have one row per row"
+        )
+
+    def _frame(self, arrays: Sequence[Sequence[Array]], order: Rows, leaf: Rows) -> pl.DataFrame:
+        """The columns of the inference record; `order` puts the arrays' rows in the order of the run's."""
+        declared = self._manifest.outputs
+        if not len(order):
+            return pl.DataFrame([*map(outputs.empty, declared), self._names.head(0)])
+        whole = [np.concatenate(column)[order] for column in zip(*arrays, strict=True)]
+        tensors = dict(zip(self._tensors, whole, strict=True))
+        columns = [outputs.series(output, tensors[output.tensor], len(order)) for output in declared]
+        return pl.DataFrame([*columns, self._names.gather(leaf)])
+
+    # ---- models
+
+    def _session(self, model: int) -> Any:
+        try:
+            return self._sessions.get(model)
+        except Exception as error:  # of ours, of onnxruntime, of memory
+            raise LeafUnavailable(
+                f"{self._manifest.ref}, {self._called[model]}, cannot be loaded: {outputs.said(error)}"
+            ) from error
+
+    def _examined(self, model: int) -> Examined:
+        """Read and examine a model: what the bundle's author checked may have been put together by somebody else."""
+        if model == 0:
+            return examine(self._root)
+        examined = examine(self._leaves.model(self._models[model - 1]))
+        if found := [*differences(self._manifest, self._described, examined)]:
+            raise ModelRefused("; ".join(found))
+        return examined
+
+    def _open_first(self) -> None:
+        try:
+            self._sessions.get(0 if self._partitions.root else 1)
+        except Exception as error:
+            self._timed.close()
+            raise ModelRefused(f"{self._manifest.ref} cannot be loaded: {outputs.said(error)}") from error
+
+    def _homeless(self, frame: pl.DataFrame, row: int) -> Rejection:
+        names = [level.name for level in self._partitions.fields]
+        values = ", ".join(f"{name} {frame.get_column(name)[row]!r:.100}" for name in names)
+        return Rejection(
+            row,
+            "missing_partition",
+            f"no leaf of the model is for {values}, and it has no root; build the bundle with `model`, or with such a "
+            "leaf",
+        )
+
+
+def _known(shapes: Mapping[str, tuple[int, ...] | None], bundle: Bundle) -> dict[str, tuple[int, ...]]:
+    known = {name: shape for name, shape in shapes.items() if shape is not None}
+    if len(known) < len(shapes):
+        raise ModelRefused(f"{bundle.manifest.ref}: an output does not say how many columns it has; build it again")
+    return known
+
+
+def counts_of(models: Iterable[Model]) -> Counts:
+    """Return the counts of all hierarchies among some models."""
+    each = [model.sessions() for model in models if isinstance(model, PartitionedModel)]
+    return Counts(*(sum(column) for column in zip(*map(astuple, each), strict=True))) if each else Counts()

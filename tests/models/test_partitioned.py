@@ -1,0 +1,427 @@
+"""A hierarchy of models scores each row by its leaf, with the bits that the row gets alone, in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from models.bundle import Bundle
+from models.checks import CHECKS, Case
+from models.contract import mismatches
+from models.errors import (
+    BundleInvalid,
+    ContractBroken,
+    LeafUnavailable,
+    ModelFailed,
+    ModelRefused,
+    ModelTimedOut,
+    RowsFailed,
+)
+from models.leaves import part_of
+from models.runtimes import groups, onnx
+from models.runtimes.base import Counts
+from models.runtimes.partitioned import LEAF, PartitionedModel
+from models.runtimes.sessions import SESSION_BYTES, Sessions, estimate
+from tests.models import graphs
+from tests.models.hierarchies import LEAVES, built, linear
+from tests.models.test_arrays import image
+
+load = partial(onnx.load, bounds=None)
+TEXTS = {"country": pl.String, "city": pl.String}
+COLUMNS = {**dict.fromkeys("abc", pl.Float64), **TEXTS}
+WAYS = [("DE", "Berlin"), ("DE", "Bonn"), ("FR", None), ("IT", "Rome"), (None, "Berlin")]
+NAMES = ["DE/Berlin", "DE", "FR", "", ""]
+ONE = SESSION_BYTES  # memory for one session
+
+
+def a_frame(rows: int = 40, **columns: Any) -> pl.DataFrame:
+    rng = np.random.default_rng(rows)
+    ways = [WAYS[place % len(WAYS)] for place in range(rows)]
+    values = {name: rng.normal(size=rows) for name in "abc"}
+    places = {"country": [way[0] for way in ways], "city": [way[1] for way in ways]}
+    return pl.DataFrame({**values, **places, **columns}, schema={**COLUMNS, **dict.fromkeys(columns)})
+
+
+def opened(bundle: Bundle | None = None, columns: Any = None, **given: Any) -> PartitionedModel:
+    model = load(bundle or built(), columns or COLUMNS, {}, **given)
+    assert isinstance(model, PartitionedModel)
+    return model
+
+
+def scored(model: PartitionedModel, frame: pl.DataFrame, seconds: float = 60.0) -> pl.DataFrame:
+    return model.run(model.prepare(frame).inputs, seconds)
+
+
+def by_itself(frame: pl.DataFrame, models: Mapping[str, bytes]) -> list[float]:
+    """The scores of a frame's rows, each by a runtime of its leaf's model alone."""
+    alone = {
+        name: load(Bundle.build(name="m", model=model, features=["a", "b", "c"]), COLUMNS, {})
+        for name, model in models.items()
+    }
+    scores = []
+    for row, name in enumerate(NAMES[place % len(NAMES)] for place in range(len(frame))):
+        single = alone[name]
+        scores.append(single.run(single.prepare(frame[row]).inputs, 60.0)["score"].item())
+    return scores
+
+
+MODELS = {"": linear(0), "DE": LEAVES[("DE",)], "FR": LEAVES[("FR",)], "DE/Berlin": LEAVES[("DE", "Berlin")]}
+
+
+# the right leaf, the right row, the same bits
+
+
+def test_each_row_is_scored_by_the_most_specific_leaf_which_is_named() -> None:
+    result = scored(opened(), a_frame(5))
+    assert result.columns == ["score", "partition"]
+    assert result["partition"].to_list() == NAMES
+    assert result["score"].to_list() == by_itself(a_frame(5), MODELS)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 16, 100, 3000])
+def test_rows_have_the_bits_that_they_have_alone_in_the_order_in_which_they_came(rows: int) -> None:
+    model, frame = opened(), a_frame(rows)
+    whole = scored(model, frame)
+    some = range(0, rows, max(1, rows // 50))
+    assert whole["score"].gather(list(some)).to_list() == by_itself(frame, MODELS)[:: max(1, rows // 50)]
+    for row in some:
+        assert scored(model, frame[row]).equals(whole[row])
+
+
+def test_a_grouping_that_mixes_rows_up_is_found_by_scoring_them_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = groups.Groups.chosen
+    monkeypatch.setattr(groups.Groups, "chosen", lambda self, some: np.roll(chosen(self, some), 1))
+    assert scored(opened(), a_frame(40))["score"].to_list() != by_itself(a_frame(40), MODELS)
+
+
+def test_large_runs_are_copied_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = scored(opened(), a_frame(300))
+    monkeypatch.setattr(groups, "CHUNK_ROWS", 16)
+    assert scored(opened(), a_frame(300)).equals(whole)
+
+
+def test_equal_models_score_together_and_are_told_apart() -> None:
+    bundle = built(leaves={("DE",): linear(1), ("FR",): linear(1), ("FR", "Paris"): linear(2)})
+    model = opened(bundle)
+    frame = a_frame(2, country=["DE", "FR"], city=[None, None])
+    assert scored(model, frame)["partition"].to_list() == ["DE", "FR"]
+    assert model.sessions().made == 2  # the root, and one for both
+
+
+FLOATS4 = {**dict.fromkeys("abcd", pl.Float64), **TEXTS}
+TYPES = {
+    "a_float": pl.Float64,
+    "a_double": pl.Float64,
+    "an_int": pl.Int64,
+    "a_bool": pl.Boolean,
+    "a_string": pl.String,
+    **TEXTS,
+}
+PLACES = a_frame(40).select("country", "city")
+MIXED = pl.DataFrame(
+    {
+        "a_float": np.arange(40.0),
+        "a_double": np.arange(40.0),
+        "an_int": range(40),
+        "a_bool": [True, False] * 20,
+        "a_string": ["x", "y"] * 20,
+    }
+).hstack(PLACES)
+NUMBERS4 = pl.DataFrame(np.random.default_rng(0).normal(size=(40, 4)), schema=list("abcd"))
+
+
+def reweighted(seed: int) -> bytes:
+    """The classifier of `graphs.zipmap` with other weights."""
+    import onnx as library
+
+    proto = library.ModelProto.FromString(graphs.zipmap())
+    table = np.random.default_rng(seed).normal(size=(4, 3)).astype("f4")
+    proto.graph.initializer[0].CopyFrom(graphs.weights("w", table))
+    return bytes(proto.SerializeToString())
+
+
+def hierarchy_of(models: list[bytes], **given: Any) -> Bundle:
+    leaves = dict(zip([("DE",), ("DE", "Berlin"), ("FR", "Paris")], models[1:], strict=False))
+    return Bundle.build(name="h", model=models[0], partition_by=["country", "city"], leaves=leaves, **given)
+
+
+CASES = {
+    "a matrix": Case(built(), COLUMNS, a_frame()),
+    "a stand-in": Case(built(missing={"a": 0.0}), COLUMNS, a_frame()),
+    "no room": Case(built(), COLUMNS, a_frame()),
+    "leaves without a root": Case(
+        built(model=None), COLUMNS, a_frame(country=["DE", "FR"] * 20, city=["Berlin", "x"] * 20)
+    ),
+    "maps and labels": Case(
+        hierarchy_of([reweighted(seed) for seed in range(4)], features=list("abcd")),
+        FLOATS4,
+        NUMBERS4.hstack(PLACES),
+    ),
+    "images": Case(
+        hierarchy_of([image((2, 3)), image((2, 3)).replace(b"\0\0\x80\x3f", b"\0\0\xa0\x3f", 1)] * 2, features=["p"]),
+        {"p": pl.List(pl.List(pl.Float64)), **TEXTS},
+        pl.DataFrame({"p": np.random.default_rng(0).normal(size=(40, 2, 3)).tolist()}).hstack(PLACES),
+    ),
+    "several inputs of every type": Case(hierarchy_of([graphs.many_types()] * 4), TYPES, MIXED),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", CASES)
+def test_the_runtime_keeps_the_contract(check: Any, name: str) -> None:
+    memory = 1 if name == "no room" else 1 << 30
+    check(lambda bundle, columns, missing: load(bundle, columns, missing, memory=memory), CASES[name])
+
+
+def test_leaves_of_images_score_by_their_own_weights() -> None:
+    case = CASES["images"]
+    result = scored(opened(case.bundle, case.columns), case.frame)
+    rows = np.array(case.frame["p"].to_list()).reshape(40, 6)
+    table = np.arange(1, 7, dtype="f8")
+    other = np.where(table == 1, 1.25, table)
+    wanted = [
+        row @ (table if name in ("", "DE/Berlin") else other)
+        for row, name in zip(rows, result["partition"], strict=True)
+    ]
+    assert set(result["partition"]) == {"", "DE", "DE/Berlin"}
+    np.testing.assert_allclose(result["score"].to_numpy(), wanted, rtol=1e-5)
+
+
+# rows that no model is for
+
+
+def test_without_a_root_rows_that_no_leaf_is_for_are_refused_and_the_others_are_scored() -> None:
+    frame = a_frame(6, a=[1.0, 1.0, 1.0, 1.0, 1.0, None])
+    prepared = opened(built(model=None)).prepare(frame)
+    assert prepared.rows is not None
+    assert prepared.rows.tolist() == [0, 1, 2]
+    assert [(r.row, r.reason) for r in prepared.refused] == [
+        (3, "missing_partition"),
+        (4, "missing_partition"),
+        (5, "missing_value"),
+    ]
+    assert "no leaf of the model is for country 'IT', city 'Rome', and it has no root" in prepared.refused[0].detail
+    assert "country None" in prepared.refused[1].detail
+
+
+# memory
+
+
+def test_sessions_that_do_not_fit_are_evicted_and_the_outputs_stay_equal() -> None:
+    frame = a_frame(50)
+    roomy, tight = opened(), opened(memory=2 * ONE + ONE // 2)
+    first = scored(roomy, frame)
+    for _ in range(3):
+        assert scored(roomy, frame).equals(first)
+        assert scored(tight, frame).equals(first)
+    assert roomy.sessions().made == 4
+    assert roomy.sessions().evicted == 0
+    counts = tight.sessions()
+    assert counts.open == 2
+    assert counts.made == counts.evicted + counts.open > 4
+    assert counts.bytes <= 2 * ONE + ONE // 2
+
+
+def test_what_is_loaded_is_run_before_others_are_loaded() -> None:
+    """Else a batch that needs one leaf more than there is room for would load all of them again, each time."""
+    model, frame = opened(memory=3 * ONE + ONE // 2), a_frame(50)
+    scored(model, frame)
+    before = model.sessions().made
+    for _ in range(5):
+        scored(model, frame)
+    assert model.sessions().made == before + 5  # one a run: three of four stay
+
+
+def test_one_session_is_kept_however_little_memory_there_is() -> None:
+    model = opened(memory=1)
+    scored(model, a_frame(10))
+    assert (model.sessions().open, model.sessions().made) == (1, 4)
+    model.close()
+    assert model.sessions() == Counts(4, 3, 0, 0)
+
+
+def test_the_least_recently_used_session_leaves_first() -> None:
+    from models.graph import examine
+
+    examined = examine(linear(0))
+    sessions = Sessions(lambda number: examined, 2 * estimate(examined), 1)
+    kept = sessions.get(1)
+    sessions.get(2)
+    assert sessions.get(1) is kept
+    sessions.get(3)
+    assert [number in sessions for number in (1, 2, 3)] == [True, False, True]
+    assert sessions.get(1) is kept
+
+
+def test_trees_are_estimated_to_take_more_of_memory_than_weights_do() -> None:
+    from models.graph import examine
+
+    summary = examine(linear(0)).summary
+    weights = examine(linear(0))
+    assert estimate(weights) == SESSION_BYTES + 2 * summary.bytes
+    operators = {"TreeEnsembleRegressor": 1}
+    object.__setattr__(weights, "summary", summary.model_copy(update={"operators": operators}))
+    assert estimate(weights) == SESSION_BYTES + 7 * summary.bytes
+
+
+def test_models_are_examined_again_when_they_are_loaded() -> None:
+    """A bundle that somebody else put together may hold what `Bundle.build` refuses."""
+    from models.bundle import parts_of
+    from models.hierarchy import gather
+
+    gathered = gather("country", {"DE": linear(1, columns=4)})
+    honest = built(partition_by="country", leaves={"DE": linear(1)})
+    told = {"partitions": honest.manifest.partitions.model_copy(update=gathered.index.counts())}
+    lying = Bundle.of_parts(parts_of(honest.manifest.model_copy(update=told), honest.model, None, gathered.parts))
+    model = opened(lying)
+    with pytest.raises(LeafUnavailable, match="leaf DE, cannot be loaded: input x has 3 features in the manifest and"):
+        scored(model, a_frame(1))
+
+
+# leaves that fail
+
+
+def test_a_leaf_that_cannot_be_loaded_fails_its_own_rows_and_is_tried_again(tmp_path: Path) -> None:
+    folder = built().write(tmp_path / "folder")
+    model = opened(Bundle.read(folder))
+    part = folder / part_of(hashlib.sha256(LEAVES[("DE",)]).hexdigest())
+    content = part.read_bytes()
+    part.write_bytes(b"nonsense")
+    with pytest.raises(RowsFailed) as caught:
+        scored(model, a_frame(10))
+    ((rows, error),) = caught.value.failed
+    assert rows.tolist() == [1, 6]
+    assert isinstance(error, LeafUnavailable)
+    assert "hierarchy@" in str(error)
+    assert "leaf DE, cannot be loaded: leaves/" in str(error)
+    assert caught.value.scored.tolist() == [0, 2, 3, 4, 5, 7, 8, 9]
+    assert caught.value.untried.tolist() == []
+    assert caught.value.outputs["partition"].to_list() == [name for name in NAMES * 2 if name != "DE"]
+    with pytest.raises(LeafUnavailable):  # alone, so for all of the run
+        scored(model, a_frame(10)[1])
+    part.write_bytes(content)
+    assert scored(model, a_frame(10))["partition"].to_list() == NAMES * 2
+
+
+def tables(**sizes: int) -> Bundle:
+    """Models that look a number up in a table: one outside of it fails the run."""
+    leaves = {name: graphs.lookup(size) for name, size in sizes.items()}
+    return Bundle.build(name="h", model=graphs.lookup(100), partition_by="country", leaves=leaves)
+
+
+def test_a_row_that_makes_its_leaf_fail_fails_the_rows_of_that_leaf_only() -> None:
+    model = opened(tables(DE=4, FR=50), {"index": pl.Int64, "country": pl.String})
+    frame = pl.DataFrame({"index": [3, 60, 1, 9, 2], "country": ["DE", "IT", "FR", "DE", "DE"]})
+    with pytest.raises(RowsFailed, match=r"h@.*, leaf DE, failed: .*indices") as caught:
+        scored(model, frame)
+    assert caught.value.scored.tolist() == [1, 2]
+    assert caught.value.outputs.rows() == [(600.0, ""), (10.0, "FR")]
+    assert [rows.tolist() for rows, _ in caught.value.failed] == [[0, 3, 4]]
+    with pytest.raises(ModelFailed, match="leaf DE, failed") as alone:
+        scored(model, frame[3])
+    assert type(alone.value) is ModelFailed
+
+
+def test_a_run_ends_with_the_leaf_that_hangs_and_says_what_it_did_not_come_to() -> None:
+    columns = {"trips": pl.Int64, "country": pl.String}
+    leaves = {"DE": graphs.looping(), "FR": graphs.looping().replace(b"test", b"tost")}
+    bundle = Bundle.build(
+        name="h", model=graphs.looping().replace(b"test", b"tast"), features=["trips"], partition_by="country",
+        leaves=leaves,
+    )  # fmt: skip
+    model = opened(bundle, columns)
+    frame = pl.DataFrame({"trips": [5, 2**60, 6, 7], "country": ["IT", "DE", "FR", "IT"]})
+    with pytest.raises(RowsFailed) as caught:
+        scored(model, frame, seconds=0.3)
+    ((rows, error),) = caught.value.failed
+    assert (rows.tolist(), type(error)) == ([1], ModelTimedOut)
+    assert "leaf DE, took longer than 0.3 s" in str(error)
+    assert caught.value.scored.tolist() == [0, 3]
+    assert caught.value.untried.tolist() == [2]
+    assert scored(model, frame[[0, 2, 3]])["score"].to_list() == [5.0, 6.0, 7.0]
+
+
+def test_a_run_that_loads_for_too_long_stops_between_leaves_and_goes_on_in_the_next() -> None:
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 1.0
+        return now[0]
+
+    bundle = built()
+    plain = opened(bundle)
+    from models.graph import examine
+
+    model = PartitionedModel(bundle, examine(bundle.model), plain._columns, threads=1, memory=1 << 30, clock=clock)
+    inputs = model.prepare(a_frame(5)).inputs
+    with pytest.raises(RowsFailed, match="were not tried in the time of a run") as caught:
+        model.run(inputs, 1.5)
+    assert caught.value.failed == []
+    assert len(caught.value.scored) + len(caught.value.untried) == 5
+    assert len(caught.value.untried) > 0
+    rest = {name: array[caught.value.untried] for name, array in inputs.items()}
+    assert len(model.run(rest, 60.0)) == len(caught.value.untried)
+
+
+def test_outputs_of_another_shape_fail_the_rows_of_their_leaf() -> None:
+    summed = graphs.model(
+        [graphs.helper.make_node("ReduceSum", ["x"], ["score"], keepdims=1)],
+        [graphs.floats("x", 3)],
+        [graphs.floats("score")],
+    )
+    model = opened(built(leaves={("DE", "x"): linear(1), ("FR",): summed}))
+    with pytest.raises(RowsFailed, match=r"leaf FR, failed: the outputs score have the shapes \[\(1, 1\)\] for 2 rows"):
+        scored(model, a_frame(10))
+
+
+# what is refused at load
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"country": None}, "field 'country', by which model hierarchy is partitioned, is not a field of the event"),
+        ({"city": pl.Int64}, "field 'city', .*has values of string, but the event field is Int64"),
+    ],
+)
+def test_events_that_do_not_tell_the_leaves_apart_are_refused(columns: dict[str, Any], said: str) -> None:
+    kept = {name: kind for name, kind in {**COLUMNS, **columns}.items() if kind is not None}
+    with pytest.raises(ContractBroken, match=said):
+        opened(columns=kept)
+    assert mismatches(kept, built().manifest, {})
+    assert not mismatches(COLUMNS, built().manifest, {})
+
+
+def test_a_hierarchy_whose_first_model_cannot_be_loaded_is_refused() -> None:
+    broken = graphs.model(
+        [graphs.helper.make_node("MatMul", ["x", "absent"], ["score"])],
+        [graphs.floats("x", 3)],
+        [graphs.floats("score")],
+    )
+    with pytest.raises(ModelRefused, match=r"cannot be loaded: .*absent"):
+        opened(built(model=broken))
+
+
+def test_loading_warms_up_some_leaves_in_the_sandbox() -> None:
+    hungry = graphs.hungry()
+    with pytest.raises(ModelRefused, match="leaf DE: it needs more than 2048 MiB of memory"):
+        onnx.load(
+            Bundle.build(name="h", model=small_hungry(), features=["x"], partition_by="k", leaves={"DE": hungry}),
+            {"x": pl.Float64, "k": pl.String},
+        )
+
+
+def small_hungry() -> bytes:
+    return graphs.hungry().replace(np.int64(2**32).tobytes(), np.int64(2**10).tobytes())
+
+
+def test_no_input_can_have_the_name_of_the_leaves() -> None:
+    with pytest.raises(BundleInvalid):
+        Bundle.build(name="m", model=linear(0, name=LEAF), features=["a", "b", "c"])

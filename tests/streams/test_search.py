@@ -1,0 +1,165 @@
+"""Rows that make a model fail are found, and rows that were scored are not scored again."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from models.errors import LeafUnavailable, ModelFailed, ModelTimedOut, RowsFailed
+from models.runtimes.base import Prepared
+from schemas.values import OutputField
+from streams.search import Search
+
+
+class Hierarchy:
+    """Doubles numbers; the hundreds tell the leaf. A leaf fails as a whole when one of its numbers ends in 13 or 17.
+
+    Leaf 9 cannot be loaded. A run ends with the leaf that hangs, and after `most` leaves.
+    """
+
+    name, version = "hierarchy", "v1"
+    outputs = (OutputField("double", "scalar", "double"),)
+
+    def __init__(self, most: int = 1000) -> None:
+        self.most = most
+        self.tried: Counter[int] = Counter()
+        self.seconds: list[float] = []
+
+    def prepare(self, frame: pl.DataFrame) -> Prepared:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def run(self, inputs: Mapping[str, Any], seconds: float) -> pl.DataFrame:
+        numbers = inputs["x"]
+        self.seconds.append(seconds)
+        groups = [np.flatnonzero(numbers // 100 == leaf) for leaf in np.unique(numbers // 100)]
+        scored: list[Any] = []
+        failed: list[tuple[Any, ModelFailed]] = []
+        tried = 0
+        for rows in groups:
+            tried += 1
+            self.tried.update(numbers[rows].tolist())
+            error = self._error(numbers[rows])
+            if error is None:
+                scored.append(rows)
+            else:
+                failed.append((rows, error))
+            if isinstance(error, ModelTimedOut) or tried == self.most:
+                break
+        if len(groups) == 1 and failed:
+            raise failed[0][1]
+        done = np.sort(np.concatenate([*scored, np.zeros(0, np.int64)]))
+        outputs = pl.DataFrame({"double": numbers[done] * 2.0})
+        if len(done) < len(numbers):
+            untried = np.sort(np.concatenate([*groups[tried:], np.zeros(0, np.int64)]))
+            raise RowsFailed(outputs, done, failed, untried)
+        return outputs
+
+    def _error(self, numbers: Any) -> ModelFailed | None:
+        if numbers[0] // 100 == 9:
+            return LeafUnavailable("leaf 9 cannot be loaded")
+        if (numbers % 100 == 17).any():
+            return ModelTimedOut("thinks for ever about 17")
+        return ModelFailed("cannot do 13") if (numbers % 100 == 13).any() else None
+
+
+def search(model: Any, numbers: Any, clock: Callable[[], float] = lambda: 0.0) -> Any:
+    return Search(model, 8.0, clock).score({"x": np.array(numbers, np.int64)}, len(numbers))
+
+
+def shuffled(count: int = 900) -> Any:
+    return np.random.default_rng(1).permutation(count)
+
+
+def test_rows_that_make_their_leaf_fail_stand_alone_in_the_end() -> None:
+    model, numbers = Hierarchy(), shuffled()
+    outputs, rows, refused = search(model, numbers)
+    bad = {int(row) for row in np.flatnonzero(np.isin(numbers % 100, (13, 17)))}
+    assert {r.row for r in refused} == bad
+    assert [r.row for r in refused] == sorted(bad)
+    assert rows.tolist() == [row for row in range(900) if row not in bad]
+    assert outputs["double"].to_list() == [2.0 * numbers[row] for row in rows]
+    assert {(int(numbers[r.row]) % 100, r.reason) for r in refused} == {(13, "model_failed"), (17, "model_timed_out")}
+
+
+def test_leaves_that_did_not_fail_are_scored_once() -> None:
+    numbers = shuffled(800)
+    numbers = numbers[(numbers % 100 != 17) & ((numbers % 100 != 13) | (numbers < 100))]
+    model = Hierarchy()
+    _, _, refused = search(model, numbers)
+    assert len(refused) == 1
+    assert {model.tried[number] for number in range(100, 800) if number in numbers} == {1}
+    assert model.tried[13] > 5  # its own leaf was halved
+
+
+def test_scoring_everything_again_after_a_failure_is_told_from_that() -> None:
+    """The control: a model that only says that it failed costs all of its rows several runs."""
+
+    class Silent(Hierarchy):
+        def run(self, inputs: Mapping[str, Any], seconds: float) -> pl.DataFrame:
+            try:
+                return super().run(inputs, seconds)
+            except RowsFailed as error:
+                raise ModelFailed(str(error)) from None
+
+    model, numbers = Silent(), shuffled(500)
+    search(model, numbers)
+    assert max(model.tried[number] for number in range(500) if number % 100 not in (13, 17)) > 3
+
+
+def test_rows_of_a_leaf_that_cannot_be_loaded_are_refused_at_once() -> None:
+    model, numbers = Hierarchy(), [*range(900, 950), 1, 2]
+    outputs, rows, refused = search(model, numbers)
+    assert [(r.row, r.reason, r.exception) for r in refused] == [
+        (row, "model_failed", "LeafUnavailable") for row in range(50)
+    ]
+    assert rows.tolist() == [50, 51]
+    assert outputs["double"].to_list() == [2.0, 4.0]
+    assert max(model.tried.values()) == 1
+    alone = search(Hierarchy(), range(900, 950))
+    assert (len(alone[0]), alone[1].tolist(), len(alone[2])) == (0, [], 50)
+
+
+@pytest.mark.parametrize("most", [1, 2, 7])
+def test_what_a_run_did_not_come_to_is_tried_in_the_next(most: int) -> None:
+    model, numbers = Hierarchy(most), [number for number in shuffled(1500) if number % 100 not in (13, 17)]
+    numbers = [number for number in numbers if number // 100 != 9]
+    outputs, rows, refused = search(model, numbers)
+    assert (rows, refused) == (None, [])
+    assert outputs["double"].to_list() == [2.0 * number for number in numbers]
+    assert set(model.tried.values()) == {1}
+    assert set(model.seconds) == {8.0}
+
+
+def test_a_hang_costs_its_leaf_shorter_and_shorter_runs() -> None:
+    model = Hierarchy()
+    _, _, refused = search(model, [17, 20, 21, 22, 150])
+    assert [(r.row, r.reason) for r in refused] == [(0, "model_timed_out")]
+    assert model.seconds == [8.0, 4.0, 2.0, 2.0, 4.0, 8.0]  # all; halves and quarters of its leaf; what came after
+    assert model.tried[150] == 1
+
+
+def test_leaves_that_hang_without_end_are_given_up_before_the_group_loses_patience() -> None:
+    now = itertools.count(0.0, 7.0)
+    numbers = [*range(0, 3000, 10), *(leaf * 100 + 17 for leaf in range(30) if leaf != 9)]
+    numbers = [number for number in numbers if number // 100 != 9]
+    outputs, rows, refused = search(Hierarchy(), numbers, lambda: next(now))
+    assert "was not tried" in refused[-1].detail
+    assert {r.reason for r in refused} == {"model_timed_out"}
+    assert len(outputs) + len(refused) == len(numbers)
+    assert sorted([*rows.tolist(), *(r.row for r in refused)]) == list(range(len(numbers)))
+    assert next(now) < 300
+
+
+def test_no_rows_are_not_scored() -> None:
+    model = Hierarchy()
+    outputs, rows, refused = search(model, [])
+    assert (len(outputs), rows, refused, model.seconds) == (0, None, [], [])
