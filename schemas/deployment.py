@@ -238,9 +238,10 @@ class Deployment(Declared):
         What changes no inference is left out, so that a limit on memory can be set without a new revision; and defaults
         are, so that a release which knows more keys gives the same number.
         """
-        declaration = self.model_dump(
-            mode="json", by_alias=True, exclude_defaults=True, exclude={"limits": {"model_memory"}}
-        )
+        declaration = self.to_dict()
+        declaration.get("limits", {}).pop("model_memory", None)
+        if not declaration.get("limits", True):
+            del declaration["limits"]
         state = {"declaration": declaration, "schema": reader}
         canonical = json.dumps(state, sort_keys=True, separators=(",", ":"))
         return int.from_bytes(hashlib.sha256(canonical.encode()).digest()[:4], "big") >> 1
