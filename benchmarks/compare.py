@@ -27,7 +27,7 @@ from benchmarks.targets import last_line, verdict
 from penstock.bench.latency import overrun
 from schemas.errors import Explained
 
-EVENTS = {"matrix": 1_000_000, "mixed": 600_000, "image": 120_000, "trees": 300_000, "large": 30_000}
+EVENTS = {"matrix": 1_000_000, "mixed": 600_000, "image": 120_000, "trees": 300_000, "large": 12_000}
 RATES = [1_000, 10_000, 50_000, 100_000, 150_000]
 LARGE_RATES = [100, 1_000]  # of the job whose batches take 20 ms
 WARM_UPS = 3  # of each of these; the broker's compiler goes on to better its code for some millions of events
