@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from models.bundle import Bundle
     from models.repository import Entry, Repository
     from schemas.control import ArmState, State
+    from schemas.deployment import Deployment
     from streams.control_writer import Author, Decide, Written
     from streams.rollout import Change, World
 
@@ -54,6 +55,19 @@ def look(servers: str | None, *, whole: bool = False) -> World:
     from streams.control import read
 
     return read(kafka_settings(servers), whole=whole).world()
+
+
+def declared(text: str, servers: str | None) -> Deployment:
+    """Return what a YAML file declares, or what control has under a name. Raises ConfigError where it has none."""
+    from penstock.config import load_deployment, names_file
+
+    if names_file(text):
+        return load_deployment(text).deployment
+    states = look(servers).states
+    if text not in states:
+        there = ", ".join(sorted(states)) or "none"
+        raise ConfigError(f"{text} is neither a YAML file nor a deployment under control, which has {there}")
+    return states[text].content()[0]
 
 
 def show(written: Written | None, unchanged: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from penstock.cli import control
 from penstock.cli.common import arm_option, servers_option
 
 if TYPE_CHECKING:
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 @click.command("quarantine")
-@click.argument("deployment", type=click.Path(path_type=Path))
+@click.argument("deployment", metavar="NAME|FILE")
 @click.argument("ranges", nargs=-1, metavar="[TOPIC/PARTITION@FIRST-LAST]...")
 @arm_option
 @click.option("--list", "listing", is_flag=True, help="Show what is in quarantine.")
 @click.option("--lift", is_flag=True, help="Take the ranges out of quarantine.")
 @servers_option
 def command(
-    deployment: Path, ranges: tuple[str, ...], arm: str, listing: bool, lift: bool, bootstrap_servers: str | None
+    deployment: str, ranges: tuple[str, ...], arm: str, listing: bool, lift: bool, bootstrap_servers: str | None
 ) -> None:
-    """Put ranges of the input topic of DEPLOYMENT (a YAML file) in quarantine.
+    """Put ranges of the input topic of a deployment (the name of one under control, or a YAML file) in quarantine.
 
     Their events become dead letters with the reason `quarantined` instead of being scored; `penstock deadletters
     replay` feeds them in again later. A worker that holds such events back finds out within 10 seconds, every other
@@ -36,7 +36,7 @@ def command(
     """
     from confluent_kafka import KafkaException
 
-    from penstock.config import kafka_settings, load_deployment
+    from penstock.config import kafka_settings
     from schemas.errors import Explained
     from streams.errors import StreamError
     from streams.quarantine import TOPIC, QuarantineTopic
@@ -44,7 +44,7 @@ def command(
     if listing == bool(ranges) or (listing and lift):
         raise click.UsageError("give the ranges to put in quarantine (or to --lift), or --list alone")
     try:
-        declared = load_deployment(deployment).deployment
+        declared = control.declared(deployment, bootstrap_servers)
         declared.arm(arm)  # refuses one that has no workers
         group, wanted = declared.group(arm), _parse(declared, ranges)
         topic = QuarantineTopic(kafka_settings(bootstrap_servers))

@@ -322,3 +322,16 @@ def test_supervised_slots_follow_too(stand: Stand) -> None:
     assert supervisor.stop() == 0
     assert {revision for revision, *_ in stand.inferences(sent())} == {1, 2}
     stand.verified()
+
+
+def test_events_of_a_deployment_under_control_go_into_quarantine_by_its_name(stand: Stand) -> None:
+    stand.said("apply", str(stand.rig.file))
+    place = f"{stand.rig.events}/1@3-5"
+    assert f"{place} is in quarantine" in stand.said("quarantine", stand.name, place)
+    assert stand.run("quarantine", "nothing", "--list").returncode == 2
+    worker = stand.worker()
+    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
+    stand.rig.wait_committed(40)
+    assert worker.stop() == 0
+    assert len(stand.rig.read(stand.rig.dead_letters, 3)) == 3
+    stand.verified()
