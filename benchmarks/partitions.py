@@ -4,8 +4,8 @@ Both score job A's doubles; keys are Zipf-distributed over the leaves, and each 
 event and resident memory of both, by turns; every output is checked, and scores against those of each leaf's model run
 by itself. The last line is the verdict: the ratio of the medians, and the most memory. Exit status 1 when one misses.
 
-A leaf's run costs the same for one row as for sixteen, so it is the rows of a leaf in a batch that count: the larger
-the batches, the fewer runs an event. --batch-events holds for both sides.
+A leaf's sixteen rows cost what one row costs, so it is the rows of a leaf in a batch that count: in larger batches an
+event costs less. --batch-events holds for both sides.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from benchmarks.rig import Backlog, Broker, Rig, broker
 from models.bundle import Bundle
 from models.repository import Repository
 from penstock.bench.system import Process
+from streams.budget import BATCH_EVENTS
 
 LEAVES, COUNTRIES = 5_000, 100  # all leaves, and those of them that are a country
 HALF = 0.5  # of the single model's throughput, at least
@@ -176,7 +177,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_500_000, help="of a run")
     parser.add_argument("--distinct", type=int, default=200_000, help="events, which then come again")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--batch-events", type=int, default=40_000, help="largest batch of both sides")
+    parser.add_argument("--batch-events", type=int, default=BATCH_EVENTS, help="largest batch of both sides")
     parser.add_argument("--quick", action="store_true", help="one run of 600,000 events")
     parser.add_argument("--bootstrap-servers")
     parser.add_argument("--json", type=Path, help="put what was found into this file")

@@ -19,6 +19,8 @@ from models.bundle import Bundle
 from models.errors import BundleInvalid, ModelRefused
 from models.graph import Examined, examine
 from models.hierarchy import differences, examined_leaf
+from models.programs import Program
+from models.sharing import program_of
 from models.waiting import take
 
 LEAF_SECONDS = 0.2  # that each leaf adds to the time of all; small ones take a fiftieth of it
@@ -85,7 +87,8 @@ def _ask(bundle: Bundle, job: Mapping[str, Any], bounds: Bounds, digests: Sequen
             "leaves_file": file,
             "leaf_seconds": bounds.seconds,
         }
-        report = _converse(manifest.ref, question, examined, bounds)
+        program = program_of(examined) if bundle.leaves else Program(examined.model)
+        report = _converse(manifest.ref, question, program, bounds)
     if "refused" in report:
         raise ModelRefused(f"{manifest.ref}: {report['refused']}")
     return report
@@ -93,7 +96,7 @@ def _ask(bundle: Bundle, job: Mapping[str, Any], bounds: Bounds, digests: Sequen
 
 @contextmanager
 def _examined_leaves(bundle: Bundle, described: Examined, digests: Sequence[str]) -> Iterator[str]:
-    """Yield the name of a file with these leaves, each behind its length; there is none for none."""
+    """Yield the name of a file with the programs of these leaves, each behind its length; there is none for none."""
     if not digests or bundle.leaves is None:
         yield ""
         return
@@ -103,15 +106,16 @@ def _examined_leaves(bundle: Bundle, described: Examined, digests: Sequence[str]
             leaf = examined_leaf(places[digest], bundle.leaves.model(digest))
             if found := [*differences(bundle.manifest, described, leaf)]:
                 raise BundleInvalid(f"{bundle.manifest.ref}, leaf {places[digest]}: {'; '.join(found)}")
-            file.write(len(leaf.model).to_bytes(8, "big") + leaf.model)
+            program = program_of(leaf).pack()
+            file.write(len(program).to_bytes(8, "big") + program)
         file.flush()
         yield file.name
 
 
-def _converse(ref: str, question: Mapping[str, Any], examined: Examined, bounds: Bounds) -> dict[str, Any]:
+def _converse(ref: str, question: Mapping[str, Any], program: Program, bounds: Bounds) -> dict[str, Any]:
     text, seconds = json.dumps(question).encode(), question["seconds"]
     try:
-        done = take().ask(len(text).to_bytes(8, "big") + text + examined.model, seconds)
+        done = take().ask(len(text).to_bytes(8, "big") + text + program.pack(), seconds)
     except subprocess.TimeoutExpired as error:
         who = ref + _leaf(question, error.output)
         raise ModelRefused(f"{who} did not finish its warm-up in {seconds:g} s and was ended") from error

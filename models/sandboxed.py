@@ -1,8 +1,8 @@
 """The sandbox's inner half: `python -m models.sandboxed` loads one model under limits and reports what it saw.
 
-Reads from standard input 8 bytes of length, a JSON question and the model; writes a JSON report. The leaves of a
-hierarchy of models come one by one from a file, and the number of each is written before it is loaded: whoever outlives
-us knows where we ended. Imports neither onnx nor polars: the parent has examined the models already.
+Reads from standard input 8 bytes of length, a JSON question and the model's program; writes a JSON report. The leaves
+of a hierarchy of models come one by one from a file, and the number of each is written before it is loaded: whoever
+outlives us knows where we ended. Imports neither onnx nor polars: the parent has examined the models already.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from models.determinism import Finding, RowsInteract, examine_rows
+from models.determinism import Finding, RowsInteract, Run, examine_rows
+from models.programs import PREFIX, Program, feeds, in_rows, in_tiles
 from models.rows import Array, tries
 from models.runtimes.session import open_session, padded
 
@@ -38,9 +39,9 @@ def main() -> None:
     if not data:  # whoever started it ended before there was a question
         return
     length = int.from_bytes(data[:8], "big")
-    question, model = json.loads(data[8 : 8 + length]), data[8 + length :]
+    question, program = json.loads(data[8 : 8 + length]), Program.unpack(data[8 + length :])
     _limit(question["memory_bytes"], question["seconds"])
-    json.dump(_report(question, model), sys.stdout)
+    json.dump(_report(question, program), sys.stdout)
 
 
 def _limit(memory_bytes: int, seconds: float) -> None:
@@ -56,12 +57,13 @@ class _Refused(Exception):
     """A model is not run; the text says why."""
 
 
-def _report(question: Mapping[str, Any], model: bytes) -> dict[str, Any]:
+def _report(question: Mapping[str, Any], program: Program) -> dict[str, Any]:
     _limit_time(question)
     batches = list(tries(question["inputs"], question["examples"], question["missing"], question["strings"]))
+    opener = _Opener(question)
     try:
-        seen = _examine(question, model, batches, question["rounds"], MOST_ROWS)
-        finding = _with_leaves(question, batches, seen.finding)
+        seen = _examine(question, opener, program, batches, question["rounds"], MOST_ROWS)
+        finding = _with_leaves(question, opener, batches, seen.finding)
     except _Refused as error:
         return {"refused": str(error)}
     return {
@@ -91,25 +93,49 @@ class _Seen:
     failure: str
 
 
-def _examine(question: Mapping[str, Any], model: bytes, batches: list[Rows], rounds: int, most: int) -> _Seen:
+class _Opener:
+    """Makes sessions, and keeps that of the last shared graph: many leaves have the same."""
+
+    def __init__(self, question: Mapping[str, Any]) -> None:
+        self._threads, self._many = question["threads"], question["many"]
+        self._key, self._session = "", None
+
+    def open(self, program: Program) -> Any:
+        if not program.shared:
+            return open_session(program.graph, self._threads, many=self._many)
+        if program.key != self._key:
+            self._session = open_session(program.graph, self._threads, many=True)
+            self._key = program.key
+        return self._session
+
+
+def _examine(
+    question: Mapping[str, Any], opener: _Opener, program: Program, batches: list[Rows], rounds: int, most: int
+) -> _Seen:
     """Load a model and run it; with rounds, find out whether its rows depend on themselves alone. Raises _Refused."""
     began = time.perf_counter()
     try:
-        session = open_session(model, question["threads"], many=question["many"])
+        session = opener.open(program)
     except Exception as error:
         raise _Refused(f"it cannot be loaded: {_said(error, question)}") from error
     load_seconds = time.perf_counter() - began
-    good, failure = _try(session, question, batches)
+
+    def run(rows: Mapping[str, Array]) -> list[Array]:
+        return _run(session, program, question["tensors"], rows)
+
+    good, failure = _try(run, question, batches)
     if not good or not rounds:
         return _Seen(load_seconds, None, "" if good else failure)
     rows = {name: array[:most] for name, array in _together(good).items()}
     try:
-        return _Seen(load_seconds, examine_rows(lambda some: _run(session, question, some), rows, 0, rounds), "")
+        return _Seen(load_seconds, examine_rows(run, rows, 0, rounds), "")
     except RowsInteract as error:
         raise _Refused(f"{error}; a model must score each row by itself, and the same way each time") from error
 
 
-def _with_leaves(question: Mapping[str, Any], batches: list[Rows], finding: Finding | None) -> Finding | None:
+def _with_leaves(
+    question: Mapping[str, Any], opener: _Opener, batches: list[Rows], finding: Finding | None
+) -> Finding | None:
     """Examine the leaves one after the other; return the finding that holds for all models. Raises _Refused."""
     if not question["leaves"]:
         return finding
@@ -118,9 +144,9 @@ def _with_leaves(question: Mapping[str, Any], batches: list[Rows], finding: Find
         for number, name in enumerate(question["leaves"]):
             print(number, flush=True)
             _limit_time(question)
-            model = file.read(int.from_bytes(file.read(8), "big"))
+            program = Program.unpack(file.read(int.from_bytes(file.read(8), "big")))
             try:
-                seen = _examine(question, model, batches, rounds, LEAF_ROWS)
+                seen = _examine(question, opener, program, batches, rounds, LEAF_ROWS)
             except _Refused as error:
                 raise _Refused(f"leaf {name}: {error}") from error
             if rounds and seen.failure:
@@ -132,11 +158,11 @@ def _with_leaves(question: Mapping[str, Any], batches: list[Rows], finding: Find
     return finding
 
 
-def _try(session: Any, question: Mapping[str, Any], batches: list[Rows]) -> tuple[list[Rows], str]:
+def _try(run: Run, question: Mapping[str, Any], batches: list[Rows]) -> tuple[list[Rows], str]:
     good, failure = [], ""
     for rows in batches:
         try:
-            _run(session, question, rows)
+            run(rows)
         except Exception as error:
             if _is_memory(error):
                 raise _Refused(_said(error, question)) from error
@@ -146,10 +172,17 @@ def _try(session: Any, question: Mapping[str, Any], batches: list[Rows]) -> tupl
     return good, failure
 
 
-def _run(session: Any, question: Mapping[str, Any], inputs: Mapping[str, Array]) -> list[Array]:
+def _run(session: Any, program: Program, tensors: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
     count = len(next(iter(inputs.values())))
-    outputs = session.run(question["tensors"], padded(inputs, count))
-    for name, output in zip(question["tensors"], outputs, strict=True):
+    rows = padded(inputs, count)
+    if program.shared:
+        tiles = {name: in_tiles(array) for name, array in rows.items()}
+        many = len(next(iter(tiles.values())))
+        given = feeds(program.names, [program.weights] * many, tiles)
+        outputs = [in_rows(output, many) for output in session.run([PREFIX + name for name in tensors], given)]
+    else:
+        outputs = session.run(tensors, rows)
+    for name, output in zip(tensors, outputs, strict=True):
         if not isinstance(output, np.ndarray) or output.ndim not in (1, 2) or len(output) < count:
             raise ValueError(f"output {name} has the shape {getattr(output, 'shape', '?')} for {count} rows")
     return [output[:count] for output in outputs]

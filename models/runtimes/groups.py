@@ -46,10 +46,6 @@ class Groups:
         mask[groups] = True
         return self.rows[np.repeat(mask, self.counts)]
 
-    def beyond(self, group: int) -> Numbers:
-        """Return the rows of the groups from this one on, ascending."""
-        return np.sort(self.rows[self.first[group] :]) if group < len(self) else self.rows[:0]
-
 
 @dataclass(frozen=True, slots=True)
 class Chunk:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -17,32 +17,22 @@ import numpy.typing as npt
 import polars as pl
 
 from models.bundle import Bundle
-from models.errors import LeafUnavailable, ModelFailed, ModelRefused, ModelTimedOut, RowsFailed
+from models.errors import ModelFailed, ModelRefused, RowsFailed
 from models.graph import Examined, examine
 from models.hierarchy import differences, row_shapes
 from models.leaves import name_of
 from models.runtimes import outputs
 from models.runtimes.base import Arrays, Counts, Model, Prepared
 from models.runtimes.columns import Columns
-from models.runtimes.groups import Groups, chunks, groups_of
+from models.runtimes.groups import groups_of
+from models.runtimes.leafruns import Runner
 from models.runtimes.lookup import Lookup
 from models.runtimes.sessions import Sessions
-from models.runtimes.timed import Timed
 from schemas.values import Rejection
 
 LEAF = ""  # the name under which a run's inputs have the number of each row's leaf: no input of a graph has none
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """What became of the groups of a run. scored: which; arrays: their outputs, chunk by chunk; tried: how many."""
-
-    scored: list[int]
-    arrays: list[list[Array]]
-    failed: list[tuple[int, ModelFailed]]
-    tried: int
 
 
 class PartitionedModel:
@@ -67,9 +57,7 @@ class PartitionedModel:
         assert partitions is not None
         self.name, self.version, self.outputs = manifest.name, manifest.version, manifest.fields
         self._manifest, self._leaves, self._partitions, self._columns = manifest, leaves, partitions, columns
-        self._described, self._root, self._clock = described, bundle.model, clock
-        shapes = _known(row_shapes(manifest, described), bundle)
-        self._tensors, self._shapes = list(shapes), list(shapes.values())
+        self._described, self._root = described, bundle.model
         paths = [path for path, _ in leaves.index.leaves]
         self._lookup = Lookup(partitions.fields, paths)
         self._names = pl.Series(partitions.output, ["", *map(name_of, paths)], dtype=pl.String)
@@ -77,10 +65,10 @@ class PartitionedModel:
         numbers = {digest: number for number, digest in enumerate(self._models, 1)}
         self._model_of = np.array([0, *(numbers[digest] for _, digest in leaves.index.leaves)], np.int64)
         places = leaves.places
-        self._called = ["the root", *(f"leaf {places[digest]}" for digest in self._models)]
-        self._at = 0  # the model that runs
-        self._timed = Timed(lambda: f"{manifest.ref}, {self._called[self._at]},")
+        called = ["the root", *(f"leaf {places[digest]}" for digest in self._models)]
         self._sessions = Sessions(self._examined, memory, threads)
+        shapes = _known(row_shapes(manifest, described), bundle)
+        self._runner = Runner(self._sessions, shapes, called, manifest.ref, clock)
         self._open_first()
 
     def prepare(self, frame: pl.DataFrame) -> Prepared:
@@ -102,11 +90,11 @@ class PartitionedModel:
         Raises ModelFailed when all rows failed for one reason, else RowsFailed. No model is run any more once one had
         to be terminated, or once `seconds` have passed, loading included.
         """
-        if self._timed.watchdog is None:
+        if self._runner.closed:
             raise ModelFailed(f"{self._manifest.ref} is closed")
         leaf = inputs[LEAF]
         groups = groups_of(self._model_of[leaf], self._sessions)
-        done = self._score(inputs, groups, seconds)
+        done = self._runner.score({name: array for name, array in inputs.items() if name != LEAF}, groups, seconds)
         rows = groups.chosen(done.scored)
         order = np.argsort(rows, kind="stable")
         rows = rows[order]
@@ -115,7 +103,7 @@ class PartitionedModel:
             raise done.failed[0][1]
         if len(rows) < len(leaf):
             failed = [(groups.of(group), error) for group, error in done.failed]
-            raise RowsFailed(frame, rows, failed, groups.beyond(done.tried))
+            raise RowsFailed(frame, rows, failed, np.sort(groups.chosen(done.untried)))
         return frame
 
     def sessions(self) -> Counts:
@@ -123,53 +111,7 @@ class PartitionedModel:
         return self._sessions.counts()
 
     def close(self) -> None:
-        self._timed.close()
-        self._sessions.close()
-
-    # ---- a run
-
-    def _score(self, inputs: Mapping[str, Array], groups: Groups, seconds: float) -> _Done:
-        """Run each group's model: those that are loaded first, so that loading others does not evict them unused."""
-        began, group, stopped = self._clock(), 0, False
-        scored: list[int] = []
-        whole: list[list[Array]] = []
-        failed: list[tuple[int, ModelFailed]] = []
-        tensors = {name: array for name, array in inputs.items() if name != LEAF}
-        for chunk in chunks(groups, tensors):
-            arrays: list[list[Array]] = []
-            for model, begin, end, count in chunk.pieces:
-                try:
-                    piece = {name: array[begin:end] for name, array in chunk.tensors.items()}
-                    arrays.append(self._outputs(model, piece, count, seconds))
-                    scored.append(group)
-                except ModelFailed as error:
-                    stopped = isinstance(error, ModelTimedOut)
-                    failed.append((group, error))
-                group += 1
-                if stopped or self._clock() - began > seconds:
-                    stopped = True
-                    break
-            if arrays:  # copied together, so that those of the padding can go
-                whole.append([np.concatenate(column) for column in zip(*arrays, strict=True)])
-            if stopped:
-                break
-        return _Done(scored, whole, failed, group)
-
-    def _outputs(self, model: int, inputs: Mapping[str, Array], count: int, seconds: float) -> list[Array]:
-        """The outputs of a group's `count` rows, without those of its padding."""
-        self._at = model
-        arrays = self._timed.run(self._session(model), self._tensors, inputs, seconds)
-        for array, shape in zip(arrays, self._shapes, strict=True):
-            if not isinstance(array, np.ndarray) or len(array) < count or array.shape[1:] != shape:
-                raise ModelFailed(self._misshapen(arrays, count))
-        return [array[:count] for array in arrays]
-
-    def _misshapen(self, arrays: Sequence[Any], count: int) -> str:
-        found = [getattr(array, "shape", type(array).__name__) for array in arrays]
-        return (
-            f"{self._manifest.ref}, {self._called[self._at]}, failed: the outputs {', '.join(self._tensors)} have the "
-            f"shapes {found} for {count} rows of the shapes {self._shapes}; a model must have one row per row"
-        )
+        self._runner.close()
 
     def _frame(self, arrays: Sequence[Sequence[Array]], order: Rows, leaf: Rows) -> pl.DataFrame:
         """The columns of the inference record; `order` puts the arrays' rows in the order of the run's."""
@@ -177,19 +119,11 @@ class PartitionedModel:
         if not len(order):
             return pl.DataFrame([*map(outputs.empty, declared), self._names.head(0)])
         whole = [np.concatenate(column)[order] for column in zip(*arrays, strict=True)]
-        tensors = dict(zip(self._tensors, whole, strict=True))
+        tensors = dict(zip(self._runner.tensors, whole, strict=True))
         columns = [outputs.series(output, tensors[output.tensor], len(order)) for output in declared]
         return pl.DataFrame([*columns, self._names.gather(leaf)])
 
     # ---- models
-
-    def _session(self, model: int) -> Any:
-        try:
-            return self._sessions.get(model)
-        except Exception as error:  # of ours, of onnxruntime, of memory
-            raise LeafUnavailable(
-                f"{self._manifest.ref}, {self._called[model]}, cannot be loaded: {outputs.said(error)}"
-            ) from error
 
     def _examined(self, model: int) -> Examined:
         """Read and examine a model: what the bundle's author checked may have been put together by somebody else."""
@@ -204,7 +138,7 @@ class PartitionedModel:
         try:
             self._sessions.get(0 if self._partitions.root else 1)
         except Exception as error:
-            self._timed.close()
+            self._runner.close()
             raise ModelRefused(f"{self._manifest.ref} cannot be loaded: {outputs.said(error)}") from error
 
     def _homeless(self, frame: pl.DataFrame, row: int) -> Rejection:

@@ -1,14 +1,17 @@
-"""Sessions of many models in bounded memory: made when they are needed, let go when others need the room."""
+"""Models of a hierarchy in bounded memory: loaded when they are needed, let go when others need the room."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from models.graph import Examined
+from models.programs import Program
 from models.runtimes.base import Counts
 from models.runtimes.session import open_session
+from models.sharing import program_of
 
 MEMORY = 1 << 30
 # Measured with onnxruntime 1.31 on Linux, x86-64: resident memory of sessions opened with `many`, after a run.
@@ -16,6 +19,7 @@ SESSION_BYTES = 96 << 10  # 75 KiB, of a model of 262 bytes
 PER_BYTE = 2  # 1.5 to 2.0 of perceptrons of 25 kB to 1.5 MB: weights, and the weights packed for the kernel
 PER_BYTE_OF_TREES = 7  # 4 to 6.5 of trees of 3 kB to 225 kB: attributes stay beside the nodes that are made of them
 TREES = ("TreeEnsemble", "SVM")
+WEIGHTS_BYTES = 2 << 10  # that weights in a shared graph take beside their own, as objects of Python
 
 
 def estimate(examined: Examined) -> int:
@@ -24,44 +28,80 @@ def estimate(examined: Examined) -> int:
     return SESSION_BYTES + examined.summary.bytes * (PER_BYTE_OF_TREES if of_trees else PER_BYTE)
 
 
-class Sessions:
-    """The sessions of numbered models, of which the least recently used ones leave when memory is short.
+@dataclass(slots=True)
+class Session:
+    """A loaded graph. size: what it takes, about; users: loaded models that run on it."""
 
-    read: gives the examined model of a number. memory: estimated bytes of all sessions together; one is always kept,
-    even if it takes more. One thread at a time asks for sessions; any may read the counts.
+    handle: Any
+    size: int
+    users: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A loaded model. size: what it takes, about, without a graph that it shares."""
+
+    program: Program
+    session: Session
+    size: int
+
+
+class Sessions:
+    """Numbered models, of which the least recently used ones leave when memory is short.
+
+    read: gives the examined model of a number. memory: estimated bytes of all models together; one is always kept,
+    even if it takes more. One thread at a time asks for models; any may read the counts.
     """
 
     def __init__(self, read: Callable[[int], Examined], memory: int, threads: int) -> None:
         self._read, self._memory, self._threads = read, memory, threads
-        self._held: OrderedDict[int, tuple[Any, int]] = OrderedDict()
+        self._held: OrderedDict[int, Loaded] = OrderedDict()
+        self._shared: dict[str, Session] = {}
         self._made = self._evicted = self._bytes = 0
 
     def __contains__(self, number: object) -> bool:
         return number in self._held
 
-    def get(self, number: int) -> Any:
-        """Return the session of a model. Raises what reading it raises, or what onnxruntime raises."""
+    def get(self, number: int) -> Loaded:
+        """Return a model, loaded. Raises what reading it raises, or what onnxruntime raises."""
         found = self._held.get(number)
         if found is not None:
             self._held.move_to_end(number)
-            return found[0]
+            return found
         examined = self._read(number)
-        size = estimate(examined)
-        while self._held and self._bytes + size > self._memory:
+        program = program_of(examined)
+        size = program.size + WEIGHTS_BYTES if program.shared else estimate(examined)
+        graph = SESSION_BYTES if program.shared and program.key not in self._shared else 0
+        while self._held and self._bytes + size + graph > self._memory:
             self._evict()
-        session = open_session(examined.model, self._threads, many=True)
-        self._held[number] = session, size
+        loaded = Loaded(program, self._session(program), size)
+        loaded.session.users += 1
+        self._held[number] = loaded
         self._made, self._bytes = self._made + 1, self._bytes + size
-        return session
+        return loaded
 
     def counts(self) -> Counts:
         return Counts(self._made, self._evicted, len(self._held), self._bytes)
 
     def close(self) -> None:
-        """Let go of all sessions."""
+        """Let go of all models."""
         self._held.clear()
+        self._shared.clear()
         self._bytes = 0
 
+    def _session(self, program: Program) -> Session:
+        if not program.shared:
+            return Session(open_session(program.graph, self._threads, many=True), 0)
+        session = self._shared.get(program.key)
+        if session is None:
+            session = Session(open_session(program.graph, self._threads, many=True), SESSION_BYTES)
+            self._shared[program.key] = session
+            self._bytes += session.size
+        return session
+
     def _evict(self) -> None:
-        _, (_, size) = self._held.popitem(last=False)
-        self._evicted, self._bytes = self._evicted + 1, self._bytes - size
+        _, loaded = self._held.popitem(last=False)
+        loaded.session.users -= 1
+        self._evicted, self._bytes = self._evicted + 1, self._bytes - loaded.size
+        if loaded.program.shared and not loaded.session.users:
+            self._bytes -= self._shared.pop(loaded.program.key).size

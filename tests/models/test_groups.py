@@ -22,8 +22,7 @@ def test_models_that_are_ready_come_first_and_rows_keep_their_order() -> None:
     assert [groups.of(group).tolist() for group in range(3)] == [[0, 2], [3], [1, 4]]
     assert groups.chosen([0, 2]).tolist() == [0, 2, 1, 4]
     assert groups.chosen([0, 1, 2]).tolist() == [0, 2, 3, 1, 4]
-    assert groups.beyond(1).tolist() == [1, 3, 4]
-    assert groups.beyond(3).tolist() == []
+    assert groups.chosen([]).tolist() == []
 
 
 def test_no_rows_are_no_groups() -> None:

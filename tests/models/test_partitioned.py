@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,53 +12,37 @@ import pytest
 
 from models.bundle import Bundle
 from models.checks import CHECKS, Case
-from models.contract import mismatches
 from models.errors import (
-    BundleInvalid,
-    ContractBroken,
     LeafUnavailable,
     ModelFailed,
-    ModelRefused,
     ModelTimedOut,
     RowsFailed,
 )
 from models.leaves import part_of
-from models.runtimes import groups, onnx
-from models.runtimes.base import Counts
-from models.runtimes.partitioned import LEAF, PartitionedModel
-from models.runtimes.sessions import SESSION_BYTES, Sessions, estimate
+from models.runtimes import groups, leafruns
+from models.runtimes.partitioned import PartitionedModel
 from tests.models import graphs
-from tests.models.hierarchies import LEAVES, built, linear
+from tests.models.hierarchies import (
+    COLUMNS,
+    KINDS,
+    LEAVES,
+    NAMES,
+    TEXTS,
+    a_frame,
+    built,
+    linear,
+    load,
+    opened,
+    regressor,
+    scored,
+    squared,
+)
 from tests.models.test_arrays import image
 
-load = partial(onnx.load, bounds=None)
-TEXTS = {"country": pl.String, "city": pl.String}
-COLUMNS = {**dict.fromkeys("abc", pl.Float64), **TEXTS}
-WAYS = [("DE", "Berlin"), ("DE", "Bonn"), ("FR", None), ("IT", "Rome"), (None, "Berlin")]
-NAMES = ["DE/Berlin", "DE", "FR", "", ""]
-ONE = SESSION_BYTES  # memory for one session
 
-
-def a_frame(rows: int = 40, **columns: Any) -> pl.DataFrame:
-    rng = np.random.default_rng(rows)
-    ways = [WAYS[place % len(WAYS)] for place in range(rows)]
-    values = {name: rng.normal(size=rows) for name in "abc"}
-    places = {"country": [way[0] for way in ways], "city": [way[1] for way in ways]}
-    return pl.DataFrame({**values, **places, **columns}, schema={**COLUMNS, **dict.fromkeys(columns)})
-
-
-def opened(bundle: Bundle | None = None, columns: Any = None, **given: Any) -> PartitionedModel:
-    model = load(bundle or built(), columns or COLUMNS, {}, **given)
-    assert isinstance(model, PartitionedModel)
-    return model
-
-
-def scored(model: PartitionedModel, frame: pl.DataFrame, seconds: float = 60.0) -> pl.DataFrame:
-    return model.run(model.prepare(frame).inputs, seconds)
-
-
-def by_itself(frame: pl.DataFrame, models: Mapping[str, bytes]) -> list[float]:
+def by_itself(frame: pl.DataFrame, kind: str) -> list[float]:
     """The scores of a frame's rows, each by a runtime of its leaf's model alone."""
+    models = dict(zip(["", "DE", "DE/Berlin", "FR"], map(KINDS[kind], range(4)), strict=True))
     alone = {
         name: load(Bundle.build(name="m", model=model, features=["a", "b", "c"]), COLUMNS, {})
         for name, model in models.items()
@@ -72,33 +54,79 @@ def by_itself(frame: pl.DataFrame, models: Mapping[str, bytes]) -> list[float]:
     return scores
 
 
-MODELS = {"": linear(0), "DE": LEAVES[("DE",)], "FR": LEAVES[("FR",)], "DE/Berlin": LEAVES[("DE", "Berlin")]}
-
-
 # the right leaf, the right row, the same bits
 
 
-def test_each_row_is_scored_by_the_most_specific_leaf_which_is_named() -> None:
-    result = scored(opened(), a_frame(5))
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_row_is_scored_by_the_most_specific_leaf_which_is_named(kind: str) -> None:
+    result = scored(opened(built(kind)), a_frame(5))
     assert result.columns == ["score", "partition"]
     assert result["partition"].to_list() == NAMES
-    assert result["score"].to_list() == by_itself(a_frame(5), MODELS)
+    np.testing.assert_allclose(result["score"].to_numpy(), by_itself(a_frame(5), kind), rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rows", [1, 7, 16, 100, 3000])
-def test_rows_have_the_bits_that_they_have_alone_in_the_order_in_which_they_came(rows: int) -> None:
-    model, frame = opened(), a_frame(rows)
+def test_rows_have_the_bits_that_they_have_alone_in_the_order_in_which_they_came(rows: int, kind: str) -> None:
+    model, frame = opened(built(kind)), a_frame(rows)
     whole = scored(model, frame)
-    some = range(0, rows, max(1, rows // 50))
-    assert whole["score"].gather(list(some)).to_list() == by_itself(frame, MODELS)[:: max(1, rows // 50)]
-    for row in some:
+    for row in range(0, rows, max(1, rows // 50)):
         assert scored(model, frame[row]).equals(whole[row])
+    shuffled = np.random.default_rng(0).permutation(rows)
+    assert scored(model, frame[shuffled]).equals(whole[shuffled])
 
 
-def test_a_grouping_that_mixes_rows_up_is_found_by_scoring_them_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_of_its_own_gives_a_leaf_the_bits_of_a_bundle_of_one_model() -> None:
+    assert scored(opened(built("own")), a_frame(50))["score"].to_list() == by_itself(a_frame(50), "own")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_grouping_that_mixes_rows_up_is_found_by_scoring_them_alone(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    alone = by_itself(a_frame(40), kind)
     chosen = groups.Groups.chosen
     monkeypatch.setattr(groups.Groups, "chosen", lambda self, some: np.roll(chosen(self, some), 1))
-    assert scored(opened(), a_frame(40))["score"].to_list() != by_itself(a_frame(40), MODELS)
+    found = scored(opened(built(kind)), a_frame(40))["score"].to_numpy()
+    assert not np.allclose(found, alone, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("tiles", "size"), [(1, 1 << 20), (3, 1 << 20), (64, 1)])
+def test_how_many_tiles_run_together_makes_no_difference(
+    monkeypatch: pytest.MonkeyPatch, tiles: int, size: int
+) -> None:
+    whole = scored(opened(), a_frame(300))
+    monkeypatch.setattr(leafruns, "RUN_TILES", tiles)
+    monkeypatch.setattr(leafruns, "RUN_BYTES", size)
+    assert scored(opened(), a_frame(300)).equals(whole)
+
+
+def test_models_that_share_a_graph_are_one_run() -> None:
+    model = opened()
+    runs: list[int] = []
+    run = model._runner._timed.run
+
+    def counted(session: Any, tensors: Any, inputs: Any, seconds: float) -> Any:
+        runs.append(len(next(iter(inputs.values()))))
+        return run(session, tensors, inputs, seconds)
+
+    model._runner._timed.run = counted  # type: ignore[method-assign]
+    scored(model, a_frame(40))
+    assert runs == [4]  # tiles: 8 rows of three leaves each, 16 of the root
+
+
+def test_hierarchies_of_both_kinds_and_of_several_graphs_are_scored() -> None:
+    leaves = {("DE",): regressor(1), ("DE", "Berlin"): squared(2), ("FR",): linear(3)}
+    model = opened(built(leaves=leaves))
+    frame = a_frame(60)
+    whole = scored(model, frame)
+    matrix = frame.select("a", "b", "c").to_numpy().astype("f4")
+    weights = [np.random.default_rng(seed).normal(size=3).astype("f4") for seed in range(4)]
+    for row, name in enumerate(whole["partition"]):
+        wanted = matrix[row] @ weights[["", "DE", "DE/Berlin", "FR"].index(name)]
+        wanted = wanted * wanted if name == "DE/Berlin" else wanted
+        assert whole["score"][row] == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+        assert scored(model, frame[row]).equals(whole[row])
 
 
 def test_large_runs_are_copied_chunk_by_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,8 +182,10 @@ def hierarchy_of(models: list[bytes], **given: Any) -> Bundle:
 
 CASES = {
     "a matrix": Case(built(), COLUMNS, a_frame()),
+    "models with sessions of their own": Case(built("own"), COLUMNS, a_frame()),
     "a stand-in": Case(built(missing={"a": 0.0}), COLUMNS, a_frame()),
     "no room": Case(built(), COLUMNS, a_frame()),
+    "no room for sessions": Case(built("own"), COLUMNS, a_frame()),
     "leaves without a root": Case(
         built(model=None), COLUMNS, a_frame(country=["DE", "FR"] * 20, city=["Berlin", "x"] * 20)
     ),
@@ -176,7 +206,7 @@ CASES = {
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("name", CASES)
 def test_the_runtime_keeps_the_contract(check: Any, name: str) -> None:
-    memory = 1 if name == "no room" else 1 << 30
+    memory = 1 if name.startswith("no room") else 1 << 30
     check(lambda bundle, columns, missing: load(bundle, columns, missing, memory=memory), CASES[name])
 
 
@@ -209,66 +239,6 @@ def test_without_a_root_rows_that_no_leaf_is_for_are_refused_and_the_others_are_
     ]
     assert "no leaf of the model is for country 'IT', city 'Rome', and it has no root" in prepared.refused[0].detail
     assert "country None" in prepared.refused[1].detail
-
-
-# memory
-
-
-def test_sessions_that_do_not_fit_are_evicted_and_the_outputs_stay_equal() -> None:
-    frame = a_frame(50)
-    roomy, tight = opened(), opened(memory=2 * ONE + ONE // 2)
-    first = scored(roomy, frame)
-    for _ in range(3):
-        assert scored(roomy, frame).equals(first)
-        assert scored(tight, frame).equals(first)
-    assert roomy.sessions().made == 4
-    assert roomy.sessions().evicted == 0
-    counts = tight.sessions()
-    assert counts.open == 2
-    assert counts.made == counts.evicted + counts.open > 4
-    assert counts.bytes <= 2 * ONE + ONE // 2
-
-
-def test_what_is_loaded_is_run_before_others_are_loaded() -> None:
-    """Else a batch that needs one leaf more than there is room for would load all of them again, each time."""
-    model, frame = opened(memory=3 * ONE + ONE // 2), a_frame(50)
-    scored(model, frame)
-    before = model.sessions().made
-    for _ in range(5):
-        scored(model, frame)
-    assert model.sessions().made == before + 5  # one a run: three of four stay
-
-
-def test_one_session_is_kept_however_little_memory_there_is() -> None:
-    model = opened(memory=1)
-    scored(model, a_frame(10))
-    assert (model.sessions().open, model.sessions().made) == (1, 4)
-    model.close()
-    assert model.sessions() == Counts(4, 3, 0, 0)
-
-
-def test_the_least_recently_used_session_leaves_first() -> None:
-    from models.graph import examine
-
-    examined = examine(linear(0))
-    sessions = Sessions(lambda number: examined, 2 * estimate(examined), 1)
-    kept = sessions.get(1)
-    sessions.get(2)
-    assert sessions.get(1) is kept
-    sessions.get(3)
-    assert [number in sessions for number in (1, 2, 3)] == [True, False, True]
-    assert sessions.get(1) is kept
-
-
-def test_trees_are_estimated_to_take_more_of_memory_than_weights_do() -> None:
-    from models.graph import examine
-
-    summary = examine(linear(0)).summary
-    weights = examine(linear(0))
-    assert estimate(weights) == SESSION_BYTES + 2 * summary.bytes
-    operators = {"TreeEnsembleRegressor": 1}
-    object.__setattr__(weights, "summary", summary.model_copy(update={"operators": operators}))
-    assert estimate(weights) == SESSION_BYTES + 7 * summary.bytes
 
 
 def test_models_are_examined_again_when_they_are_loaded() -> None:
@@ -355,7 +325,7 @@ def test_a_run_that_loads_for_too_long_stops_between_leaves_and_goes_on_in_the_n
         now[0] += 1.0
         return now[0]
 
-    bundle = built()
+    bundle = built("own")
     plain = opened(bundle)
     from models.graph import examine
 
@@ -371,57 +341,15 @@ def test_a_run_that_loads_for_too_long_stops_between_leaves_and_goes_on_in_the_n
 
 
 def test_outputs_of_another_shape_fail_the_rows_of_their_leaf() -> None:
-    summed = graphs.model(
-        [graphs.helper.make_node("ReduceSum", ["x"], ["score"], keepdims=1)],
-        [graphs.floats("x", 3)],
-        [graphs.floats("score")],
-    )
+    whole = graphs.helper.make_node("ReduceSum", ["x"], ["score"], keepdims=1)
+    summed = graphs.model([whole], [graphs.floats("x", 3)], [graphs.floats("score")])
     model = opened(built(leaves={("DE", "x"): linear(1), ("FR",): summed}))
     with pytest.raises(RowsFailed, match=r"leaf FR, failed: the outputs score have the shapes \[\(1, 1\)\] for 2 rows"):
         scored(model, a_frame(10))
-
-
-# what is refused at load
-
-
-@pytest.mark.parametrize(
-    ("columns", "said"),
-    [
-        ({"country": None}, "field 'country', by which model hierarchy is partitioned, is not a field of the event"),
-        ({"city": pl.Int64}, "field 'city', .*has values of string, but the event field is Int64"),
-    ],
-)
-def test_events_that_do_not_tell_the_leaves_apart_are_refused(columns: dict[str, Any], said: str) -> None:
-    kept = {name: kind for name, kind in {**COLUMNS, **columns}.items() if kind is not None}
-    with pytest.raises(ContractBroken, match=said):
-        opened(columns=kept)
-    assert mismatches(kept, built().manifest, {})
-    assert not mismatches(COLUMNS, built().manifest, {})
-
-
-def test_a_hierarchy_whose_first_model_cannot_be_loaded_is_refused() -> None:
-    broken = graphs.model(
-        [graphs.helper.make_node("MatMul", ["x", "absent"], ["score"])],
-        [graphs.floats("x", 3)],
-        [graphs.floats("score")],
+    nodes = [graphs.helper.make_node("Mul", ["x", "w"], ["y"]), graphs.helper.make_node("ReduceSum", ["y"], ["score"])]
+    weighted = graphs.model(
+        nodes, [graphs.floats("x", 3)], [graphs.floats("score")], [graphs.weights("w", np.ones(3, "f4"))]
     )
-    with pytest.raises(ModelRefused, match=r"cannot be loaded: .*absent"):
-        opened(built(model=broken))
-
-
-def test_loading_warms_up_some_leaves_in_the_sandbox() -> None:
-    hungry = graphs.hungry()
-    with pytest.raises(ModelRefused, match="leaf DE: it needs more than 2048 MiB of memory"):
-        onnx.load(
-            Bundle.build(name="h", model=small_hungry(), features=["x"], partition_by="k", leaves={"DE": hungry}),
-            {"x": pl.Float64, "k": pl.String},
-        )
-
-
-def small_hungry() -> bytes:
-    return graphs.hungry().replace(np.int64(2**32).tobytes(), np.int64(2**10).tobytes())
-
-
-def test_no_input_can_have_the_name_of_the_leaves() -> None:
-    with pytest.raises(BundleInvalid):
-        Bundle.build(name="m", model=linear(0, name=LEAF), features=["a", "b", "c"])
+    model = opened(built(leaves={("DE", "x"): linear(1), ("FR",): weighted}))
+    with pytest.raises(RowsFailed, match=r"leaf FR, failed: an output has the shape \(1, 1, 1\) for 1 times 16 rows"):
+        scored(model, a_frame(10))

@@ -265,6 +265,19 @@ def test_the_proof_of_a_hierarchy_covers_every_leaf() -> None:
             ),
             r"leaf leaf1 gives an error for every row .*\(1, 1\) for 256 rows; put rows .*example=",
         ),
+        (
+            graphs.model(
+                [
+                    graphs.helper.make_node("Mul", ["x", "w"], ["y"]),
+                    graphs.helper.make_node("ReduceMean", ["y"], ["mean"], axes=[0]),
+                    graphs.helper.make_node("Sub", ["y", "mean"], ["score"]),
+                ],
+                [graphs.floats("x")],
+                [graphs.floats("score")],
+                [graphs.weights("w", np.ones(1, "f4"))],
+            ),
+            "leaf leaf1: the same rows got other outputs",  # within a tile of a shared graph
+        ),
     ],
 )
 def test_a_bad_leaf_among_good_ones_is_refused_by_its_name(bad: bytes, said: str) -> None:
