@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 LOOK_SECONDS = 0.1
-DIES_AFTER = 40  # transactions
+DIES_AFTER = 20  # transactions
 
 
 def step_clock(file: Path) -> None:
@@ -61,7 +61,7 @@ class Death:
 
 def no_transactions() -> None:
     """Publish without transactions, and die between a batch's records and its offsets."""
-    from streams import service, sink
+    from streams import sink, site
 
     death = Death()
 
@@ -72,7 +72,7 @@ def no_transactions() -> None:
                 death()
                 super().publish([], positions)
 
-    service.TransactionalSink = Unprotected  # type: ignore[attr-defined, assignment]
+    site.TransactionalSink = Unprotected  # type: ignore[misc, assignment]
 
 
 def early_offsets() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from streams import service
+from streams import signals as module
 
 
 class Told:
@@ -30,8 +30,8 @@ class Told:
 def given_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Set when the process would have ended itself; the handlers of before come back."""
     event = threading.Event()
-    monkeypatch.setattr(service, "DRAIN_SECONDS", 0.1)
-    monkeypatch.setattr(service, "_give_up", event.set)
+    monkeypatch.setattr(module, "DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr(module, "_give_up", event.set)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)}
     yield event
     for number, handler in before.items():
@@ -39,7 +39,7 @@ def given_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 
 def test_signals_before_there_is_a_worker_count_and_a_start_that_hangs_ends(given_up: threading.Event) -> None:
-    signals, worker = service._Signals(), Told()
+    signals, worker = module.Signals(), Told()
     os.kill(os.getpid(), signal.SIGUSR1)  # would end a process that has no handler yet
     os.kill(os.getpid(), signal.SIGTERM)
     assert signals.stopping()
@@ -50,7 +50,7 @@ def test_signals_before_there_is_a_worker_count_and_a_start_that_hangs_ends(give
 
 
 def test_a_worker_is_told_of_no_signal_that_did_not_come(given_up: threading.Event) -> None:
-    signals, worker = service._Signals(), Told()
+    signals, worker = module.Signals(), Told()
     told: Any = worker
     signals.tell(told)
     assert (worker.stopped, worker.resumed) == (0, 0)
@@ -59,14 +59,14 @@ def test_a_worker_is_told_of_no_signal_that_did_not_come(given_up: threading.Eve
 def test_a_signal_from_before_there_was_a_handler_waits_for_it(given_up: threading.Event) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})  # as a supervisor starts its children
     signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
-    signals, worker = service._Signals(), Told()
+    signals, worker = module.Signals(), Told()
     told: Any = worker
     signals.tell(told)
     assert worker.resumed == 1
 
 
 def test_a_worker_is_told_once_to_stop(given_up: threading.Event) -> None:
-    signals, worker = service._Signals(), Told()
+    signals, worker = module.Signals(), Told()
     told: Any = worker
     signals.tell(told)
     os.kill(os.getpid(), signal.SIGUSR1)
