@@ -81,17 +81,21 @@ class Builder:
         self._writers = writers_of(self._schemas, options.registry, options.schema_folder)
         self._repository = Repository(options.repository)
         self._pool = Pool()
+        self._sites: dict[object, Site] = {}
+        self._findable: set[str] = set()  # fingerprints of schemas that were published
         self.slot = options.slot
 
     def build(self, wanted: Wanted) -> Built:
         """Return the state, ready to score. Raises Refused, or an error of models or schemas, which say why not."""
         deployment = wanted.deployment
         deployment.arm(self._arm)  # refuses one that has no workers
-        site = site_of(deployment, self._arm, self._options, self._topics, controlled=bool(wanted.pins))
+        site = self._site(deployment, controlled=bool(wanted.pins))
         bundles = {name: self._bundle(wanted, name, ref) for name, ref in deployment.models(self._arm).items()}
         profilers = self._profilers(deployment, bundles)
         assembly = assemble(deployment, wanted.reader, bundles, self._writers, self._pool, wanted.revision)
-        _make_findable(self._schemas, assembly.codec.schema, self._stopping)
+        if assembly.codec.fingerprint not in self._findable:
+            _make_findable(self._schemas, assembly.codec.schema, self._stopping)
+            self._findable.add(assembly.codec.fingerprint)
         arms = tuple(
             Running(name, bundle.manifest.name, bundle.manifest.version, bundle.digest)
             for name, bundle in bundles.items()
@@ -129,6 +133,14 @@ class Builder:
         """Let go of models and clients."""
         self._pool.close()
         self._schemas.close()
+
+    def _site(self, deployment: Deployment, *, controlled: bool) -> Site:
+        """Return the site; the brokers are asked once about topics that stay the same, so that a way back is quick."""
+        declared = (deployment.name, deployment.input.topic, deployment.input.start, deployment.delivery)
+        key = (*declared, deployment.output_topic(self._arm), deployment.monitor is None, controlled)
+        if key not in self._sites:
+            self._sites[key] = site_of(deployment, self._arm, self._options, self._topics, controlled=controlled)
+        return self._sites[key]
 
     def _bundle(self, wanted: Wanted, name: str, ref: str) -> Bundle:
         if name in wanted.pins:
