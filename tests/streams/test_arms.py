@@ -191,6 +191,44 @@ def test_a_model_that_hangs_is_not_searched_for_long_where_another_may_score(clo
     assert clock.now - began > 100  # the control: without another it is searched
 
 
+def all_hang(clock: Clock, of_batch: Callable[[], float]) -> Arms:
+    names = ["active", "canary", "blue", "green"]
+    models = {name: Times(1, hangs=range(10_000), clock=clock) for name in names}
+    contenders = {name: contender(name, model, clock) for name, model in models.items()}
+    chains = {name: [*dict.fromkeys([contenders[name], contenders["active"]])] for name in names}
+    return Arms(chains, Router(dict.fromkeys(names, 25.0), "salt"), of_batch)
+
+
+def test_however_many_models_hang_a_batch_ends_before_the_group_loses_patience(clock: Clock) -> None:
+    began = clock.now
+    outcome = all_hang(clock, clock).run(frame(*range(1_000)), places(1_000))
+    assert clock.now - began < 200
+    assert sorted(each.row for each in outcome.refused) == list(range(1_000))
+    assert {each.reason for each in outcome.refused} == {"model_timed_out"}
+    began = clock.now
+    all_hang(clock, lambda: 0.0).run(frame(*range(1_000)), places(1_000))
+    assert clock.now - began > 300  # the control: each model has all of the time
+
+
+def test_a_model_that_did_not_hang_is_tried_though_another_took_all_of_the_time(clock: Clock) -> None:
+    active = contender("active", Times(1, hangs=range(10_000), clock=clock), clock)
+    canary, blue = Times(2), Times(3, fails=range(10_000))
+    chains = {
+        "active": [active],
+        "canary": [contender("canary", canary, clock), active],
+        "blue": [contender("blue", blue, clock), active],
+    }
+    router = Router({"active": 40.0, "canary": 30.0, "blue": 30.0}, "salt")
+    outcome = Arms(chains, router, clock).run(frame(*range(1_000)), places(1_000))
+    due = np.array(router.names)[router.assign(*places(1_000)())]
+    assert [(score, arm) for score, arm, _, _ in told(outcome)] == [
+        (2.0 * row, "canary") for row in np.flatnonzero(due == "canary").tolist()
+    ]
+    assert (canary.runs, blue.runs) == (1, 1)  # blue is not searched: the time is over
+    refused = {each.row: each for each in outcome.refused}
+    assert sorted(refused) == np.flatnonzero(due != "canary").tolist()
+
+
 def test_nothing_scored_is_no_outcome_that_breaks(clock: Clock) -> None:
     arms = Arms({"active": [contender("active", Times(1, refuses=[1]), clock), contender("b", Times(1), clock)]})
     assert told(arms.run(frame(), places(0))) == []
