@@ -64,7 +64,7 @@ class Worker:
         self._stopping = self._resumed = False
         self._ticked = 0.0
         self._quiet: dict[int, int] = {}  # ticks since a partition had events
-        self._undecided: deque[int] = deque()  # dead letters of each batch whose commit is not decided
+        self._undecided: deque[int] = deque()  # dead letters that count, of each batch whose commit is not decided
         self._failures = self._calm = 0  # failures in a row, and ticks since there was anything to score
         self.whole = True  # False: stopping came before the commit of the last batch
         self._trim = Trimmer()
@@ -243,9 +243,8 @@ class Worker:
         if letters and not plan.limit.allows(letters):
             publisher.join()
             self._hold_letters(source, work, letters)
-        if letters:
-            plan.limit.spend(letters)
-            self._undecided.append(letters)
+        plan.limit.spend(letters)
+        self._undecided.append(letters)
         publisher.submit(partial(self._publish, source, sink, work, taken, whole))
         if not whole:
             publisher.join()
@@ -294,7 +293,7 @@ class Worker:
         began = time.perf_counter()
         sink.publish(work.records, work.batch.positions)
         source.committed(work.batch.positions)
-        if work.reasons and self._undecided:
+        if self._undecided:
             self._undecided.popleft()
         self._failures = 0
         metrics = self._metrics
