@@ -63,10 +63,11 @@ def test_every_choice_of_a_key_is_documented(model: type[BaseModel], key: str) -
     assert [choice for choice in get_args(model.model_fields[key].annotation) if f"`{choice}`" not in text] == []
 
 
-def test_the_example_of_the_deployment_page_is_valid() -> None:
+@pytest.mark.parametrize("page", ["deployment.md", "arms.md"])
+def test_the_example_of_a_deployment_is_valid(page: str) -> None:
     import yaml
 
-    (example,) = re.findall(r"```yaml\n(.*?)```", DOCS["deployment.md"], re.S)
+    (example,) = re.findall(r"```yaml\n(.*?)```", DOCS[page], re.S)
     assert Deployment.model_validate(yaml.safe_load(example)).name == "flights"
 
 
