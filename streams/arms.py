@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from models.errors import LeafUnavailable
 from models.routing import Router
 from schemas.values import Lineage, Rejection
 from streams.breaker import Breaker
@@ -23,6 +24,7 @@ from streams.search import SEARCH_SECONDS, Rows
 
 TIMED_OUT: Final = "model_timed_out"
 FAILURES = ("model_failed", TIMED_OUT)
+ABSENT = LeafUnavailable.__name__  # of some rows of a hierarchy: says nothing of its other leaves
 OPEN = "circuit_open"  # why a row fell to the next arm: the model was not even tried
 PATIENCE = 2.0  # of a run's time limit that is spent on a model that hangs where another may score instead
 
@@ -147,7 +149,7 @@ class Arms:
                 for each in ran.refused:
                     row = at(which, each.row)
                     if row not in refusals:  # what the assigned arm said tells most
-                        refusals[row] = replace(each, row=row)
+                        refusals[row] = each if row == each.row else replace(each, row=row)
                     passed.setdefault(why or each.reason, []).append(row)
             waiting = {why: np.array(sorted(found), np.int64) for why, found in passed.items()}
             if not waiting:
@@ -163,7 +165,7 @@ class Arms:
         else:
             patience = SEARCH_SECONDS if is_last else PATIENCE * runner.seconds
             ran = runner.run(frame, min(patience, left), left)
-        failed = [each.reason for each in ran.refused if each.reason in FAILURES]
+        failed = [each.reason for each in ran.refused if each.reason in FAILURES and each.exception != ABSENT]
         if TIMED_OUT in failed:
             batch.hung.add(contender.name)
         contender.breaker.saw(len(ran.outputs) + len(failed), len(failed))

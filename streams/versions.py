@@ -54,13 +54,17 @@ class Declaration:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A loaded model version under one revision. tolerance: what its proof allows, 0 for bit for bit."""
+    """A loaded model version under one revision. tolerance: what its proof allows, 0 for bit for bit.
+
+    leaves: it is a hierarchy, some of whose models may not have been loadable at the time.
+    """
 
     scorer: Scorer
     codec: InferenceCodec
     outputs: frozenset[str]
     tolerance: float
     proof: Mapping[str, Any]
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +173,7 @@ class Versions:
             outputs=frozenset(output.name for output in loaded.assembly.models[made.arm].outputs),
             tolerance=float((loaded.proof.get("determinism") or {}).get("tolerance") or 0.0),
             proof=loaded.proof,
+            leaves=any(bundle.leaves is not None for bundle in loaded.assembly.bundles.values()),
         )
 
 

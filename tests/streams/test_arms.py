@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
-from models.errors import ModelFailed, ModelTimedOut
+from models.errors import LeafUnavailable, ModelFailed, ModelTimedOut, RowsFailed
 from models.routing import Router
 from models.runtimes.base import Prepared
 from models.runtimes.constant import Constant
@@ -166,6 +166,39 @@ def test_a_broken_model_is_left_alone_where_another_may_score(clock: Clock) -> N
     broken.fails = ()
     assert told(arms.run(frame(7), places(1))) == [(7.0, "active", "active", "")]
     assert arms.circuits == {"active": False}
+
+
+class Leafy(Times):
+    """A hierarchy: the numbers from 10 on are of a leaf that cannot be loaded."""
+
+    broken: type[ModelFailed] = LeafUnavailable
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]], seconds: float) -> pl.DataFrame:
+        lost = np.flatnonzero(inputs["x"] >= 10)
+        scored = np.flatnonzero(inputs["x"] < 10)
+        if not len(lost):
+            return super().run(inputs, seconds)
+        if not len(scored):
+            raise self.broken("leaf 10, cannot be loaded")
+        outputs = super().run({"x": inputs["x"][scored]}, seconds)
+        raise RowsFailed(outputs, scored, [(lost, self.broken("leaf 10, cannot be loaded"))], lost[:0])
+
+
+def test_a_leaf_that_cannot_be_loaded_costs_its_own_events_only_however_many_they_are(clock: Clock) -> None:
+    arms = Arms({"active": [contender("active", Leafy(1), clock), contender("fallback", Times(10), clock)]})
+    for _ in range(20):
+        outcome = told(arms.run(frame(*range(100)), places(100)))
+    assert outcome[:10] == [(float(row), "active", "active", "") for row in range(10)]
+    assert outcome[10:] == [(10.0 * row, "fallback", "active", "model_failed") for row in range(10, 100)]
+    assert arms.circuits == {"active": False}
+
+
+def test_a_leaf_that_fails_counts_as_its_model_does(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: what could be loaded, and gives errors, costs runs."""
+    monkeypatch.setattr(Leafy, "broken", ModelFailed)
+    arms = Arms({"active": [contender("active", Leafy(1), clock), contender("fallback", Times(10), clock)]})
+    arms.run(frame(*range(100)), places(100))
+    assert arms.circuits == {"active": True}
 
 
 def test_a_model_that_nobody_stands_in_for_is_tried_whatever_it_does(clock: Clock) -> None:
