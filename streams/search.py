@@ -71,7 +71,8 @@ class Search:
         try:
             return self._model.run(inputs, seconds), None, []
         except RowsFailed as error:
-            self._allowed = min(self._allowed, self._patience if error.failed else self._left)
+            hung_or_failed = any(not isinstance(each, LeafUnavailable) for _, each in error.failed)
+            self._allowed = min(self._allowed, self._patience if hung_or_failed else self._left)
             return error
         except ModelFailed as error:
             self._allowed = min(self._allowed, self._patience)

@@ -174,6 +174,8 @@ def test_loading_for_long_is_no_hang() -> None:
     numbers = [*range(0, 900, 50)]
     outputs, rows, refused = within(Hierarchy(most=1), numbers, patience=16.0)
     assert (len(outputs), rows, refused) == (18, None, [])
+    outputs, rows, refused = within(Hierarchy(most=1), [*range(900, 1700, 50)], patience=16.0)
+    assert ([r.row for r in refused], len(outputs)) == ([0, 1], 14)  # leaf 9 cannot be loaded
     outputs, rows, refused = within(Hierarchy(most=1), [17, *numbers], patience=16.0)
     assert refused[0].reason == "model_timed_out"
     assert any("was not tried: after 21 s" in r.detail for r in refused)  # the control: one that hangs
