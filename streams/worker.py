@@ -32,7 +32,7 @@ QUIET_TICKS = 3
 UNREADY_FAILURES = 3  # so many in a row without a commit between are no passing trouble
 FIRST_EVENTS = 2_000  # of the first batches: a backlog doubles them while that costs no wait
 ENOUGH_SECONDS = 0.25  # a batch that takes so long to score is large enough: rebalances and rollbacks wait for one
-BATCH_BYTES = 32 << 20  # of a batch's values: bounds memory when events are large
+BATCH_BYTES = 32 << 20  # of a batch's values and keys: bounds memory when events are large
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -258,8 +258,8 @@ class Worker:
 
     def _fitting(self, batch: Batch) -> int:
         """Return how many events of this batch's size make a batch of BATCH_BYTES at most."""
-        sample = batch.values[::16]
-        average = sum(len(value) for value in sample if value) / len(sample)
+        sample = [part for parts in (batch.values[::16], batch.keys[::16]) for part in parts if part]
+        average = sum(map(len, sample)) / len(batch.values[::16])
         return max(1, min(self._batch_events, int(BATCH_BYTES / (average + 1))))
 
     def _score(self, source: Source, batch: Batch) -> Scored:

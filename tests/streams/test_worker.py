@@ -260,13 +260,15 @@ def test_large_events_make_small_batches(make: Callable[..., Bench]) -> None:
     bench = make(batch_events=4)
     assert bench.worker._fitting(bench_batch(b"x" * (20 << 20))) == 1
     assert bench.worker._fitting(bench_batch(b"x")) == 4
+    assert bench.worker._fitting(bench_batch(b"x", b"k" * (20 << 20))) == 1  # keys take memory, too
+    assert bench.worker._fitting(bench_batch(None, b"k")) == 4
 
 
-def bench_batch(value: bytes) -> Any:
+def bench_batch(value: bytes | None, key: bytes | None = None) -> Any:
     from streams.batch import batch_of
     from streams.memory import StoredMessage
 
-    return batch_of([StoredMessage((value, None, 0, i, 0, None)) for i in range(4)])
+    return batch_of([StoredMessage((value, key, 0, i, 0, None)) for i in range(4)])
 
 
 def test_a_held_event_stops_its_partition_alone_and_goes_to_the_dead_letters_once_in_quarantine(
