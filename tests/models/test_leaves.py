@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models import parts
 from models.bundle import MODEL, SUMS, Bundle, parts_of
 from models.errors import BundleAltered, BundleInvalid, ModelError, ModelRefused
 from models.leaves import INDEX, Index, name_of, pack, part_of, unpack
@@ -137,6 +138,22 @@ def test_leaves_are_read_after_the_file_of_the_cache_is_gone(tmp_path: Path) -> 
         for file in (tmp_path / "cache").glob("*.zip"):
             file.unlink()
         assert model_of(bundle, ("DE", "Berlin")) == LEAVES[("DE", "Berlin")]
+
+
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = built()
+    folder, whole = bundle.write(tmp_path / "folder"), len(bundle.to_zip())
+    monkeypatch.setattr(parts, "ZIP_BYTES", whole)
+    assert Bundle.read(bundle.write(tmp_path / "b.zip")) == Bundle.read(folder)
+    for most in (whole - 1, 1000):
+        monkeypatch.setattr(parts, "ZIP_BYTES", most)
+        with pytest.raises(BundleInvalid, match="is too large for a bundle, which has 0 MiB at most as a zip: build"):
+            bundle.write(tmp_path / "other.zip")
+        repository = Repository(str(tmp_path / "models"), tmp_path / "cache")
+        with pytest.raises(BundleInvalid, match="too large"):
+            repository.add(folder, ["production"])
+        assert repository.list() == []
+        assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["b.zip"]
 
 
 # names
