@@ -157,7 +157,9 @@ class Deployment(Declared):
     @model_validator(mode="after")
     def _shares_and_chain(self) -> Deployment:
         if (total := sum(arm.percent or 0.0 for arm in self.arms)) >= 100:
-            raise ValueError(f"arms: canary and challenger have {total:g} percent together; nothing is left for active")
+            raise ValueError(
+                f"arms: canary and challenger have {total:g} percent together; nothing is left for active; lower them"
+            )
         if any(isinstance(step, Constant) for step in self.fallback[:-1]):
             raise ValueError("fallback: a constant can only be the last: nothing behind it would ever be asked")
         return self
