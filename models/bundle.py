@@ -128,19 +128,26 @@ class Bundle:
             raise BundleInvalid(f"{path} cannot be read: {error.strerror or error}") from error
 
     def write(self, path: str | Path) -> Path:
-        """Write the bundle as a zip when the path ends in .zip, else as a folder; returns the path."""
+        """Write the bundle as a zip when the path ends in .zip, else as a folder; returns the path.
+
+        Raises BundleInvalid for a zip that is too large to be read again.
+        """
         target = Path(path)
         if target.suffix != ".zip":
             write_folder(self.parts, target)
             return target
         target.parent.mkdir(parents=True, exist_ok=True)
         unfinished = target.with_name(f"{target.name}.unfinished")
-        with unfinished.open("wb") as file:
-            self.write_zip(file)
+        try:
+            with unfinished.open("wb") as file:
+                self.write_zip(file)
+        except BaseException:
+            unfinished.unlink()
+            raise
         return unfinished.replace(target)  # the leaves may still be read from the file that is there
 
     def write_zip(self, file: IO[bytes]) -> None:
-        """Write the bundle as a zip into a file that is open; equal bundles give equal bytes."""
+        """Write the bundle as a zip into a file that is open; equal bundles give equal bytes. Raises BundleInvalid."""
         write_zip(self.parts, file)
 
     def to_zip(self) -> bytes:

@@ -52,9 +52,19 @@ def key_problem(key: Any, kind: str) -> str:
         return f"{key!r} is no {kind}"
     if key == "":
         return "an empty text names no leaf: events that have it go to the parent"
+    if type(key) is str and not _is_utf8(key):
+        return f"{key!r} has no UTF-8, so no event can have it"
     if type(key) is int and not -(2**63) <= key < 2**63:
         return f"{key} does not fit 64 bits"
     return ""
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 def pack(model: bytes) -> bytes:

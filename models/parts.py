@@ -21,6 +21,7 @@ MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 REFERENCE = "reference.json"
 PART_BYTES = {MANIFEST: 4 << 20, MODEL: 1 << 30, REFERENCE: 64 << 20, SUMS: 32 << 20, INDEX: 64 << 20}
+ZIP_BYTES = 2 * sum(PART_BYTES.values())  # of a bundle
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # constant, so that equal bundles are equal files
 
 Parts = Mapping[str, bytes]
@@ -107,8 +108,8 @@ def read_zip(source: Path | bytes) -> Parts:
     """
     if isinstance(source, bytes):
         return _unzip(io.BytesIO(source), "the bundle")
-    if source.stat().st_size > 2 * sum(PART_BYTES.values()):
-        raise BundleInvalid(f"{source} is too large for a bundle")
+    if source.stat().st_size > ZIP_BYTES:
+        raise _too_large_a_zip(str(source))
     return _unzip(source, str(source))
 
 
@@ -145,11 +146,22 @@ def _members(opened: zipfile.ZipFile) -> tuple[dict[str, bytes], list[str]]:
 
 
 def write_zip(parts: Parts, file: IO[bytes]) -> None:
-    """Write the parts as a zip; equal parts give equal bytes."""
+    """Write the parts as a zip; equal parts give equal bytes. Raises BundleInvalid when `read_zip` would refuse it."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(parts):
             archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), parts[name])
+            if file.tell() > ZIP_BYTES:
+                raise _too_large_a_zip("it")
+    if file.tell() > ZIP_BYTES:  # with its list of parts
+        raise _too_large_a_zip("it")
 
 
 def _too_large(name: str, most: int) -> BundleInvalid:
     return BundleInvalid(f"{name} has more than {most} bytes")
+
+
+def _too_large_a_zip(what: str) -> BundleInvalid:
+    return BundleInvalid(
+        f"{what} is too large for a bundle, which has {ZIP_BYTES >> 20} MiB at most as a zip: build it with fewer or "
+        "smaller leaves"
+    )

@@ -7,7 +7,8 @@
     score        weight / -ln(u): the arm with the highest score has the event
 
 mix is the finalizer of splitmix64. An arm's share is its weight divided by the sum of all. An arm whose weight changes
-changes its own score only, so that no key moves between two others, and as few move as the new shares allow.
+changes its own score only, so that no key moves between two others. Where shares are percentages, two change at least:
+with a third arm a few keys more move than the shares ask for.
 (Efraimidis and Spirakis 2006 for the weights, Thaler and Ravishankar 1998 for the hashing.)
 """
 

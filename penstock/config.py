@@ -168,7 +168,7 @@ def _problem(path: Path, finding: Any, root: type[BaseModel]) -> str:
     if finding["type"] == "missing":
         return f"{path}: {place}: is required"
     message = finding["msg"].removeprefix("Value error, ")
-    return f"{path}: {place + ': ' if place else ''}{message} (found {finding['input']!r:.80})"
+    return f"{path}: {place}: {message} (found {finding['input']!r:.80})" if place else f"{path}: {message}"
 
 
 def _suggest(wrong: str, keys: list[str]) -> str:

@@ -141,12 +141,25 @@ class Deployment(Declared):
         topics = [self.output.topic, *(arm.topic for arm in self.arms if arm.topic is not None)]
         if twice := sorted({topic for topic in topics if topics.count(topic) > 1}):
             raise ValueError(f"arms: two arms write to {twice[0]}; a shadow needs a topic of its own")
+        if self.input.topic in topics:
+            raise ValueError(
+                f"{self.input.topic} is the input topic and one that inferences go to: each would come back as an "
+                "event; give output.topic, or the shadow, another topic"
+            )
+        ours = {self.profile_topic, *(self.dead_letter_topic(name) for name in ("", *names))}
+        if taken := sorted(ours & {self.input.topic, *topics}):
+            raise ValueError(
+                f"{taken[0]} is where the dead letters or profiles of {self.name} go: neither its events nor its "
+                "inferences can be there; choose another topic"
+            )
         return self
 
     @model_validator(mode="after")
     def _shares_and_chain(self) -> Deployment:
         if (total := sum(arm.percent or 0.0 for arm in self.arms)) >= 100:
-            raise ValueError(f"arms: canary and challenger have {total:g} percent together; nothing is left for active")
+            raise ValueError(
+                f"arms: canary and challenger have {total:g} percent together; nothing is left for active; lower them"
+            )
         if any(isinstance(step, Constant) for step in self.fallback[:-1]):
             raise ValueError("fallback: a constant can only be the last: nothing behind it would ever be asked")
         return self

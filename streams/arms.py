@@ -6,20 +6,25 @@ so on; the inference says who was assigned, who scored, and why it was another. 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from models.errors import LeafUnavailable
 from models.routing import Router
 from schemas.values import Lineage, Rejection
 from streams.breaker import Breaker
 from streams.runner import Ran, Runner, at, through
 from streams.search import SEARCH_SECONDS, Rows
 
-FAILURES = ("model_failed", "model_timed_out")
+TIMED_OUT: Final = "model_timed_out"
+FAILURES = ("model_failed", TIMED_OUT)
+ABSENT = LeafUnavailable.__name__  # of some rows of a hierarchy: says nothing of its other leaves
 OPEN = "circuit_open"  # why a row fell to the next arm: the model was not even tried
 PATIENCE = 2.0  # of a run's time limit that is spent on a model that hangs where another may score instead
 
@@ -77,11 +82,29 @@ class _Part:
     outputs: pl.DataFrame
 
 
-class Arms:
-    """chains: for each arm that events are assigned to, itself and who steps in, in order. router: assigns them."""
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """A frame on its way through the arms. until: when the time for models that hang is over; hung: those that did."""
 
-    def __init__(self, chains: Mapping[str, Sequence[Contender]], router: Router | None = None) -> None:
-        self._chains, self._router = chains, router
+    frame: pl.DataFrame
+    until: float
+    parts: list[_Part] = field(default_factory=list)
+    hung: set[str] = field(default_factory=set)
+
+
+class Arms:
+    """chains: for each arm that events are assigned to, itself and who steps in, in order. router: assigns them.
+
+    clock: seconds of any origin. However many models hang, they share the time that a batch may take.
+    """
+
+    def __init__(
+        self,
+        chains: Mapping[str, Sequence[Contender]],
+        router: Router | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._chains, self._router, self._clock = chains, router, clock
         self._only = next(iter(chains))
 
     @property
@@ -91,11 +114,10 @@ class Arms:
 
     def run(self, frame: pl.DataFrame, places: Callable[[], Places]) -> Outcome:
         """Score every row of the frame. places: of each row's event, asked only where they decide."""
-        parts: list[_Part] = []
-        refused: list[Rejection] = []
+        batch, refused = _Batch(frame, self._clock() + SEARCH_SECONDS), list[Rejection]()
         for name, propensity, rows in self._assigned(frame, places):
-            refused += self._through_chain(name, propensity, frame, rows, parts)
-        return _joined(parts, refused, len(frame))
+            refused += self._through_chain(name, propensity, rows, batch)
+        return _joined(batch.parts, refused, len(frame))
 
     def _assigned(self, frame: pl.DataFrame, places: Callable[[], Places]) -> Sequence[tuple[str, float, Rows | None]]:
         router = self._router
@@ -108,57 +130,52 @@ class Arms:
         ]
         return [group for group in groups if len(group[2])]
 
-    def _through_chain(
-        self, name: str, propensity: float, frame: pl.DataFrame, rows: Rows | None, parts: list[_Part]
-    ) -> list[Rejection]:
-        """Score rows that are assigned to an arm; append what was scored to `parts`, and return what was not."""
-        chain = self._chains[name]
-        waiting: list[tuple[str, Rows | None]] = [("", rows)]  # why it was passed on, and the rows
+    def _through_chain(self, name: str, propensity: float, rows: Rows | None, batch: _Batch) -> list[Rejection]:
+        """Score rows that are assigned to an arm; note what was scored in the batch, and return what was not."""
+        waiting: dict[str, Rows | None] = {"": rows}  # by why they were passed on
         refusals: dict[int, Rejection] = {}
-        for place, contender in enumerate(chain):
-            last = place == len(chain) - 1
-            if contender.breaker.open and not last:
-                waiting = _merged([(why or OPEN, which) for why, which in waiting])
+        *others, last = self._chains[name]
+        for contender in (*others, last):
+            if contender is not last and contender.breaker.open:
+                waiting = {why or OPEN: which for why, which in waiting.items()}
                 continue
-            passed: list[tuple[str, Rows | None]] = []
-            for why, which in waiting:
-                ran = self._run(contender, frame if which is None else frame[which], last)
+            passed: dict[str, list[int]] = {}
+            for why, which in waiting.items():
+                ran = self._run(contender, which, batch, is_last=contender is last)
                 if len(ran.outputs):
                     model = contender.runner.model
                     made = Made(contender.name, name, propensity, why, model.name, model.version)
-                    parts.append(_Part(made, through(which, ran.rows), ran.outputs))
-                found = [replace(each, row=at(which, each.row)) for each in ran.refused]
-                for each in found:
-                    refusals.setdefault(each.row, each)  # what the assigned arm said tells most
-                passed += [(why or each.reason, np.array([each.row], np.int64)) for each in found]
-            waiting = _merged(passed)
+                    batch.parts.append(_Part(made, through(which, ran.rows), ran.outputs))
+                for each in ran.refused:
+                    row = at(which, each.row)
+                    if row not in refusals:  # what the assigned arm said tells most
+                        refusals[row] = each if row == each.row else replace(each, row=row)
+                    passed.setdefault(why or each.reason, []).append(row)
+            waiting = {why: np.array(sorted(found), np.int64) for why, found in passed.items()}
             if not waiting:
-                break
-        return [refusals[row] for _, which in waiting for row in _numbers(which)]
+                return []
+        return [refusals[row] for found in passed.values() for row in found]
 
-    def _run(self, contender: Contender, frame: pl.DataFrame, last: bool) -> Ran:
-        runner = contender.runner
-        ran = runner.run(frame, SEARCH_SECONDS if last else min(SEARCH_SECONDS, PATIENCE * runner.seconds))
-        failed = sum(each.reason in FAILURES for each in ran.refused)
-        contender.breaker.saw(len(ran.outputs) + failed, failed)
+    def _run(self, contender: Contender, rows: Rows | None, batch: _Batch, *, is_last: bool) -> Ran:
+        """Score rows of the batch. Who hung in it is not tried again once its time is over; others get one run."""
+        frame = batch.frame if rows is None else batch.frame[rows]
+        runner, left = contender.runner, max(0.0, batch.until - self._clock())
+        if not left and contender.name in batch.hung:
+            ran = _untried(len(frame))
+        else:
+            patience = SEARCH_SECONDS if is_last else PATIENCE * runner.seconds
+            ran = runner.run(frame, min(patience, left), left)
+        failed = [each.reason for each in ran.refused if each.reason in FAILURES and each.exception != ABSENT]
+        if TIMED_OUT in failed:
+            batch.hung.add(contender.name)
+        contender.breaker.saw(len(ran.outputs) + len(failed), len(failed))
         return ran
 
 
-def _numbers(rows: Rows | None) -> Sequence[int]:
-    assert rows is not None  # whoever refuses rows names them
-    found: list[int] = rows.tolist()
-    return found
-
-
-def _merged(groups: Sequence[tuple[str, Rows | None]]) -> list[tuple[str, Rows | None]]:
-    """Put rows together that were passed on for the same reason, in order."""
-    if len(groups) == 1:
-        return list(groups)
-    found: dict[str, list[Rows]] = {}
-    for why, rows in groups:
-        assert rows is not None
-        found.setdefault(why, []).append(rows)
-    return [(why, np.sort(np.concatenate(rows))) for why, rows in found.items()]
+def _untried(height: int) -> Ran:
+    detail = "was not tried: the model hung on other events of its batch, and the time that this may take was over"
+    refused = [Rejection(row, TIMED_OUT, detail) for row in range(height)]
+    return Ran(pl.DataFrame(), np.zeros(0, np.int64), refused)
 
 
 def _joined(parts: Sequence[_Part], refused: list[Rejection], height: int) -> Outcome:

@@ -1,7 +1,7 @@
 """Stops calling a model that keeps failing: while its circuit is open, its rows go to the next arm at once. Pure.
 
 Only failures of the model itself count (`model_failed`, `model_timed_out`): a row that it refuses costs nothing. Opens
-when at least SHARE of LEAST rows or more in a row of batches failed; after REST seconds one batch is tried again, and
+when at least SHARE of the last rows, LEAST or more of them, failed; after REST seconds one batch is tried again, and
 the rest doubles with each trial that fails.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 LEAST = 20  # rows that are needed to judge
 SHARE = 0.5
-MEMORY = 0.9  # of what older batches count for, with each new one
+MEMORY = 0.9  # of what older batches count for, with each new one, as long as that leaves enough rows to judge
 REST, LONGEST_REST = 5.0, 120.0  # seconds
 
 
@@ -40,8 +40,9 @@ class Breaker:
         if self._until is not None:
             self._tried(rows, failed)
             return
-        self._rows = self._rows * MEMORY + rows
-        self._failed = self._failed * MEMORY + failed
+        kept = MEMORY if self._rows * MEMORY + rows >= LEAST else 1.0
+        self._rows = self._rows * kept + rows
+        self._failed = self._failed * kept + failed
         if self._rows >= LEAST and self._failed >= SHARE * self._rows:
             self._until, self._rest = self._clock() + REST, REST
 

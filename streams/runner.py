@@ -29,14 +29,14 @@ class Runner:
         self.model, self.seconds = model, seconds
         self._search = Search(model, seconds, clock)
 
-    def run(self, frame: pl.DataFrame, search_seconds: float = SEARCH_SECONDS) -> Ran:
+    def run(self, frame: pl.DataFrame, patience: float = SEARCH_SECONDS, left: float = SEARCH_SECONDS) -> Ran:
         """Return the outputs of the rows that the model takes, and why it does not take the others.
 
-        search_seconds: after which rows are refused untried where the model hangs on many.
+        patience, left: seconds after which rows are refused untried, see `streams.search.Search.score`.
         """
         prepared = self.model.prepare(frame)
         height = len(frame) if prepared.rows is None else len(next(iter(prepared.inputs.values())))
-        outputs, scored, failed = self._search.score(prepared.inputs, height, search_seconds)
+        outputs, scored, failed = self._search.score(prepared.inputs, height, patience, left)
         refused = prepared.refused + [replace(r, row=at(prepared.rows, r.row)) for r in failed]
         return Ran(outputs, through(prepared.rows, scored), refused)
 

@@ -203,5 +203,5 @@ def _together(keys: Sequence[bytes | None]) -> int:
 
 def _sizes(batch: Batch, inferences: Sequence[bytes], messages: Rows | None) -> list[int]:
     """Return the bytes of each inference with its key."""
-    keys = batch.keys if messages is None else [batch.keys[row] for row in messages]
+    keys = batch.keys if messages is None else [batch.keys[row] for row in messages.tolist()]
     return [len(value) + len(key or b"") for value, key in zip(inferences, keys, strict=True)]

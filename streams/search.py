@@ -6,6 +6,7 @@ models says which of its rows failed: only those are halved, and not even they w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -31,15 +32,19 @@ class Search:
 
     def __init__(self, model: Model, seconds: float, clock: Callable[[], float]) -> None:
         self._model, self._seconds, self._clock = model, seconds, clock
-        self._deadline, self._allowed = 0.0, SEARCH_SECONDS
+        self._began = self._allowed = self._patience = self._left = 0.0
 
-    def score(self, inputs: Inputs, height: int, search_seconds: float = SEARCH_SECONDS) -> Found:
+    def score(
+        self, inputs: Inputs, height: int, patience: float = SEARCH_SECONDS, left: float = SEARCH_SECONDS
+    ) -> Found:
         """Return the outputs of `height` rows, less those that the model cannot score.
 
-        Where it hangs on many, rows are refused untried after `search_seconds`: a batch that is searched until its
-        partitions are taken away would be searched again, for ever.
+        One run is made in any case. After `left` seconds rows are refused untried: a batch that is searched until its
+        partitions are taken away would be searched again, for ever. Once a run has failed, so they are after
+        `patience` seconds: a hierarchy that only loads its leaves for long goes on.
         """
-        self._deadline, self._allowed = self._clock() + search_seconds, search_seconds
+        self._began, self._allowed = self._clock(), math.inf
+        self._patience, self._left = min(patience, left), left
         return self._attempt(inputs, height, self._seconds)
 
     def _attempt(self, inputs: Inputs, height: int, seconds: float) -> Found:
@@ -59,14 +64,18 @@ class Search:
         return pieces[0][1] if len(pieces) == 1 else self._together(pieces, height)
 
     def _try(self, inputs: Inputs, height: int, seconds: float) -> Found | RowsFailed:
-        if self._clock() > self._deadline:
-            detail = f"was not tried: the model took {self._allowed:g} s over other events of its batch"
+        took = self._clock() - self._began
+        if took >= self._allowed:
+            detail = f"was not tried: after {took:.3g} s the time that its batch may take was over"
             return self._refused([Rejection(row, "model_timed_out", detail) for row in range(height)])
         try:
             return self._model.run(inputs, seconds), None, []
         except RowsFailed as error:
+            hung_or_failed = any(not isinstance(each, LeafUnavailable) for _, each in error.failed)
+            self._allowed = min(self._allowed, self._patience if hung_or_failed else self._left)
             return error
         except ModelFailed as error:
+            self._allowed = min(self._allowed, self._patience)
             cause = error
         return self._narrow(inputs, height, cause, seconds)
 

@@ -45,11 +45,15 @@ class ArmJudge:
             return
         refused = {each.row: each.reason for each in version.scorer.score(part(batch, rows)).rejected}
         for place, row in enumerate(rows.tolist()):
-            if refused.get(place) != made.fallback:
-                now = f"refuses it now: {refused[place]}" if place in refused else "scores it now"
-                self._wrong(
-                    "wrong_arm", batch, row, f"{made.assigned} could not score it ({made.fallback}), it says, but {now}"
-                )
+            if refused.get(place) == made.fallback:
+                continue
+            if version.leaves and made.fallback == "model_failed" and place not in refused:
+                self._findings.counts["on_trust"] += 1  # its leaf may be there again
+                continue
+            now = f"refuses it now: {refused[place]}" if place in refused else "scores it now"
+            self._wrong(
+                "wrong_arm", batch, row, f"{made.assigned} could not score it ({made.fallback}), it says, but {now}"
+            )
 
     def _judge_state(self, declared: Declaration, batch: Batch, rows: Indexes, maker: Maker) -> None:
         """Judge inferences by what control asked for, and by where the workers said that they changed over."""

@@ -17,7 +17,7 @@ from schemas.errors import InferenceRefused, SchemaError, SourceUnavailable
 from schemas.inference import InferenceCodec
 from schemas.sources import Writers
 from streams.arms import Made
-from streams.assembly import assemble
+from streams.assembly import Assembly, assemble
 from streams.pool import Pool
 from streams.recorded import Maker
 from streams.scorer import Scorer
@@ -25,7 +25,8 @@ from streams.topics import Topic
 
 log = logging.getLogger(__name__)
 
-KEPT = 8  # versions that stay loaded
+KEPT = 8  # models that stay loaded
+Key = tuple[int, str, str, str]  # revision, arm, model and version
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,17 @@ class Declaration:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A loaded model version under one revision. tolerance: what its proof allows, 0 for bit for bit."""
+    """A loaded model version under one revision. tolerance: what its proof allows, 0 for bit for bit.
+
+    leaves: it is a hierarchy, some of whose models may not have been loadable at the time.
+    """
 
     scorer: Scorer
     codec: InferenceCodec
     outputs: frozenset[str]
     tolerance: float
     proof: Mapping[str, Any]
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,32 +75,49 @@ class Unknown:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A model of one revision, loaded. made: the version of each maker that scores with it."""
+
+    assembly: Assembly
+    proof: Mapping[str, Any]
+    pool: Pool
+    made: dict[Maker, Version] = field(default_factory=dict)
+
+
 class Versions:
-    """Versions by what made an inference; loaded on first use, the last few kept."""
+    """Versions by what made an inference; models are loaded on first use, and the last few kept.
+
+    One model makes inferences of several makers: for its own events, and for those of others, for several reasons.
+    """
 
     def __init__(
         self, declarations: Sequence[Declaration], repository: Repository, writers: Writers, output: Topic
     ) -> None:
         self.declared = {each.revision: each for each in reversed(declarations)}
         self._newest, self._repository, self._writers, self._output = declarations[0], repository, writers, output
-        self._held: OrderedDict[Maker, tuple[Version, Pool]] = OrderedDict()
+        self._held: OrderedDict[Key, _Loaded] = OrderedDict()
         self._unknown: dict[Maker, Unknown] = {}
 
     def get(self, maker: Maker) -> Version | Unknown:
         """Return the version. Raises RepositoryUnavailable when nobody can tell whether there is one."""
         if maker in self._unknown:
             return self._unknown[maker]
-        if maker not in self._held:
+        key = maker.revision, maker.made.arm, maker.made.model, maker.made.version
+        if key not in self._held:
             found = self._load(maker)
             if isinstance(found, Unknown):
                 self._unknown[maker] = found
                 return found
-            self._held[maker] = found
+            self._held[key] = found
             if len(self._held) > KEPT:
-                _, (_, pool) = self._held.popitem(last=False)
-                pool.close()
-        self._held.move_to_end(maker)
-        return self._held[maker][0]
+                _, least = self._held.popitem(last=False)
+                least.pool.close()
+        self._held.move_to_end(key)
+        loaded = self._held[key]
+        if maker not in loaded.made:
+            loaded.made[maker] = self._version(loaded, maker.made)
+        return loaded.made[maker]
 
     def newest(self, name: str) -> Maker | None:
         """Return what the newest declaration's arm would score with now; None where its model is not there."""
@@ -110,11 +132,11 @@ class Versions:
 
     def close(self) -> None:
         """Let go of the models."""
-        for _, pool in self._held.values():
-            pool.close()
+        for loaded in self._held.values():
+            loaded.pool.close()
         self._held.clear()
 
-    def _load(self, maker: Maker) -> tuple[Version, Pool] | Unknown:
+    def _load(self, maker: Maker) -> _Loaded | Unknown:
         declared = self.declared.get(maker.revision)
         if declared is None:
             return Unknown(
@@ -129,7 +151,7 @@ class Versions:
         except (ModelError, SchemaError) as error:
             return Unknown("unknown_version", f"{maker.made.model}@{maker.made.version}: {error}")
 
-    def _made(self, declared: Declaration, maker: Maker) -> tuple[Version, Pool]:
+    def _made(self, declared: Declaration, maker: Maker) -> _Loaded:
         made, deployment = maker.made, declared.deployment
         if made.arm == CONSTANT and deployment.constant is not None:  # of the outputs that the active model has
             ref, loaded = deployment.named[ACTIVE].model, ACTIVE
@@ -142,14 +164,17 @@ class Versions:
         pool, bundles = Pool(), {loaded: self._repository.load(ref)}
         assembly = assemble(deployment, declared.reader, bundles, self._writers, pool, declared.revision)
         log.info("recomputes with %s@%s under revision %d", made.model, made.version, maker.revision)
-        version = Version(
-            scorer=assembly.alone(self._output, made),
-            codec=assembly.codec,
-            outputs=frozenset(output.name for output in assembly.models[made.arm].outputs),
-            tolerance=float((proof.get("determinism") or {}).get("tolerance") or 0.0),
-            proof=proof,
+        return _Loaded(assembly, proof, pool)
+
+    def _version(self, loaded: _Loaded, made: Made) -> Version:
+        return Version(
+            scorer=loaded.assembly.alone(self._output, made),
+            codec=loaded.assembly.codec,
+            outputs=frozenset(output.name for output in loaded.assembly.models[made.arm].outputs),
+            tolerance=float((loaded.proof.get("determinism") or {}).get("tolerance") or 0.0),
+            proof=loaded.proof,
+            leaves=any(bundle.leaves is not None for bundle in loaded.assembly.bundles.values()),
         )
-        return version, pool
 
 
 def differences(version: Version, recorded: bytes, recomputed: bytes) -> tuple[list[str], bool]:

@@ -89,7 +89,7 @@ class Composer:
         route, began = self.route, time.perf_counter()
         records = []
         if scored.inferences:
-            keys = batch.keys if scored.rows is None else [batch.keys[row] for row in scored.rows]
+            keys = batch.keys if scored.rows is None else [batch.keys[row] for row in scored.rows.tolist()]
             partitions = self._partitions(batch, scored.rows, route.output_count)
             records.append(Records(route.output, scored.inferences, keys, partitions))
         reasons: dict[str, int] = {}
@@ -151,7 +151,7 @@ class Composer:
             wrapped: list[int] = (partitions % count).tolist()
             return wrapped
         places: list[int] = partitions.tolist()
-        keys = batch.keys if rows is None else [batch.keys[row] for row in rows]
+        keys = batch.keys if rows is None else [batch.keys[row] for row in rows.tolist()]
         return [place % count if key is None else -1 for place, key in zip(places, keys, strict=True)]
 
 

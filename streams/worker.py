@@ -32,7 +32,7 @@ QUIET_TICKS = 3
 UNREADY_FAILURES = 3  # so many in a row without a commit between are no passing trouble
 FIRST_EVENTS = 2_000  # of the first batches: a backlog doubles them while that costs no wait
 ENOUGH_SECONDS = 0.25  # a batch that takes so long to score is large enough: rebalances and rollbacks wait for one
-BATCH_BYTES = 32 << 20  # of a batch's values: bounds memory when events are large
+BATCH_BYTES = 32 << 20  # of a batch's values and keys: bounds memory when events are large
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -64,7 +64,7 @@ class Worker:
         self._stopping = self._resumed = False
         self._ticked = 0.0
         self._quiet: dict[int, int] = {}  # ticks since a partition had events
-        self._undecided: deque[int] = deque()  # dead letters of each batch whose commit is not decided
+        self._undecided: deque[int] = deque()  # dead letters that count, of each batch whose commit is not decided
         self._failures = self._calm = 0  # failures in a row, and ticks since there was anything to score
         self.whole = True  # False: stopping came before the commit of the last batch
         self._trim = Trimmer()
@@ -243,9 +243,8 @@ class Worker:
         if letters and not plan.limit.allows(letters):
             publisher.join()
             self._hold_letters(source, work, letters)
-        if letters:
-            plan.limit.spend(letters)
-            self._undecided.append(letters)
+        plan.limit.spend(letters)
+        self._undecided.append(letters)
         publisher.submit(partial(self._publish, source, sink, work, taken, whole))
         if not whole:
             publisher.join()
@@ -259,8 +258,8 @@ class Worker:
 
     def _fitting(self, batch: Batch) -> int:
         """Return how many events of this batch's size make a batch of BATCH_BYTES at most."""
-        sample = batch.values[::16]
-        average = sum(len(value) for value in sample if value) / len(sample)
+        sample = [part for parts in (batch.values[::16], batch.keys[::16]) for part in parts if part]
+        average = sum(map(len, sample)) / len(batch.values[::16])
         return max(1, min(self._batch_events, int(BATCH_BYTES / (average + 1))))
 
     def _score(self, source: Source, batch: Batch) -> Scored:
@@ -294,7 +293,7 @@ class Worker:
         began = time.perf_counter()
         sink.publish(work.records, work.batch.positions)
         source.committed(work.batch.positions)
-        if work.reasons and self._undecided:
+        if self._undecided:
             self._undecided.popleft()
         self._failures = 0
         metrics = self._metrics

@@ -17,6 +17,7 @@ from monitoring.metrics import MonitorMetrics
 from schemas.deployment import Arm, Check, Constant, Deployment, Input, Limits, Monitor, Output
 from schemas.values import Reason
 from scripts.project_checks import ROOT, document_problems, forbidden_problems, problems, size_problems, texts
+from streams.findings import COUNTS, WRONG
 from streams.metrics import WorkerMetrics
 
 DOCS = {path.name: text for path, text in texts(ROOT) if path.suffix == ".md"}
@@ -63,10 +64,11 @@ def test_every_choice_of_a_key_is_documented(model: type[BaseModel], key: str) -
     assert [choice for choice in get_args(model.model_fields[key].annotation) if f"`{choice}`" not in text] == []
 
 
-def test_the_example_of_the_deployment_page_is_valid() -> None:
+@pytest.mark.parametrize("page", ["deployment.md", "arms.md"])
+def test_the_example_of_a_deployment_is_valid(page: str) -> None:
     import yaml
 
-    (example,) = re.findall(r"```yaml\n(.*?)```", DOCS["deployment.md"], re.S)
+    (example,) = re.findall(r"```yaml\n(.*?)```", DOCS[page], re.S)
     assert Deployment.model_validate(yaml.safe_load(example)).name == "flights"
 
 
@@ -85,6 +87,13 @@ def test_every_metric_is_documented() -> None:
 def test_every_reason_of_a_dead_letter_is_documented() -> None:
     text = DOCS["operations.md"].partition("### Reasons\n")[2].partition("\n## ")[0]
     assert list(rows(text)) == list(get_args(Reason))
+
+
+def test_every_count_of_a_verification_is_documented_with_whether_it_is_wrong() -> None:
+    lines = [line.split(" | ") for line in section(DOCS["operations.md"], "Verifying what was recorded").splitlines()]
+    told = {name: cells[-1] for cells in lines if len(cells) == 3 for name in cells[0].strip("| ").split(", ")}
+    assert told.keys() - {"count"} == COUNTS.keys()
+    assert {name for name, wrong in told.items() if wrong.startswith("yes")} == set(WRONG)
 
 
 def test_every_direct_dependency_has_a_reason() -> None:

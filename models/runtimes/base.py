@@ -56,7 +56,8 @@ class Model(Protocol):
 
         Blocks for `seconds` at most, to within a quarter of a second, while the model is between two operators.
         Raises ModelTimedOut when it had to be terminated, ModelFailed when the model gave an error; RowsFailed, which
-        is one too, where some rows were scored all the same. A hierarchy of models blocks for twice as long at most.
+        is one too, where some rows were scored all the same. A hierarchy of models blocks for three times as long at
+        most.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "string": (str,),
 }
+_BEYOND = {"double": 2**1024 - 2**970, "float": 2**128 - 2**103, "long": 2**63, "int": 2**31}  # too large, from here on
 _DTYPES: dict[str, pl.DataType] = {
     "double": pl.Float64(),
     "float": pl.Float32(),
@@ -75,17 +77,24 @@ def _problems(outputs: Sequence[OutputField], values: Mapping[str, Any]) -> list
 def _mismatch(output: OutputField, value: Any) -> str | None:
     """Return what the value must be, where it is not."""
     if output.kind in ("vector", "map"):
-        numbers = isinstance(value, list) and all(_is(each, "double") for each in value)
+        numbers = isinstance(value, list) and all(_is(each, "double") and _fits(each, "double") for each in value)
         if numbers and len(value) in (len(output.classes), len(value) if not output.classes else -1):
             return None
         return f"a list of {len(output.classes) or 'some'} numbers"
     if output.kind == "label" and output.classes and str(value) not in output.classes:
         return f"one of {', '.join(output.classes)}"
-    return None if _is(value, output.avro) else f"of type {output.avro}"
+    if not _is(value, output.avro):
+        return f"of type {output.avro}"
+    return None if _fits(value, output.avro) else f"a number that a {output.avro} can hold"
 
 
 def _is(value: Any, avro: str) -> bool:
     return isinstance(value, _TYPES[avro]) and (avro == "boolean" or not isinstance(value, bool))
+
+
+def _fits(value: Any, avro: str) -> bool:
+    beyond = _BEYOND.get(avro)
+    return beyond is None or -beyond <= value < beyond or (isinstance(value, float) and not math.isfinite(value))
 
 
 def _series(output: OutputField, value: Any) -> pl.Series:

@@ -14,12 +14,13 @@ from models.runtimes.session import ROWS
 Array = npt.NDArray[Any]
 Numbers = npt.NDArray[np.int64]
 
+GROUP_ROWS = 1024  # at most, a multiple of 16: a run is short, so that what a slow model did is not lost with the rest
 CHUNK_ROWS = 4096  # padded rows that are copied at a time: with a row in each group padding is 16 times the rows
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Groups of rows, each scored by one model.
+    """Groups of rows, each scored by one model; those of a model with many rows are several groups.
 
     models, counts: of each group, its model and how many rows it has. rows: those of one group after the other, those
     of a group ascending. first: where each group begins in `rows`.
@@ -60,6 +61,9 @@ def groups_of(models: Numbers, ready: Container[int]) -> Groups:
     order = np.argsort(models, kind="stable")
     ordered = models[order]
     starts = np.flatnonzero(np.concatenate((np.ones(min(1, len(order)), np.bool_), ordered[1:] != ordered[:-1])))
+    parts = -(-np.diff(starts, append=len(order)) // GROUP_ROWS)
+    within = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+    starts = np.repeat(starts, parts) + within * GROUP_ROWS
     names = ordered[starts]
     turn = np.argsort([name not in ready for name in names.tolist()], kind="stable")
     counts = np.diff(starts, append=len(order))[turn]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from models.errors import LeafUnavailable, ModelFailed, ModelTimedOut
 from models.programs import PREFIX, Weights, feeds, in_rows, in_tiles
-from models.runtimes.groups import Chunk, Groups, chunks
+from models.runtimes.groups import GROUP_ROWS, Chunk, Groups, chunks
 from models.runtimes.outputs import said
 from models.runtimes.session import ROWS
 from models.runtimes.sessions import Loaded, Session, Sessions
@@ -24,10 +24,9 @@ from models.runtimes.timed import Timed
 
 Array = npt.NDArray[Any]
 
-RUN_TILES = (
-    64  # of 16 rows in a run of a shared graph: with 8 it took twice as long a tile, with 1,000 half as long again
-)
-RUN_BYTES = 8 << 20  # of the weights of these
+# Tiles in a run of a shared graph: with 8 it took twice as long a tile, with 1,000 half as long again. Their weights,
+# `models.sharing.WEIGHTS_BYTES` at most each, are copied.
+RUN_TILES = GROUP_ROWS // ROWS
 
 
 @dataclass(slots=True)
@@ -67,7 +66,7 @@ class Runner:
         self._sessions, self._names, self._who, self._clock = sessions, names, who, clock
         self.tensors, self._shapes = list(shapes), list(shapes.values())
         self._of_tiles = [PREFIX + name for name in self.tensors]
-        self._at = ""  # what runs
+        self._at, self._seconds = "", 0.0  # what runs, and how long it may
         self._timed = Timed(lambda: f"{who}, {self._at},")
 
     @property
@@ -81,21 +80,24 @@ class Runner:
     def score(self, inputs: Mapping[str, Array], groups: Groups, seconds: float) -> Done:
         """Run each group's model over its rows of the inputs. A run may take `seconds`.
 
-        Nothing is run any more once a run had to be terminated, or once `seconds` have passed, loading included.
+        Nothing is run any more once a run of one model had to be terminated, or once `seconds` have passed, loading
+        included. Models that failed together have twice that, because each may have to be run by itself.
         """
-        done, began, first = Done(), self._clock(), 0
+        done, first, self._seconds = Done(), 0, seconds
+        until = self._clock() + seconds
+        late = until + seconds
         for chunk in chunks(groups, inputs):
             found: dict[int, list[Array]] = {}
             stopped = False
             for pieces in self._together(chunk, first, done):
-                if stopped := self._run(chunk, pieces, seconds, found, done) or self._clock() - began > seconds:
+                if stopped := self._run(chunk, pieces, late, found, done) or self._clock() > until:
                     break
             done.scored += sorted(found)
             if found:  # copied together, so that those of the padding can go
                 arrays = [found[group] for group in sorted(found)]
                 done.arrays.append([np.concatenate(column) for column in zip(*arrays, strict=True)])
             first += len(chunk.pieces)
-            if stopped or self._clock() - began > seconds:
+            if stopped or self._clock() > until:
                 break
         decided = {*done.scored, *(group for group, _ in done.failed)}
         done.untried = [group for group in range(len(groups)) if group not in decided]
@@ -117,7 +119,8 @@ class Runner:
                 shared.setdefault(id(loaded.session), []).append(piece)
             else:
                 yield [piece]
-        yield from shared.values()
+        for pieces in shared.values():
+            yield from _runs(pieces)
 
     def _load(self, model: int) -> Loaded:
         try:
@@ -127,60 +130,49 @@ class Runner:
 
     # ---- runs
 
-    def _run(
-        self, chunk: Chunk, pieces: list[_Piece], seconds: float, found: dict[int, list[Array]], done: Done
-    ) -> bool:
-        """Run pieces together, or one by one where that fails; say whether a run had to be terminated."""
+    def _run(self, chunk: Chunk, pieces: list[_Piece], until: float, found: dict[int, list[Array]], done: Done) -> bool:
+        """Run pieces together, or one by one where that fails, until it is late; say whether to stop."""
         try:
-            found |= self._outputs(chunk, pieces, seconds)
+            found |= self._outputs(chunk, pieces)
             return False
         except ModelFailed as error:
             if len(pieces) == 1:
                 done.failed.append((pieces[0].group, error))
                 return isinstance(error, ModelTimedOut)
-        return any(self._run(chunk, [piece], seconds, found, done) for piece in pieces)
+        return any(self._run(chunk, [piece], until, found, done) or self._clock() > until for piece in pieces)
 
-    def _outputs(self, chunk: Chunk, pieces: list[_Piece], seconds: float) -> dict[int, list[Array]]:
+    def _outputs(self, chunk: Chunk, pieces: list[_Piece]) -> dict[int, list[Array]]:
         """Return the outputs of each group's rows, without those of its padding."""
         self._at = self._names[pieces[0].model]
         session = pieces[0].loaded.session
         if not pieces[0].loaded.program.shared:
             (piece,) = pieces
             inputs = {name: array[piece.begin : piece.end] for name, array in chunk.tensors.items()}
-            arrays = self._timed.run(session.handle, self.tensors, inputs, seconds)
+            arrays = self._timed.run(session.handle, self.tensors, inputs, self._seconds)
             self._check(arrays, piece.rows)
             return {piece.group: [array[: piece.rows] for array in arrays]}
-        arrays = self._run_tiles(chunk, pieces, session, seconds)
+        arrays = self._in_tiles(chunk, pieces, session)
         outputs, begin = {}, 0
         for piece in pieces:
             outputs[piece.group] = [array[begin : begin + piece.rows] for array in arrays]
             begin += piece.end - piece.begin
         return outputs
 
-    def _run_tiles(self, chunk: Chunk, pieces: list[_Piece], session: Session, seconds: float) -> list[Array]:
+    def _in_tiles(self, chunk: Chunk, pieces: list[_Piece], session: Session) -> list[Array]:
         """Return the outputs of all rows of pieces that share a graph, padding included, one piece after the other."""
         program = pieces[0].loaded.program
         tiles = np.concatenate([np.arange(piece.begin // ROWS, piece.end // ROWS) for piece in pieces])
         weights: list[Weights] = []
         for piece in pieces:
             weights += [piece.loaded.program.weights] * ((piece.end - piece.begin) // ROWS)
-        inputs = {name: in_tiles(array) for name, array in chunk.tensors.items()}
-        step = max(1, min(RUN_TILES, RUN_BYTES // program.size))
-        parts: list[list[Array]] = []
-        for begin in range(0, len(tiles), step):
-            some = tiles[begin : begin + step]
-            given = feeds(
-                program.names, weights[begin : begin + step], {name: array[some] for name, array in inputs.items()}
-            )
-            arrays = self._timed.run(session.handle, self._of_tiles, given, seconds)
-            try:
-                parts.append([in_rows(array, len(some)) for array in arrays])
-            except ValueError as error:
-                raise ModelFailed(
-                    f"{self._who}, {self._at}, failed: {error}; a model must have one row per row"
-                ) from error
-            self._check(parts[-1], len(some) * ROWS)
-        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+        inputs = {name: in_tiles(array)[tiles] for name, array in chunk.tensors.items()}
+        found = self._timed.run(session.handle, self._of_tiles, feeds(program.names, weights, inputs), self._seconds)
+        try:
+            arrays = [in_rows(array, len(tiles)) for array in found]
+        except ValueError as error:
+            raise ModelFailed(f"{self._who}, {self._at}, failed: {error}; a model must have one row per row") from error
+        self._check(arrays, len(tiles) * ROWS)
+        return arrays
 
     def _check(self, arrays: Sequence[Any], count: int) -> None:
         """Raise ModelFailed unless each output has at least so many rows, of the shape that all models have."""
@@ -191,3 +183,17 @@ class Runner:
                     f"{self._who}, {self._at}, failed: the outputs {', '.join(self.tensors)} have the shapes {found} "
                     f"for {count} rows of the shapes {self._shapes}; a model must have one row per row"
                 )
+
+
+def _runs(pieces: Sequence[_Piece]) -> Iterator[list[_Piece]]:
+    """Yield pieces that share a graph as those of one run each; one that is larger than a run stands alone."""
+    some: list[_Piece] = []
+    tiles = 0
+    for piece in pieces:
+        more = (piece.end - piece.begin) // ROWS
+        if some and tiles + more > RUN_TILES:
+            yield some
+            some, tiles = [], 0
+        some.append(piece)
+        tiles += more
+    yield some

@@ -8,7 +8,7 @@ because its leaf is a matter of the row alone, and how its model runs does not d
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from typing import Any
 
@@ -80,15 +80,15 @@ class PartitionedModel:
             return Prepared(inputs, prepared.rows, prepared.refused)
         rows = np.arange(len(frame)) if prepared.rows is None else prepared.rows
         taken = np.flatnonzero(kept)
-        refused = prepared.refused + [self._homeless(frame, row) for row in rows[kept == 0].tolist()]
+        refused = [*prepared.refused, *self._homeless(frame, rows[kept == 0])]
         inputs = {name: array[taken] for name, array in inputs.items()}
         return Prepared(inputs, rows[taken], sorted(refused, key=lambda each: each.row))
 
     def run(self, inputs: Mapping[str, Array], seconds: float) -> pl.DataFrame:
         """Score prepared rows, or any selection of them. Each model's run may take `seconds`.
 
-        Raises ModelFailed when all rows failed for one reason, else RowsFailed. No model is run any more once one had
-        to be terminated, or once `seconds` have passed, loading included.
+        Raises ModelFailed when all rows failed for one reason, else RowsFailed. Models are run until one alone had to
+        be terminated, or until `seconds` have passed, loading included; twice that where models had to be told apart.
         """
         if self._runner.closed:
             raise ModelFailed(f"{self._manifest.ref} is closed")
@@ -141,15 +141,16 @@ class PartitionedModel:
             self._runner.close()
             raise ModelRefused(f"{self._manifest.ref} cannot be loaded: {outputs.said(error)}") from error
 
-    def _homeless(self, frame: pl.DataFrame, row: int) -> Rejection:
+    def _homeless(self, frame: pl.DataFrame, rows: Rows) -> Iterator[Rejection]:
         names = [level.name for level in self._partitions.fields]
-        values = ", ".join(f"{name} {frame.get_column(name)[row]!r:.100}" for name in names)
-        return Rejection(
-            row,
-            "missing_partition",
-            f"no leaf of the model is for {values}, and it has no root; build the bundle with `model`, or with such a "
-            "leaf",
-        )
+        for row, values in zip(rows.tolist(), frame.select(names)[rows].iter_rows(), strict=True):
+            told = ", ".join(f"{name} {value!r:.100}" for name, value in zip(names, values, strict=True))
+            yield Rejection(
+                row,
+                "missing_partition",
+                f"no leaf of the model is for {told}, and it has no root; build the bundle with `model`, or with such "
+                "a leaf",
+            )
 
 
 def _known(shapes: Mapping[str, tuple[int, ...] | None], bundle: Bundle) -> dict[str, tuple[int, ...]]:
@@ -160,6 +161,7 @@ def _known(shapes: Mapping[str, tuple[int, ...] | None], bundle: Bundle) -> dict
 
 
 def counts_of(models: Iterable[Model]) -> Counts:
-    """Return the counts of all hierarchies among some models."""
-    each = [model.sessions() for model in models if isinstance(model, PartitionedModel)]
+    """Return the counts of all hierarchies among some models; of one that several arms have, once."""
+    loaded = {id(model): model for model in models if isinstance(model, PartitionedModel)}
+    each = [model.sessions() for model in loaded.values()]
     return Counts(*(sum(column) for column in zip(*map(astuple, each), strict=True))) if each else Counts()

@@ -25,6 +25,16 @@ def test_models_that_are_ready_come_first_and_rows_keep_their_order() -> None:
     assert groups.chosen([]).tolist() == []
 
 
+def test_many_rows_of_a_model_are_several_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GROUP_ROWS", 32)
+    groups = grouped([3] * 70 + [1] * 32 + [3])
+    assert groups.models.tolist() == [1, 3, 3, 3]
+    assert groups.counts.tolist() == [32, 32, 32, 7]
+    assert groups.rows.tolist() == [*range(70, 102), *range(70), 102]
+    assert [groups.of(group).tolist() for group in (1, 3)] == [[*range(32)], [*range(64, 70), 102]]
+    assert groups.chosen([0, 3]).tolist() == [*range(70, 102), *range(64, 70), 102]
+
+
 def test_no_rows_are_no_groups() -> None:
     assert len(grouped([])) == 0
     assert list(chunks(grouped([]), {"x": np.zeros((0, 2))})) == []

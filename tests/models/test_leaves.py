@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models import parts
 from models.bundle import MODEL, SUMS, Bundle, parts_of
 from models.errors import BundleAltered, BundleInvalid, ModelError, ModelRefused
 from models.leaves import INDEX, Index, name_of, pack, part_of, unpack
@@ -139,6 +140,22 @@ def test_leaves_are_read_after_the_file_of_the_cache_is_gone(tmp_path: Path) -> 
         assert model_of(bundle, ("DE", "Berlin")) == LEAVES[("DE", "Berlin")]
 
 
+def test_what_could_not_be_read_again_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = built()
+    folder, whole = bundle.write(tmp_path / "folder"), len(bundle.to_zip())
+    monkeypatch.setattr(parts, "ZIP_BYTES", whole)
+    assert Bundle.read(bundle.write(tmp_path / "b.zip")) == Bundle.read(folder)
+    for most in (whole - 1, 1000):
+        monkeypatch.setattr(parts, "ZIP_BYTES", most)
+        with pytest.raises(BundleInvalid, match="is too large for a bundle, which has 0 MiB at most as a zip: build"):
+            bundle.write(tmp_path / "other.zip")
+        repository = Repository(str(tmp_path / "models"), tmp_path / "cache")
+        with pytest.raises(BundleInvalid, match="too large"):
+            repository.add(folder, ["production"])
+        assert repository.list() == []
+        assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["b.zip"]
+
+
 # names
 
 
@@ -178,6 +195,7 @@ def other_input() -> bytes:
         ({"leaves": {("DE", None): linear(1)}}, "None is neither text, integer nor boolean"),
         ({"leaves": {("DE", 1.5): linear(1)}}, "1.5 is neither text"),
         ({"leaves": {("DE", 2**63): linear(1)}}, "does not fit 64 bits"),
+        ({"leaves": {("DE", "\ud800"): linear(1)}}, r"'\\ud800' has no UTF-8, so no event can have it"),
         ({"leaves": [(("DE", "x"), linear(1)), (["DE", "x"], linear(2))]}, "leaf DE/x is given twice"),
         ({"partition_by": ["country", "country"]}, "a field is listed twice"),
         ({"partition_output": "no name"}, "cannot be built: partitions.output"),
@@ -302,6 +320,7 @@ INDEXES: list[tuple[Any, str]] = [
     ({"leaves": [[["DE", 1], A]], "models": {A: 5}}, "1 is no string"),
     ({"leaves": [[["DE", None], A]], "models": {A: 5}}, "None is no string"),
     ({"leaves": [[["DE", ""], A]], "models": {A: 5}}, "empty text"),
+    ({"leaves": [[["DE", "\udfff"], A]], "models": {A: 5}}, "has no UTF-8"),
     ({"leaves": [[[], A]], "models": {A: 5}}, "has 0 values"),
     ({"leaves": [[["DE", "x", "y"], A]], "models": {A: 5}}, "has 3 values"),
     ({"leaves": [[["DE"], A]], "models": {A: 5}}, "no leaf has a value of city"),

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from models import sharing
 from models.bundle import Bundle
 from models.checks import CHECKS, Case
 from models.errors import (
@@ -91,14 +92,19 @@ def test_a_grouping_that_mixes_rows_up_is_found_by_scoring_them_alone(
     assert not np.allclose(found, alone, rtol=1e-3)
 
 
-@pytest.mark.parametrize(("tiles", "size"), [(1, 1 << 20), (3, 1 << 20), (64, 1)])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("tiles", [1, 3])
 def test_how_many_tiles_run_together_makes_no_difference(
-    monkeypatch: pytest.MonkeyPatch, tiles: int, size: int
+    monkeypatch: pytest.MonkeyPatch, tiles: int, kind: str
 ) -> None:
-    whole = scored(opened(), a_frame(300))
+    whole = scored(opened(built(kind)), a_frame(300))
+    monkeypatch.setattr(groups, "GROUP_ROWS", 16 * tiles)
     monkeypatch.setattr(leafruns, "RUN_TILES", tiles)
-    monkeypatch.setattr(leafruns, "RUN_BYTES", size)
-    assert scored(opened(), a_frame(300)).equals(whole)
+    assert scored(opened(built(kind)), a_frame(300)).equals(whole)
+
+
+def test_weights_of_a_run_are_few_enough_to_be_copied() -> None:
+    assert leafruns.RUN_TILES * sharing.WEIGHTS_BYTES <= 8 << 20
 
 
 def test_models_that_share_a_graph_are_one_run() -> None:
@@ -338,6 +344,63 @@ def test_a_run_that_loads_for_too_long_stops_between_leaves_and_goes_on_in_the_n
     assert len(caught.value.untried) > 0
     rest = {name: array[caught.value.untried] for name, array in inputs.items()}
     assert len(model.run(rest, 60.0)) == len(caught.value.untried)
+
+
+class Slow:
+    """In the place of a session's runs: a model takes some seconds by a clock of its own, and is terminated in time."""
+
+    def __init__(self, bundle: Bundle, seconds: float) -> None:
+        self.now, self.seconds, self.terminated = 0.0, seconds, 0
+        from models.graph import examine
+
+        columns = opened(bundle)._columns
+        self.model = PartitionedModel(
+            bundle, examine(bundle.model), columns, threads=1, memory=1 << 30, clock=lambda: self.now
+        )
+        self._run = self.model._runner._timed.run
+        self.model._runner._timed.run = self.run  # type: ignore[method-assign]
+
+    def run(self, session: Any, tensors: Any, inputs: Any, seconds: float) -> Any:
+        takes = self.seconds * len(next(iter(inputs.values())))  # tiles
+        self.now += min(takes, seconds)
+        if takes > seconds:
+            self.terminated += 1
+            raise ModelTimedOut("took longer")
+        return self._run(session, tensors, inputs, 60.0)
+
+
+MANY = {f"c{place:02}": linear(place) for place in range(40)}
+OF_MANY = pl.DataFrame({**{name: np.arange(40.0) for name in "abc"}, "country": list(MANY)})
+
+
+def test_models_that_are_too_slow_together_are_run_one_by_one_but_not_for_ever() -> None:
+    slow = Slow(built(partition_by="country", leaves=MANY), seconds=3.0)
+    inputs = slow.model.prepare(OF_MANY).inputs
+    rows, turns = np.arange(40), 0
+    while len(rows):
+        began = slow.now
+        with pytest.raises(RowsFailed) as caught:
+            slow.model.run({name: array[rows] for name, array in inputs.items()}, 8.0)
+        assert slow.now - began <= 3 * 8.0
+        assert caught.value.failed == []
+        assert len(caught.value.scored)
+        rows, turns = rows[caught.value.untried], turns + 1
+        if len(rows) <= 2:  # these are quick enough together
+            break
+    assert slow.terminated == turns
+
+
+def test_a_leaf_with_many_rows_runs_in_parts_and_keeps_those_that_were_scored() -> None:
+    slow = Slow(built(partition_by="country", leaves={"DE": linear(1)}), seconds=0.1)
+    frame = a_frame(3000, country=["DE"] * 3000)
+    inputs = slow.model.prepare(frame).inputs
+    with pytest.raises(RowsFailed) as caught:
+        slow.model.run(inputs, 8.0)
+    assert slow.now <= 2 * 8.0
+    assert (caught.value.failed, slow.terminated) == ([], 0)
+    assert caught.value.scored.tolist() == list(range(2048))  # two parts in 12.8 s: the second begins before the 8 s
+    rest = {name: array[caught.value.untried] for name, array in inputs.items()}
+    assert len(slow.model.run(rest, 8.0)) == 3000 - 2048
 
 
 def test_outputs_of_another_shape_fail_the_rows_of_their_leaf() -> None:

@@ -1,4 +1,4 @@
-"""Sticky assignment: the same key goes to the same arm wherever it is computed, and weights move the fewest keys."""
+"""Sticky assignment: the same key goes to the same arm wherever it is computed, and weights move few keys."""
 
 from __future__ import annotations
 
@@ -85,6 +85,26 @@ def test_an_arm_that_comes_takes_keys_and_gives_none_to_others() -> None:
     before, after = assigned({"active": 100.0}), assigned({"active": 90.0, "canary": 10.0})
     assert set(before) == {"active"}
     assert set(after[before != after]) == {"canary"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"active": 75.0, "canary": 5.0, "challenger": 20.0}, {"active": 70.0, "canary": 10.0, "challenger": 20.0}),
+        ({"active": 80.0, "challenger": 20.0}, {"active": 75.0, "challenger": 20.0, "canary": 5.0}),
+    ],
+    ids=["a canary grows", "a canary comes"],
+)
+def test_beside_a_third_arm_some_more_keys_move_as_documented(
+    before: dict[str, float], after: dict[str, float]
+) -> None:
+    old, new = assigned(before), assigned(after)
+    assert np.mean(old != new) == pytest.approx(0.059, abs=0.004)
+    assert not ((old == "canary") & (new != "canary")).any()
+    assert not (new[old != "active"] == "active").any()
+    gone, come = (old == "challenger") & (new == "canary"), (old == "active") & (new == "challenger")
+    assert np.mean(gone) / 0.2 == pytest.approx(0.05, abs=0.01)
+    assert np.mean(come) == pytest.approx(np.mean(gone), abs=0.002)
 
 
 def test_another_salt_assigns_anew() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from models.graph import examine
 from models.runtimes.base import Counts
+from models.runtimes.partitioned import counts_of
 from models.runtimes.sessions import SESSION_BYTES, WEIGHTS_BYTES, Sessions, estimate
 from tests.models.hierarchies import KINDS, a_frame, built, linear, opened, regressor, scored, squared
 
@@ -62,6 +63,13 @@ def test_one_session_is_kept_however_little_memory_there_is() -> None:
     assert (model.sessions().open, model.sessions().made) == (1, 4)
     model.close()
     assert model.sessions() == Counts(4, 3, 0, 0)
+
+
+def test_a_model_that_two_arms_have_is_counted_once() -> None:
+    one, other = opened(), opened(built("own"))
+    scored(one, a_frame(10))
+    assert counts_of([one, one]) == one.sessions()
+    assert counts_of([one, other]).made == one.sessions().made + other.sessions().made  # the control: two that are two
 
 
 def test_the_least_recently_used_session_leaves_first() -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 
-from models.errors import ModelFailed, ModelTimedOut
+from models.errors import LeafUnavailable, ModelFailed, ModelTimedOut, RowsFailed
 from models.routing import Router
 from models.runtimes.base import Prepared
 from models.runtimes.constant import Constant
@@ -168,6 +168,39 @@ def test_a_broken_model_is_left_alone_where_another_may_score(clock: Clock) -> N
     assert arms.circuits == {"active": False}
 
 
+class Leafy(Times):
+    """A hierarchy: the numbers from 10 on are of a leaf that cannot be loaded."""
+
+    broken: type[ModelFailed] = LeafUnavailable
+
+    def run(self, inputs: Mapping[str, npt.NDArray[Any]], seconds: float) -> pl.DataFrame:
+        lost = np.flatnonzero(inputs["x"] >= 10)
+        scored = np.flatnonzero(inputs["x"] < 10)
+        if not len(lost):
+            return super().run(inputs, seconds)
+        if not len(scored):
+            raise self.broken("leaf 10, cannot be loaded")
+        outputs = super().run({"x": inputs["x"][scored]}, seconds)
+        raise RowsFailed(outputs, scored, [(lost, self.broken("leaf 10, cannot be loaded"))], lost[:0])
+
+
+def test_a_leaf_that_cannot_be_loaded_costs_its_own_events_only_however_many_they_are(clock: Clock) -> None:
+    arms = Arms({"active": [contender("active", Leafy(1), clock), contender("fallback", Times(10), clock)]})
+    for _ in range(20):
+        outcome = told(arms.run(frame(*range(100)), places(100)))
+    assert outcome[:10] == [(float(row), "active", "active", "") for row in range(10)]
+    assert outcome[10:] == [(10.0 * row, "fallback", "active", "model_failed") for row in range(10, 100)]
+    assert arms.circuits == {"active": False}
+
+
+def test_a_leaf_that_fails_counts_as_its_model_does(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: what could be loaded, and gives errors, costs runs."""
+    monkeypatch.setattr(Leafy, "broken", ModelFailed)
+    arms = Arms({"active": [contender("active", Leafy(1), clock), contender("fallback", Times(10), clock)]})
+    arms.run(frame(*range(100)), places(100))
+    assert arms.circuits == {"active": True}
+
+
 def test_a_model_that_nobody_stands_in_for_is_tried_whatever_it_does(clock: Clock) -> None:
     broken = Times(1, fails=range(1000))
     arms = Arms({"active": [contender("active", broken, clock)]})
@@ -189,6 +222,44 @@ def test_a_model_that_hangs_is_not_searched_for_long_where_another_may_score(clo
     began = clock.now
     alone.run(frame(*range(1_000)), places(1_000))
     assert clock.now - began > 100  # the control: without another it is searched
+
+
+def all_hang(clock: Clock, of_batch: Callable[[], float]) -> Arms:
+    names = ["active", "canary", "blue", "green"]
+    models = {name: Times(1, hangs=range(10_000), clock=clock) for name in names}
+    contenders = {name: contender(name, model, clock) for name, model in models.items()}
+    chains = {name: [*dict.fromkeys([contenders[name], contenders["active"]])] for name in names}
+    return Arms(chains, Router(dict.fromkeys(names, 25.0), "salt"), of_batch)
+
+
+def test_however_many_models_hang_a_batch_ends_before_the_group_loses_patience(clock: Clock) -> None:
+    began = clock.now
+    outcome = all_hang(clock, clock).run(frame(*range(1_000)), places(1_000))
+    assert clock.now - began < 200
+    assert sorted(each.row for each in outcome.refused) == list(range(1_000))
+    assert {each.reason for each in outcome.refused} == {"model_timed_out"}
+    began = clock.now
+    all_hang(clock, lambda: 0.0).run(frame(*range(1_000)), places(1_000))
+    assert clock.now - began > 300  # the control: each model has all of the time
+
+
+def test_a_model_that_did_not_hang_is_tried_though_another_took_all_of_the_time(clock: Clock) -> None:
+    active = contender("active", Times(1, hangs=range(10_000), clock=clock), clock)
+    canary, blue = Times(2), Times(3, fails=range(10_000))
+    chains = {
+        "active": [active],
+        "canary": [contender("canary", canary, clock), active],
+        "blue": [contender("blue", blue, clock), active],
+    }
+    router = Router({"active": 40.0, "canary": 30.0, "blue": 30.0}, "salt")
+    outcome = Arms(chains, router, clock).run(frame(*range(1_000)), places(1_000))
+    due = np.array(router.names)[router.assign(*places(1_000)())]
+    assert [(score, arm) for score, arm, _, _ in told(outcome)] == [
+        (2.0 * row, "canary") for row in np.flatnonzero(due == "canary").tolist()
+    ]
+    assert (canary.runs, blue.runs) == (1, 1)  # blue is not searched: the time is over
+    refused = {each.row: each for each in outcome.refused}
+    assert sorted(refused) == np.flatnonzero(due != "canary").tolist()
 
 
 def test_nothing_scored_is_no_outcome_that_breaks(clock: Clock) -> None:

@@ -50,6 +50,30 @@ def test_failures_of_small_batches_add_up(clock: Clock) -> None:
     assert breaker.open
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 7])
+def test_failures_of_the_smallest_batches_add_up_to_the_rows_that_are_needed(clock: Clock, rows: int) -> None:
+    breaker = Breaker(clock)
+    for _ in range(-(-LEAST // rows) - 1):
+        breaker.saw(rows, rows)
+        assert not breaker.open
+    breaker.saw(rows, rows)
+    breaker.saw(rows, rows)
+    assert breaker.open
+
+
+def test_of_single_events_the_last_ones_count(clock: Clock) -> None:
+    breaker = Breaker(clock)
+    for _ in range(10_000):
+        breaker.saw(1, 0)
+    for _ in range(2 * LEAST):
+        breaker.saw(1, 1)
+    assert breaker.open  # what went well for hours is forgotten
+    rare = Breaker(clock)
+    for place in range(10_000):
+        rare.saw(1, place % 3 == 0)
+    assert not rare.open
+
+
 def test_it_tries_again_after_a_rest_and_closes_when_that_goes_well(clock: Clock) -> None:
     breaker = broken(clock)
     clock.now += REST

@@ -159,6 +159,38 @@ def test_leaves_that_hang_without_end_are_given_up_before_the_group_loses_patien
     assert next(now) < 300
 
 
+def seven_seconds_a_look() -> Callable[[], float]:
+    now = itertools.count(0.0, 7.0)
+    return lambda: next(now)
+
+
+def within(model: Any, numbers: Any, **given: float) -> Any:
+    inputs = {"x": np.array(numbers, np.int64)}
+    return Search(model, 8.0, seven_seconds_a_look()).score(inputs, len(numbers), **given)
+
+
+def test_loading_for_long_is_no_hang() -> None:
+    """Nothing failed, each run only came to one leaf: somebody's patience with a model that hangs has not begun."""
+    numbers = [*range(0, 900, 50)]
+    outputs, rows, refused = within(Hierarchy(most=1), numbers, patience=16.0)
+    assert (len(outputs), rows, refused) == (18, None, [])
+    outputs, rows, refused = within(Hierarchy(most=1), [*range(900, 1700, 50)], patience=16.0)
+    assert ([r.row for r in refused], len(outputs)) == ([0, 1], 14)  # leaf 9 cannot be loaded
+    outputs, rows, refused = within(Hierarchy(most=1), [17, *numbers], patience=16.0)
+    assert refused[0].reason == "model_timed_out"
+    assert any("was not tried: after 21 s" in r.detail for r in refused)  # the control: one that hangs
+
+
+def test_loading_ends_when_the_time_of_the_batch_is_over() -> None:
+    _, _, refused = within(Hierarchy(most=1), [*range(0, 900, 50)], left=30.0)
+    assert {"was not tried: after 35 s the time that its batch may take was over"} == {r.detail for r in refused}
+
+
+def test_one_run_is_made_however_little_time_there_is() -> None:
+    outputs, rows, refused = within(Hierarchy(), [*range(10)], patience=0.0, left=0.0)
+    assert (len(outputs), rows, refused) == (10, None, [])
+
+
 def test_no_rows_are_not_scored() -> None:
     model = Hierarchy()
     outputs, rows, refused = search(model, [])

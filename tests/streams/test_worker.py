@@ -163,6 +163,31 @@ def test_a_batch_that_comes_again_counts_once_against_the_limit(
     assert len(bench.kafka.read("letters")) == 4
 
 
+def test_quarantined_events_beside_a_batch_that_fails_do_not_count_its_letters_twice(
+    make: Callable[..., Bench],
+) -> None:
+    """The batch before, which has none that count, is committed when the letters of the next are counted already."""
+    guard = Safeguard("in", quarantine=Quarantine([OffsetRange("in", 0, 0, 2)]))
+    bench = make(guard=guard, limit=3, batch_events=2)  # full batches: the commit goes on beside the loop
+    calls: list[int] = []
+
+    def fail() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            bench.wait(lambda: 2 in bench.worker._undecided)
+        if len(calls) == 2:
+            raise Rewind("aborted")
+
+    bench.fail = fail
+    for value in (b"1", b"2", b"junk", b"junk"):
+        bench.kafka.append("in", value, None, 0)
+    bench.start()
+    bench.wait(lambda: bench.decided() == 4 or bench.value("penstock_held", cause="dead_letters") == 1)
+    assert bench.value("penstock_held", cause="dead_letters") == 0
+    bench.stop()
+    assert len(bench.kafka.read("letters")) == 4
+
+
 def test_a_signal_may_stop_a_worker_wherever_it_interrupts_it(make: Callable[..., Bench]) -> None:
     """A handler runs in the middle of the loop's own code: a lock that both take would be waited for in vain."""
     worker = make().worker
@@ -235,13 +260,15 @@ def test_large_events_make_small_batches(make: Callable[..., Bench]) -> None:
     bench = make(batch_events=4)
     assert bench.worker._fitting(bench_batch(b"x" * (20 << 20))) == 1
     assert bench.worker._fitting(bench_batch(b"x")) == 4
+    assert bench.worker._fitting(bench_batch(b"x", b"k" * (20 << 20))) == 1  # keys take memory, too
+    assert bench.worker._fitting(bench_batch(None, b"k")) == 4
 
 
-def bench_batch(value: bytes) -> Any:
+def bench_batch(value: bytes | None, key: bytes | None = None) -> Any:
     from streams.batch import batch_of
     from streams.memory import StoredMessage
 
-    return batch_of([StoredMessage((value, None, 0, i, 0, None)) for i in range(4)])
+    return batch_of([StoredMessage((value, key, 0, i, 0, None)) for i in range(4)])
 
 
 def test_a_held_event_stops_its_partition_alone_and_goes_to_the_dead_letters_once_in_quarantine(

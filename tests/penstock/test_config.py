@@ -1,0 +1,43 @@
+"""What is wrong with a deployment's file is said by its place, and where keys do not go together without the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from penstock.config import load_deployment
+from schemas.errors import DeploymentInvalid
+
+SCHEMA = {"type": "record", "name": "E", "fields": [{"name": "a", "type": "double"}]}
+ACTIVE = {"role": "active", "model": "m@production"}
+
+
+def refused(folder: Path, **given: Any) -> str:
+    (folder / "e.avsc").write_text(json.dumps(SCHEMA))
+    whole = {"name": "d", "input": {"topic": "in", "schema": "e.avsc"}, "output": {"topic": "out"}, "arms": [ACTIVE]}
+    (folder / "d.yaml").write_text(yaml.safe_dump({**whole, **given}))
+    with pytest.raises(DeploymentInvalid) as caught:
+        load_deployment(folder / "d.yaml")
+    return str(caught.value).replace(str(folder), "")
+
+
+@pytest.mark.parametrize("percent", [0, 100, float("nan"), "5%"])
+def test_a_wrong_value_is_said_with_its_place(tmp_path: Path, percent: object) -> None:
+    said = refused(tmp_path, arms=[ACTIVE, {"role": "canary", "model": "m@candidate", "percent": percent}])
+    assert said.startswith("/d.yaml: arms.1.percent: Input should be ")
+    assert said.endswith(f"(found {percent!r})")
+
+
+def test_values_that_do_not_go_together_are_said_without_all_of_the_file(tmp_path: Path) -> None:
+    arms = [ACTIVE, *({"role": role, "model": "m@candidate", "percent": 50} for role in ("canary", "challenger"))]
+    assert refused(tmp_path, arms=arms) == (
+        "/d.yaml: arms: canary and challenger have 100 percent together; nothing is left for active; lower them"
+    )
+    assert refused(tmp_path, output={"topic": "in"}) == (
+        "/d.yaml: in is the input topic and one that inferences go to: each would come back as an event; give "
+        "output.topic, or the shadow, another topic"
+    )
