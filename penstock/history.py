@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from penstock.audit import AuditEntry, state
+from penstock.audit import state
+from schemas.control import Entry
 
 REFUSED = "refused"
 
@@ -23,7 +24,7 @@ class Act:
     revision: int | None = None
 
     @classmethod
-    def of(cls, entry: AuditEntry) -> Act:
+    def of(cls, entry: Entry) -> Act:
         return cls(entry.sequence, entry.at_ms, entry.who, entry.action, entry.why, entry.revision_after)
 
 
@@ -104,7 +105,7 @@ class History:
         )
 
 
-def history_of(entries: Iterable[AuditEntry]) -> History:
+def history_of(entries: Iterable[Entry]) -> History:
     """Return what entries, in the order of their sequence, tell of every version."""
     fold = _Fold()
     for entry in entries:
@@ -129,7 +130,7 @@ class _Fold:
         self._notes: list[Note] = []
         self._registered: list[tuple[str, str, Act]] = []
 
-    def take(self, entry: AuditEntry, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
+    def take(self, entry: Entry, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
         """Count one entry; one that makes no sense raises ValueError, TypeError or KeyError and changes nothing."""
         act = Act.of(entry)
         if entry.action == REFUSED:

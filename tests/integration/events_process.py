@@ -1,6 +1,6 @@
 """`penstock events` as a process of its own, for tests: `python -m tests.integration.events_process FLAGS ARGUMENTS`.
 
-It knows the assumed schema of the audit's records. Flags break it on purpose: `--die-in-transaction=N` and
+Flags break it on purpose: `--die-in-transaction=N` and
 `--die-after-commit=N` kill it in its Nth transaction, before and after the commit; `--die-after-post=N` and
 `--die-after-taken=N` once a webhook took an event for the Nth time, before the commit, and behind it.
 
@@ -18,7 +18,6 @@ from typing import Any
 
 from penstock import courier, events, followers
 from penstock.cli import main as penstock
-from tests import audit_entries
 
 Break = Callable[[int], None]
 
@@ -158,7 +157,6 @@ def main() -> None:
         arguments.remove(word)
         name, _, number = word.partition("=")
         BREAKS[name](int(number or 0))
-    audit_entries.install()
     penstock(["events", *arguments], prog_name="penstock")
 
 
