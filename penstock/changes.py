@@ -49,9 +49,14 @@ def facts(told: str | None) -> Facts:
         return {}
     try:
         content = json.loads(told)
-        return _facts(content) if "declaration" in content else dict(_flat("", content))
+        return _facts(content) if "declaration" in content else dict(_flat("", _named(content)))
     except (ValueError, KeyError, TypeError, AttributeError):
         return {"text": told}  # nothing that a writer of ours tells
+
+
+def _named(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what a refusal tells with its arms by name."""
+    return {**content, "arms": {arm["name"]: arm for arm in content["arms"]}} if "arms" in content else content
 
 
 def _facts(content: Mapping[str, Any]) -> Facts:
@@ -91,10 +96,20 @@ def _flat(place: str, value: Any) -> Iterator[tuple[str, str]]:
 def summary(entry: Entry) -> str:
     """Return in a few words what an entry changed."""
     try:
-        told = _of_model(entry) if entry.subject_kind != "deployment" else _of_state(entry.before, entry.after)
+        told = _of_refusal(entry) if entry.action == "refused" else _of_change(entry)
         return "; ".join(told) or "nothing"
     except (ValueError, KeyError, TypeError, AttributeError):
         return "not readable"
+
+
+def _of_change(entry: Entry) -> Iterator[str]:
+    return _of_state(entry.before, entry.after) if entry.subject_kind == "deployment" else _of_model(entry)
+
+
+def _of_refusal(entry: Entry) -> Iterator[str]:
+    told = json.loads(entry.after or "")
+    yield f"revision {told['revision']} not taken"
+    yield from (f"{arm['name']} {short(arm['version'])}" for arm in told["arms"])
 
 
 def _of_model(entry: Entry) -> Iterator[str]:

@@ -35,7 +35,6 @@ TYPES = {
     ("model", "untag"): f"{PREFIX}.model.untagged",
     ("model", "note"): f"{PREFIX}.model.noted",
     ("model", "remove"): f"{PREFIX}.model.removed",
-    ("model", "refused"): f"{PREFIX}.model.refused",
     ("experiment", "finish"): f"{PREFIX}.experiment.finished",
 }
 BEYOND = ("event_schema",)  # of a deployment's state: long, and in the audit

@@ -113,6 +113,18 @@ def run_all(parts: Sequence[Part], stop: threading.Event, once: bool) -> None:
         raise min(failures, key=lambda error: isinstance(error, Undelivered))
 
 
+def run_in_turn(first: Sequence[Part], then: Sequence[Part], stop: threading.Event) -> None:
+    """Run some parts to the end and then others; what the first ones did not get done holds the others up no more."""
+    late: Undelivered | None = None
+    try:
+        run_all(first, stop, once=True)
+    except Undelivered as error:
+        late = error
+    run_all(then, stop, once=True)
+    if late is not None:
+        raise late
+
+
 def wait_for_audit(wiring: Wiring, stop: threading.Event, once: bool) -> bool:
     """Block until the audit's topic is there, and say so; False when stopped, or with `once` when it is not there.
 
@@ -196,6 +208,23 @@ def replaced(wiring: Wiring, what: str) -> EventsRefused:
         f"{what}: the audit was cut or made anew since then; find out by whom. To tell what is there now from its "
         f"beginning, delete the topic {wiring.events} and the groups that begin with {wiring.events}"
     )
+
+
+def some(consumer: Consumer, most: int, seconds: float = 0.5) -> tuple[list[Message], bool]:
+    """Return the records that are there, and whether the end was reached behind them. Raises KafkaException."""
+    records: list[Message] = []
+    ended = False
+    first = consumer.consume(1, seconds)  # then what is there: it would wait for a number of messages
+    for message in [*first, *(consumer.consume(most - 1, 0) if first and most > 1 else [])]:
+        error = message.error()
+        if error is None:
+            records.append(message)
+            ended = False
+        elif error.code() == KafkaError._PARTITION_EOF:
+            ended = True
+        elif not error.retriable():
+            raise KafkaException(error)
+    return records, ended
 
 
 def offset_of(message: Message) -> int:

@@ -67,7 +67,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A version that was not taken; deployment: by which one, empty where it was no deployment."""
+    """A version that was not taken; deployment: by which one's workers, empty where it was no deployment."""
 
     deployment: str
     model: str
@@ -153,13 +153,12 @@ class _Fold:
         )
 
     def _refuse(self, kind: str, subject: str, after: Mapping[str, Any], act: Act) -> None:
-        """Count the versions that a state would have brought, not those that are there already."""
+        """Count the versions that an entry names: of a deployment the arms that its workers do not score with."""
         if kind == "model" and after.get("version"):
             self._refused.append(Refusal("", subject.partition("@")[0], str(after["version"]), act))
         elif kind == "deployment" and "arms" in after:
-            known = self._arms.get(subject, {})
             wanted = _arms_of(subject, after, None).values()
-            refused = {(arm.model, arm.version): None for arm in wanted if not _same(arm, known.get(arm.arm))}
+            refused = {(arm.model, arm.version): None for arm in wanted}
             self._refused += [Refusal(subject, model, version, act) for model, version in refused]
 
     def _deploy(

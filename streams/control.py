@@ -53,6 +53,12 @@ class ControlTopics:
 
     prefix: str = "penstock"
 
+    @classmethod
+    def beside(cls, audit: str) -> ControlTopics | None:
+        """Return the control plane whose audit has this name; None for the name of none."""
+        prefix = audit.removesuffix(".audit")
+        return cls(prefix) if prefix and prefix != audit else None
+
     @property
     def control(self) -> str:
         return f"{self.prefix}.control"

@@ -6,6 +6,7 @@ import logging
 import threading
 
 from schemas.control import State
+from schemas.deployment import group_of
 from schemas.errors import Explained
 from streams import control
 from streams.building import Builder, Built, Wanted
@@ -13,7 +14,8 @@ from streams.desired import Desired
 from streams.errors import Refused
 from streams.obedience import PASSING, Obedience
 from streams.options import Options
-from streams.reports import Reports
+from streams.orders import FROM_STDIN
+from streams.reports import ENDED, Reports
 from streams.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,13 @@ class Obeying:
         self.refused: tuple[int, str] | None = None  # the state that the start could not build, and why
         self._follower = Desired(options.kafka, name, self._changed)
         self._follower.start()
+
+    def give_up(self, state: State, failure: Explained) -> None:
+        """Say that nothing can run: the process ends."""
+        slot = "standby" if self._builder.slot == FROM_STDIN else self._builder.slot
+        self._reports = Reports(self.kafka, self.name, group_of(self.name, self._builder.arm), slot)
+        self._reports.tell(wanted=state.revision, refused=state.revision, detail=str(failure), state=ENDED)
+        self._reports.start()
 
     def attend(self, built: Built, worker: Worker) -> None:
         """Obey from here on with a worker that scores by this state."""
@@ -77,7 +86,7 @@ class Obeying:
         if self._obedience is not None:
             self._obedience.close()
         if self._reports is not None:
-            self._reports.close()
+            self._reports.close(ENDED if self._reports.status.state == ENDED else "stopped")
 
     def _changed(self, state: State | None) -> None:
         with self._lock:
@@ -114,4 +123,5 @@ def first_of(obeying: Obeying, builder: Builder) -> Built:
             return builder.build(Wanted.of_state(earlier))
         except Explained as error:
             log.error("revision %d cannot run either: %s", earlier.revision, error)
+    obeying.give_up(state, failure)
     raise failure

@@ -9,8 +9,9 @@ from schemas.control import State, Status
 from schemas.errors import RecordInvalid
 from streams.control import TOPICS, ControlTopics
 from streams.reading import TopicReader
-from streams.reports import EVERY_SECONDS
+from streams.reports import ENDED, EVERY_SECONDS
 
+ENDED_SECONDS = 120.0  # whoever supervises a slot that ends because nothing can run starts it again sooner
 SILENT_SECONDS = 3 * EVERY_SECONDS  # a slot that says nothing for so long has died, or cannot reach Kafka
 
 
@@ -59,7 +60,9 @@ def rows(statuses: Iterable[Status], states: Mapping[str, State], now: float) ->
 
 
 def _verdict(status: Status, state: State | None, age: float) -> str:
-    if status.state == "stopped":
+    if status.state == ENDED and age <= ENDED_SECONDS and state is not None and status.refused == state.revision:
+        return f"ended, for it refuses revision {state.revision}: {status.detail}"
+    if status.state in ("stopped", ENDED):
         return "stopped"
     if age > SILENT_SECONDS:
         return f"silent for {age:,.0f} s"

@@ -21,12 +21,11 @@ from penstock.cli.common import (
     servers_option,
 )
 from streams.budget import BATCH_EVENTS
+from streams.orders import FROM_STDIN
 
 if TYPE_CHECKING:
     from penstock.config import Loaded
     from streams.orders import Order
-
-FROM_STDIN = "-"  # as a slot: a supervisor says which, when it is needed
 
 
 @click.command()

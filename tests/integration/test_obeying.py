@@ -74,6 +74,16 @@ class Stand:
                 return
             assert time.monotonic() < deadline, slots
 
+    def told(self, change: str) -> None:
+        """Let `penstock events` tell what is there; the audit then has the refusal once, and an event tells it."""
+        events = f"{self.name}.told"
+        self.said("events", "--once", "--events-topic", events)
+        lines = [line for line in self.said("history", self.name).splitlines() if change in line]
+        assert len(lines) == 1
+        assert "slot active/0  refused" in lines[0]
+        kinds = [json.loads(message.value() or b"")["type"] for message in self.rig.read(events, 1)]
+        assert "io.penstock.deployment.refused" in kinds
+
     @contextmanager
     def stream(self, rate: float = 2_000.0) -> Iterator[Callable[[], int]]:
         """Publish events all the while; yields what tells how many so far."""
@@ -195,15 +205,30 @@ def test_a_version_that_cannot_run_is_refused_and_the_old_one_goes_on_also_after
     done = stand.run("status", stand.name)
     assert done.returncode == 1
     assert "refuses revision 2" in done.stdout
+    stand.told("revision 2 not taken; active " + broken[:8])
     worker.kill()
     again = stand.worker()
     again.wait_for("revision 2 of .* is refused")
     stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
     stand.rig.wait_committed(80)
     assert {revision for revision, *_ in stand.inferences(80)} == {1}
+    stand.told("revision 2 not taken; active " + broken[:8])  # once, although the next start refused it again
     stand.said("rollback", stand.name, "--to", "1")
     stand.wait_status(3)
     assert again.stop() == 0
+
+
+def test_a_start_that_nothing_can_run_for_is_said_and_told(stand: Stand) -> None:
+    stand.said("apply", str(stand.rig.file))
+    shutil.rmtree(stand.rig.folder / ".penstock" / "cache")
+    stand.said("model", "remove", f"{stand.model}@{stand.first}", "--yes")
+    worker = stand.worker()
+    assert worker.process.wait(60) == 2
+    done = stand.run("status", stand.name)
+    assert done.returncode == 1
+    assert "slot active/0  revision -" in done.stdout
+    assert "ended, for it refuses revision 1: model" in done.stdout
+    stand.told("revision 1 not taken; active " + stand.first[:8])
 
 
 def _force(stand: Stand, version: str) -> None:

@@ -67,7 +67,7 @@ class Plane:
             )
             entries.append(entry)
             if step.new:
-                states[step.subject] = step.new
+                states[step.subject] = replace(step.new, audit_sequence=entry.sequence, audit_hash=entry.hash)
         self.world = World(states, head_of(entries[-1]), tuple(entries))
         return change
 
