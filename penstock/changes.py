@@ -114,7 +114,11 @@ def _of_refusal(entry: Entry) -> Iterator[str]:
 
 def _of_model(entry: Entry) -> Iterator[str]:
     old, new = (json.loads(told) if told else {} for told in (entry.before, entry.after))
-    if "note" in new:
+    if entry.action in ("register", "remove"):
+        yield f"{short((new or old).get('version'))} {'added' if new else 'removed'}"
+    elif entry.action == "finish":
+        yield f"made {new.get('model') or 'no model'} {short(new.get('version'))}"
+    elif "note" in new:
         yield f"{short(new.get('version'))}: {new['note']}"
     elif "tag" in new:
         yield f"{new['tag']} {short(old.get('version'))} -> {short(new.get('version'))}"

@@ -241,6 +241,78 @@ def test_deployments_are_told_to_be_behind_when_control_fails_after_the_reposito
     assert json.loads(desk.plane.read().entries[1].before or "")["version"] is None
 
 
+# versions that come and go
+
+
+def written(desk: Desk, features: tuple[str, ...] = ("a", "b"), **more: Any) -> tuple[str, str]:
+    """A bundle in a file, and its version."""
+    built = Bundle.build(name="sum", model=sum_model(), features=list(features), **more)
+    return str(built.write(desk.rig.folder / f"{built.manifest.version}.zip")), built.manifest.version
+
+
+def test_a_version_that_is_added_is_registered_with_its_run_and_followers_of_its_tag_move(desk: Desk) -> None:
+    desk.apply()
+    path, version = written(desk, author="Grace", metrics={"auc": 0.8}, training={"run_id": "run-9"})
+    output = desk.said("model", "add", path, "--tag", "production", "--why", "weekly")
+    assert f"registered sum@{version} (entry 3 of the audit)" in output
+    assert re.search(rf"~ arms.active.version +{desk.first} -> {version}\n", output)
+    assert desk.arms() == {"active": version}
+    rows = [re.split(r"  +", row)[3:] for row in desk.said("history").splitlines()[2:]]
+    assert rows == [
+        ["finish", "experiment run-9", f"made sum {version[:8]}", "weekly"],
+        ["register", "model sum", f"{version[:8]} added", "weekly"],
+        ["tag", "model sum", f"production {desk.first[:8]} -> {version[:8]}", "weekly"],
+        ["tag", desk.name, "2", f"active {desk.first[:8]} -> {version[:8]}", "weekly"],
+    ]
+    assert desk.plane.findings() == []
+    again = desk.said("model", "add", path, "--tag", "production")
+    assert "the audit has it already" in again
+    assert len(desk.plane.read().entries) == 5
+
+
+def test_a_version_that_does_not_fit_a_follower_of_its_tag_is_not_even_added(desk: Desk) -> None:
+    desk.apply()
+    path, version = written(desk, features=("a", "z"), tags=["production"])
+    output = desk.refused("model", "add", path)
+    assert f"{desk.name} could not run then: arm active (sum@production): feature 'z'" in output
+    assert version not in {entry.manifest.version for entry in desk.repository.list()}
+    assert len(desk.plane.read().entries) == 1
+    desk.said("model", "add", path, "--repository-only")
+    assert desk.repository.resolve("sum@production").manifest.version == version
+    assert desk.arms() == {"active": desk.first}
+    assert len(desk.plane.read().entries) == 1
+
+
+def test_an_audit_that_was_not_told_of_what_was_added_is_told_by_the_same_command_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from penstock.cli import control as commands
+    from streams.errors import ControlUnavailable
+
+    desk.apply()
+    path, version = written(desk)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ControlUnavailable("made up")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(commands, "write", fail)
+        output = desk.refused("model", "add", path, "--tag", "production")
+    assert "The repository was changed, the audit was not told and no deployment follows: repeat the" in output
+    assert desk.arms() == {"active": desk.first}
+    desk.said("model", "add", path, "--tag", "production")
+    assert desk.arms() == {"active": version}
+
+
+def test_a_version_that_is_removed_is_told_and_who_asks_for_it_is_named_first(desk: Desk) -> None:
+    desk.apply()
+    result = CliRunner().invoke(main, ["model", "remove", f"sum@{desk.first}"], input="n\n")
+    assert f"it is asked for by {desk.name} (active), whose next start may not find it; remove sum@" in result.output
+    desk.said("model", "remove", "sum@candidate", "--yes", "--why", "never used")
+    assert desk.said("history", "sum").splitlines()[1].endswith(f"{desk.second[:8]} removed  never used")
+    assert desk.plane.findings() == []
+
+
 # promote and roll back
 
 
