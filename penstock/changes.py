@@ -134,7 +134,7 @@ def _arms(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _of_state(before: str | None, after: str | None) -> Iterator[str]:
     if after is None:
-        return
+        yield "removed"
     old, new = (json.loads(told) if told else NOTHING for told in (before, after))
     were, are = _arms(old), _arms(new)
     for name in dict.fromkeys([*are, *were]):
@@ -143,10 +143,10 @@ def _of_state(before: str | None, after: str | None) -> Iterator[str]:
             yield f"{name} {was} -> {now}"
         elif were[name] != are[name]:
             yield f"{name} otherwise"
+    if before is None or after is None:
+        return
     if old["paused"] != new["paused"]:
         yield "paused" if new["paused"] else "goes on"
-    if before is None:
-        return
     keys = [key for key in dict.fromkeys([*new["declaration"], *old["declaration"]]) if key != "arms"]
     yield from (key for key in keys if old["declaration"].get(key) != new["declaration"].get(key))
     if old["event_schema"] != new["event_schema"]:

@@ -40,6 +40,7 @@ COMPACTED: Final = {
     "max.message.bytes": str(RECORD_BYTES),
     "unclean.leader.election.enable": "false",
     "segment.ms": "86400000",
+    "delete.retention.ms": str(30 * 86_400_000),  # who is cut off for so long still hears of a removal
 }
 YEARS: Final = {"cleanup.policy": "delete", "retention.ms": str(10 * 366 * 86_400_000), "retention.bytes": "-1"}
 CHECKED = ("cleanup.policy", "retention.ms", "retention.bytes")

@@ -11,7 +11,7 @@ from schemas.errors import Explained
 from streams import control
 from streams.building import Builder, Built, Wanted
 from streams.desired import Desired
-from streams.errors import Refused
+from streams.errors import ControlUnavailable, Refused
 from streams.obedience import PASSING, Obedience
 from streams.options import Options
 from streams.orders import FROM_STDIN
@@ -35,6 +35,9 @@ class Obeying:
         self._reports: Reports | None = None
         self._moved: Built | None = None
         self.refused: tuple[int, str] | None = None  # the state that the start could not build, and why
+        self.removed = False  # control has the deployment no more: the process ends
+        self._worker: Worker | None = None
+        self._ended = threading.Event()
         self._follower = Desired(options.kafka, name, self._changed)
         self._follower.start()
 
@@ -60,7 +63,10 @@ class Obeying:
             detail=detail,
         )
         with self._lock:
+            self._worker = worker
             self._obedience = Obedience(self._builder, built, worker, self._reports, self._move)
+            if self.removed:
+                worker.stop()
             if self._newest is not None and self._newest.revision != revision:
                 self._obedience.want(self._newest)
         self._obedience.start()
@@ -78,10 +84,11 @@ class Obeying:
         """Say whether control asks for another state by now than the one that was built."""
         newest = self._newest
         refused = self.refused[0] if self.refused else None
-        return newest is not None and newest.revision not in (built.wanted.revision, refused)
+        return self.removed or (newest is not None and newest.revision not in (built.wanted.revision, refused))
 
     def close(self) -> None:
         """End what follows control, and say that the slot has ended."""
+        self._ended.set()
         self._follower.close()
         if self._obedience is not None:
             self._obedience.close()
@@ -89,10 +96,33 @@ class Obeying:
             self._reports.close(ENDED if self._reports.status.state == ENDED else "stopped")
 
     def _changed(self, state: State | None) -> None:
+        if state is None:
+            if self._is_gone():
+                self._remove()
+            return
         with self._lock:
             self._newest = state
             if self._obedience is not None:
                 self._obedience.want(state)
+
+    def _is_gone(self) -> bool:
+        """Look whether control lacks the deployment now: what was read may be history, with a newer state behind it."""
+        while not self._ended.is_set():
+            try:
+                return self.name not in control.read(self.kafka).states
+            except (Refused, ControlUnavailable) as error:
+                log.warning("control has perhaps removed the deployment: %s; looking again", error)
+            self._ended.wait(1.0)
+        return False
+
+    def _remove(self) -> None:
+        log.warning("the deployment was removed from control: this worker commits what it has in hand and ends")
+        with self._lock:
+            self.removed = True
+            if self._reports is not None:
+                self._reports.tell(detail="the deployment was removed from control")
+            if self._worker is not None:
+                self._worker.stop()
 
     def _move(self, built: Built, worker: Worker) -> None:
         self._moved = built

@@ -51,12 +51,20 @@ def read(kafka: Mapping[str, str], topics: ControlTopics = TOPICS) -> list[Statu
 
 
 def rows(statuses: Iterable[Status], states: Mapping[str, State], now: float) -> list[Row]:
-    """Judge what the slots said against what control asks for. now: seconds since 1970."""
+    """Judge what the slots said against what control asks for. now: seconds since 1970.
+
+    Slots of a deployment that control has not are left out once they say nothing more.
+    """
     return [
         Row(status, _verdict(status, states.get(status.deployment), age), age)
         for status in statuses
         for age in [max(0.0, now - status.at_ms / 1000)]
+        if status.deployment in states or not _ended(status, age)
     ]
+
+
+def _ended(status: Status, age: float) -> bool:
+    return status.state in ("stopped", ENDED) or age > SILENT_SECONDS
 
 
 def _verdict(status: Status, state: State | None, age: float) -> str:

@@ -93,7 +93,9 @@ def show(written: Written | None, unchanged: str) -> None:
         click.echo(unchanged)
         return
     for entry in written.entries:
-        if entry.changes_state:
+        if entry.changes_state and entry.revision_after is None:
+            click.echo(f"{entry.subject} is removed (entry {entry.sequence} of the audit)")
+        elif entry.changes_state:
             click.echo(f"{entry.subject}: revision {entry.revision_after} (entry {entry.sequence} of the audit)")
             for line in changes.lines(entry.before, entry.after):
                 click.echo(f"  {changes.printable(line)}")

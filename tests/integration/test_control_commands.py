@@ -353,7 +353,41 @@ def test_an_apply_of_what_is_paused_says_that_it_stays_so(desk: Desk) -> None:
     assert f"{desk.name} stays paused: `penstock resume {desk.name}` lets it go on" in desk.apply()
 
 
-@pytest.mark.parametrize("words", [["promote"], ["rollback"], ["pause"], ["resume"]])
+def test_a_deployment_is_removed_and_comes_back_with_the_next_revision(desk: Desk) -> None:
+    desk.apply()
+    declined = CliRunner().invoke(main, ["remove", desk.name], input="n\n")
+    assert (declined.exit_code, f"remove {desk.name} at revision 1?" in declined.output) == (1, True)
+    output = desk.said("remove", desk.name, "--yes", "--why", "the airport closed")
+    assert output == f"{desk.name} is removed (entry 2 of the audit)\n"
+    assert desk.plane.read().states == {}
+    assert "nothing is under control yet" in desk.said("status")
+    assert f"control has no deployment {desk.name}; it has none" in desk.refused("status", desk.name)
+    assert f"no deployment '{desk.name}' was applied" in desk.refused("remove", desk.name, "--yes")
+    row = desk.said("history", desk.name).splitlines()[-1]
+    assert row.endswith(f"removed; active {desk.first[:8]} -> none  the airport closed")
+    assert "revision   1 -> none" in desk.said("audit", "show", "2")
+    assert "the audit is whole: 2 entries, and 0 deployments as it tells" in desk.said("audit", "verify")
+
+    desk.said("model", "tag", "sum@candidate", "production")
+    assert f"{desk.name}: revision 2 would be" in desk.apply("--dry-run")
+    assert f"{desk.name}: revision 2 (entry 4 of the audit)" in desk.apply("--expect-revision", "0")
+    assert desk.arms() == {"active": desk.second}
+    assert desk.plane.findings() == []
+
+
+def test_a_removal_that_many_entries_followed_still_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The removal is not among the entries that a writer looks at."""
+    desk.apply()
+    desk.said("remove", desk.name, "--yes")
+    monkeypatch.setattr(control, "LAST_ENTRIES", 2)
+    for number in range(8):
+        desk.plane.note(f"note {number}")
+    desk.apply()
+    assert desk.revision() == 2
+    assert desk.plane.findings() == []
+
+
+@pytest.mark.parametrize("words", [["promote"], ["rollback"], ["pause"], ["resume"], ["remove"]])
 def test_a_deployment_that_nobody_applied_is_named(desk: Desk, words: list[str]) -> None:
     assert "no deployment 'flihgts' was applied; there is none yet" in desk.refused(*words, "flihgts")
 

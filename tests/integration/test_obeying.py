@@ -360,3 +360,43 @@ def test_events_of_a_deployment_under_control_go_into_quarantine_by_its_name(sta
     assert worker.stop() == 0
     assert len(stand.rig.read(stand.rig.dead_letters, 3)) == 3
     stand.verified()
+
+
+def test_workers_of_a_deployment_that_is_removed_end_in_order_and_it_comes_back(stand: Stand) -> None:
+    stand.said("apply", str(stand.rig.file))
+    workers = [stand.worker("--slot", slot) for slot in "01"]
+    for each in workers:
+        each.wait_for("reads partitions")
+    with stand.stream() as sent:
+        stand.rig.wait_committed(200)
+        stand.said("remove", stand.name, "--yes")
+        assert [worker.process.wait(60) for worker in workers] == [0, 0]
+        for each in workers:
+            assert "the deployment was removed from control" in each.text()
+            assert "everything scored was committed" in each.text()
+        assert stand.name not in stand.said("status")
+        refused = stand.worker()
+        assert refused.process.wait(60) == 2
+        assert f"control has no deployment {stand.name}" in refused.text()
+        stand.verified()  # what it scored, by the states that the audit tells
+        assert "revision 2" in stand.said("apply", str(stand.rig.file))
+        again = stand.worker()
+        again.wait_for("reads partitions")
+    stand.rig.wait_committed(sent())
+    assert again.process.poll() is None, "an old removal must not end it"
+    assert again.stop() == 0
+    found = stand.inferences(sent())
+    assert {revision for revision, *_ in found} == {1, 2}
+    counted = account([place for *_, place in found], share(sent()))
+    assert (counted["lost"], counted["duplicated"]) == (0, 0)
+    stand.verified()
+
+
+def test_supervised_slots_of_a_deployment_that_is_removed_end_with_their_supervisor(stand: Stand) -> None:
+    stand.said("apply", str(stand.rig.file))
+    supervisor = stand.worker("--slots", "2")
+    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
+    stand.rig.wait_committed(40)
+    stand.said("remove", stand.name, "--yes")
+    assert supervisor.process.wait(60) == 0
+    assert "no slot is left, for the deployment was removed from control" in supervisor.text()
