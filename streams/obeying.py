@@ -11,7 +11,7 @@ from schemas.errors import Explained
 from streams import control
 from streams.building import Builder, Built, Wanted
 from streams.desired import Desired
-from streams.errors import ControlUnavailable, Refused
+from streams.errors import Refused
 from streams.obedience import PASSING, Obedience
 from streams.options import Options
 from streams.orders import FROM_STDIN
@@ -37,7 +37,6 @@ class Obeying:
         self.refused: tuple[int, str] | None = None  # the state that the start could not build, and why
         self.removed = False  # control has the deployment no more: the process ends
         self._worker: Worker | None = None
-        self._ended = threading.Event()
         self._follower = Desired(options.kafka, name, self._changed)
         self._follower.start()
 
@@ -88,7 +87,6 @@ class Obeying:
 
     def close(self) -> None:
         """End what follows control, and say that the slot has ended."""
-        self._ended.set()
         self._follower.close()
         if self._obedience is not None:
             self._obedience.close()
@@ -97,23 +95,12 @@ class Obeying:
 
     def _changed(self, state: State | None) -> None:
         if state is None:
-            if self._is_gone():
-                self._remove()
+            self._remove()
             return
         with self._lock:
             self._newest = state
             if self._obedience is not None:
                 self._obedience.want(state)
-
-    def _is_gone(self) -> bool:
-        """Look whether control lacks the deployment now: what was read may be history, with a newer state behind it."""
-        while not self._ended.is_set():
-            try:
-                return self.name not in control.read(self.kafka).states
-            except (Refused, ControlUnavailable) as error:
-                log.warning("control has perhaps removed the deployment: %s; looking again", error)
-            self._ended.wait(1.0)
-        return False
 
     def _remove(self) -> None:
         log.warning("the deployment was removed from control: this worker commits what it has in hand and ends")
