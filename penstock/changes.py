@@ -117,7 +117,7 @@ def _of_model(entry: Entry) -> Iterator[str]:
     if entry.action in ("register", "remove"):
         yield f"{short((new or old).get('version'))} {'added' if new else 'removed'}"
     elif entry.action == "finish":
-        yield f"made {new.get('model') or 'no model'} {short(new.get('version'))}"
+        yield f"made {new['model']} {short(new.get('version'))}" if new.get("model") else "made no version"
     elif "note" in new:
         yield f"{short(new.get('version'))}: {new['note']}"
     elif "tag" in new:

@@ -1,4 +1,4 @@
-"""Versions of models that come into the repository and leave it, as entries of the audit; decided purely.
+"""Training runs that end, and versions that come and go, as entries of the audit; decided purely.
 
 An entry tells of whom and of what a version was made, so that its origin is known when the repository is not.
 """
@@ -25,13 +25,19 @@ def registered(world: World, stored: Stored) -> Change | None:
     """
     steps = []
     run = stored.manifest.training.run_id
-    if run and not any(_is_run(entry, run) for entry in world.entries):
-        made = {"run_id": run, "metrics": metrics_of(stored), "model": stored.manifest.name}
-        after = made | {"version": stored.manifest.version, "created": stored.manifest.created.isoformat()}
-        steps.append(Step(FINISH, "experiment", run, None, canonical(after)))
+    if run and not _has_run(world, run):
+        made = {"model": stored.manifest.name, "version": stored.manifest.version}
+        steps.append(_finish(run, stored.manifest.metrics, made))
     if next(_told(world.entries, stored), None) != REGISTER:
         steps.append(Step(REGISTER, "model", stored.manifest.name, None, canonical(facts(stored))))
     return Change(tuple(steps)) if steps else None
+
+
+def finished(world: World, run: str, metrics: Mapping[str, float]) -> Change | None:
+    """Tell that a training run ended that made no version; None where the audit has it. world.entries: all of it."""
+    if _has_run(world, run):
+        return None
+    return Change((_finish(run, metrics, {"model": None, "version": None}),))
 
 
 def removed(world: World, stored: Stored) -> Change | None:
@@ -53,17 +59,23 @@ def facts(stored: Stored) -> dict[str, Any]:
         "framework": manifest.framework,
         "tags": list(stored.tags),
         "training": {"data": training.data, "data_sha256": training.data_sha256, "run_id": training.run_id},
-        "metrics": metrics_of(stored),
+        "metrics": _told_metrics(manifest.metrics),
     }
 
 
-def metrics_of(stored: Stored) -> Mapping[str, float | None]:
-    """Return the metrics; null for those that JSON has no number for."""
-    return {name: value if math.isfinite(value) else None for name, value in stored.manifest.metrics.items()}
+def _told_metrics(metrics: Mapping[str, float]) -> Mapping[str, float | None]:
+    """Return metrics with null for those that JSON has no number for."""
+    return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
 
-def _is_run(entry: Entry, run: str) -> bool:
-    return (entry.subject_kind, entry.action, entry.subject) == ("experiment", FINISH, run)
+def _finish(run: str, metrics: Mapping[str, float], made: Mapping[str, str | None]) -> Step:
+    after = {"run_id": run, "metrics": _told_metrics(metrics), **made}
+    return Step(FINISH, "experiment", run, None, canonical(after))
+
+
+def _has_run(world: World, run: str) -> bool:
+    told = ((entry.subject_kind, entry.action, entry.subject) for entry in world.entries)
+    return ("experiment", FINISH, run) in told
 
 
 def _told(entries: Sequence[Entry], stored: Stored) -> Iterator[str]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group("model")
 def command() -> None:
-    """Versions of models: add, list, show, tag, note, remove."""
+    """Versions of models: add, list, show, tag, note, remove; and runs that made none: finish."""
 
 
 @command.command()
@@ -188,6 +188,38 @@ def note(ref: str, text: str, by: str | None, bootstrap_servers: str | None, rep
         )
         assert written is not None
         click.echo(f"noted about {manifest.ref} (entry {written.head.sequence} of the audit)")
+
+
+@command.command()
+@click.argument("run")
+@click.option("--metric", "stated", multiple=True, metavar="NAME=VALUE", help="What it reached; may be repeated.")
+@control.why_option
+@control.by_option
+@servers_option
+def finish(run: str, stated: tuple[str, ...], why: str, by: str | None, bootstrap_servers: str | None) -> None:
+    """Write into the audit that the training run RUN ended and made no version.
+
+    One that made a version is told by `penstock model add`, by the `run_id` of its bundle.
+    """
+    from streams.registration import finished
+
+    metrics = dict(map(_metric, stated))
+    if not run.strip():
+        raise click.UsageError("the run has no name: write the id that your training gives it")
+    with said_plainly():
+        written = control.write(bootstrap_servers, lambda world: finished(world, run, metrics), by, why, whole=True)
+        told = f"entry {written.head.sequence} of the audit" if written else "the audit has it already"
+        click.echo(f"run {run} finished ({told})")
+
+
+def _metric(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        if name.strip():
+            return name, float(value)
+        raise ValueError
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no metric: write auc=0.74", param_hint="--metric") from None
 
 
 @command.command()

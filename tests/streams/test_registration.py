@@ -13,7 +13,7 @@ from penstock import changes
 from penstock.cloudevents import event_of
 from penstock.history import history_of
 from schemas.chain import verify_chain
-from streams.registration import facts, registered, removed
+from streams.registration import facts, finished, registered, removed
 from tests.models import graphs
 from tests.streams.test_rollout import Plane
 
@@ -56,6 +56,19 @@ def test_what_was_told_is_not_told_again_and_another_version_of_the_same_run_is(
     assert registered(plane.world, version) is None
     assert registered(plane.world, replace(version, tags=("production",))) is None
     (step,) = plane.take(registered(plane.world, stored())).steps  # a uuid of its own
+    assert step.action == "register"
+
+
+def test_a_run_that_made_no_version_is_told_once() -> None:
+    plane = Plane()
+    plane.take(finished(plane.world, "run-8", {"auc": 0.6, "loss": float("inf")}))
+    (entry,) = plane.world.entries
+    assert (entry.action, entry.subject_kind, entry.subject) == ("finish", "experiment", "run-8")
+    told = {"run_id": "run-8", "metrics": {"auc": 0.6, "loss": None}, "model": None, "version": None}
+    assert json.loads(entry.after or "") == told
+    assert changes.summary(entry) == "made no version"
+    assert finished(plane.world, "run-8", {}) is None
+    (step,) = plane.take(registered(plane.world, stored(training={"run_id": "run-8"}))).steps
     assert step.action == "register"
 
 
