@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -37,6 +38,28 @@ def test_every_entry_is_one_event_in_order_and_in_structured_mode(stand: Stand) 
     assert stand.run("--once")[0] == 0
     assert stand.run("--once")[0] == 0
     assert stand.ids() == stand.expected
+
+
+def test_events_can_be_watched(stand: Stand) -> None:
+    stand.change(applied(2))
+    assert stand.run("--once")[0] == 0
+    words = ["watch", stand.events, "--from", "beginning", "--bootstrap-servers", stand.servers]
+    done = CliRunner().invoke(main, [*words, "--count", "2"])
+    assert done.exit_code == 0
+    assert "type=io.penstock.deployment.applied  subject=flights  who=ada" in done.output
+    assert "why=change 2" in done.output
+    told = CliRunner().invoke(main, [*words, "--count", "1", "--json"])
+    assert json.loads(told.output)["id"] == stand.expected[0]
+
+    producer = Producer(stand.settings)
+    for value in (b"{", b"[]"):
+        producer.produce(stand.events, value, headers={"content-type": CONTENT_TYPE})
+    assert producer.flush(10) == 0
+    stand.change(applied(1, first=3))
+    assert stand.run("--once")[0] == 0
+    done = CliRunner().invoke(main, [*words, "--count", "3"])
+    assert "is not a readable record: it is no JSON" in done.output
+    assert "why=change 3" in done.output
 
 
 def test_it_follows_what_is_changed_and_stops_when_told_to(stand: Stand) -> None:
