@@ -245,24 +245,27 @@ def remove(
         entry = opened.resolve(ref)
         tags = f" with the tags {', '.join(entry.tags)}" if entry.tags else ""
         told = not repository_only and control.broker_known(bootstrap_servers)
-        wanted = _wanted(entry, bootstrap_servers) if told else ""
+        if told:
+            _say_wanted(entry, bootstrap_servers)
         if not yes:
-            click.confirm(f"{wanted}remove {entry.ref}{tags}?", abort=True)
+            click.confirm(f"remove {entry.ref}{tags}?", abort=True)
         opened.remove(entry.manifest.name, entry.manifest.version)
         click.echo(f"removed {entry.ref}{tags}")
         if told:
             _tell_removed(entry, bootstrap_servers, by, why)
 
 
-def _wanted(entry: Entry, servers: str | None) -> str:
-    """Return in words which deployments have a version in an arm."""
+def _say_wanted(entry: Entry, servers: str | None) -> None:
+    """Say which deployments have a version in an arm."""
     arms = [
         f"{state.deployment} ({arm.name})"
         for state in control.look_first(servers).states.values()
         for arm in state.arms
         if (arm.pinned, arm.digest) == (entry.ref, entry.digest)
     ]
-    return f"it is asked for by {', '.join(arms)}, whose next start may not find it; " if arms else ""
+    if arms:
+        what = "control asks for it: a worker that has it not in its cache will not find it"
+        click.echo(f"{entry.ref} is in {', '.join(arms)}, and {what}", err=True)
 
 
 def _tell_removed(entry: Entry, servers: str | None, by: str | None, why: str) -> None:

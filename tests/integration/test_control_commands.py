@@ -316,8 +316,9 @@ def test_a_run_that_made_no_version_is_told(desk: Desk) -> None:
 def test_a_version_that_is_removed_is_told_and_who_asks_for_it_is_named_first(desk: Desk) -> None:
     desk.apply()
     result = CliRunner().invoke(main, ["model", "remove", f"sum@{desk.first}"], input="n\n")
-    assert f"it is asked for by {desk.name} (active), whose next start may not find it; remove sum@" in result.output
-    desk.said("model", "remove", "sum@candidate", "--yes", "--why", "never used")
+    assert f"sum@{desk.first} is in {desk.name} (active), and control asks for it" in result.output
+    output = desk.said("model", "remove", "sum@candidate", "--yes", "--why", "never used")
+    assert "control asks for it" not in output
     assert desk.said("history", "sum").splitlines()[1].endswith(f"{desk.second[:8]} removed  never used")
     assert desk.plane.findings() == []
 
