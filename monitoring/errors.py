@@ -17,5 +17,9 @@ class SnapshotInvalid(MonitorError):
     """A snapshot that this version cannot read."""
 
 
+class ReferenceUnavailable(MonitorError):
+    """The repository does not say what the reference of a version is; the profile waits for the next start."""
+
+
 class KafkaUnavailable(MonitorError):
     """The cluster did not answer, or refused what the monitor needs."""

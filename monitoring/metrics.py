@@ -13,8 +13,8 @@ log = logging.getLogger(__name__)
 _WORTH_A_WARNING = {
     "poison": "profiles that cannot be read are passed over: who else writes to the profiles topic?",
     "foreign": "profiles of another deployment are passed over: two deployments share a profiles topic",
-    "unknown_reference": "events are counted in the bins of a reference that this monitor does not know: "
-    "start it again after a model version was swapped",
+    "unknown_reference": "events are counted in the bins of a reference that the repository does not have: were the "
+    "models removed, or is this another repository than that of the workers?",
     "late": "events were profiled after their tick had been closed, and are not tested: is a producer's clock wrong?",
     "forced": "ticks are closed although a source partition has not passed them: is a worker missing or far behind?",
 }

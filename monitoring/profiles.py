@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -53,6 +53,9 @@ class Lineage(NamedTuple):
     reference: str
 
 
+Find = Callable[[Lineage], Reference | None]  # always of the same answer, or it raises and the process ends
+
+
 @dataclass(slots=True)
 class Stream:
     """The state of one lineage."""
@@ -83,9 +86,9 @@ class State:
 class ProfileFold:
     """Folds `<deployment>.profiles`.
 
-    references: the references of the deployment's model versions by digest; profiles that count in the bins of another
-    are counted as `unknown_reference` and not tested. sources: partitions of the input topic; more are noticed as they
-    appear.
+    references: the references of model versions by digest. find: asked for others, once each; profiles that count in
+    the bins of one that it has not are counted as `unknown_reference` and not tested. sources: partitions of the input
+    topic; more are noticed as they appear.
     """
 
     def __init__(
@@ -95,8 +98,10 @@ class ProfileFold:
         sources: int,
         settings: Settings | None = None,
         topic: str = alerts.TOPIC,
+        find: Find | None = None,
     ) -> None:
-        self._deployment, self._references, self._sources = deployment, references, sources
+        self._deployment, self._references, self._sources = deployment, dict(references), sources
+        self._find, self._absent = find, set[Lineage]()
         self._settings, self._topic = settings or Settings(), topic
 
     def new(self, partition: int) -> State:
@@ -126,7 +131,8 @@ class ProfileFold:
         state.count("clamped", profile["clamped"])
         if not rows:
             return
-        reference = self._references.get(profile["reference"])
+        lineage = Lineage(arm, profile["model"], profile["version"], profile["reference"])
+        reference = self._reference(lineage)
         if reference is None:
             state.count("unknown_reference", rows)
             return
@@ -134,7 +140,6 @@ class ProfileFold:
         if (tick + 1) * tick_ms <= state.closed.get(arm, 0):
             state.count("late", rows)
             return
-        lineage = Lineage(arm, profile["model"], profile["version"], profile["reference"])
         stream = state.streams.setdefault(lineage, Stream(tick_ms, last=tick * tick_ms))
         try:
             tally = tally_of(profile, len(reference.tally.cells))
@@ -147,6 +152,17 @@ class ProfileFold:
         known = stream.ticks.get(tick)
         stream.ticks[tick] = tally if known is None else known + tally
         state.count("rows", rows)
+
+    def _reference(self, lineage: Lineage) -> Reference | None:
+        """Return the bins of a lineage. Raises what `find` raises: the record is then folded by another process."""
+        digest = lineage.reference
+        if digest not in self._references and self._find is not None and lineage not in self._absent:
+            found = self._find(lineage)
+            if found is not None and found.digest == digest:
+                self._references[digest] = found
+            else:
+                self._absent.add(lineage)
+        return self._references.get(digest)
 
     def _close(self, state: State, arm: str) -> Iterator[Out]:
         """Close what every source partition has passed."""
@@ -169,7 +185,7 @@ class ProfileFold:
                 del state.streams[lineage]
 
     def _closed_tick(self, lineage: Lineage, stream: Stream, tick: int, tally: Tally) -> Iterator[Out]:
-        if lineage.reference not in self._references:  # restored from a snapshot, and its model has gone since
+        if self._reference(lineage) is None:  # restored from a snapshot, and its model has gone since
             stream.window, stream.last = None, (tick + 1) * stream.tick_ms
             return
         if stream.window is None:

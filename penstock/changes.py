@@ -49,9 +49,14 @@ def facts(told: str | None) -> Facts:
         return {}
     try:
         content = json.loads(told)
-        return _facts(content) if "declaration" in content else dict(_flat("", content))
+        return _facts(content) if "declaration" in content else dict(_flat("", _named(content)))
     except (ValueError, KeyError, TypeError, AttributeError):
         return {"text": told}  # nothing that a writer of ours tells
+
+
+def _named(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what a refusal tells with its arms by name."""
+    return {**content, "arms": {arm["name"]: arm for arm in content["arms"]}} if "arms" in content else content
 
 
 def _facts(content: Mapping[str, Any]) -> Facts:
@@ -91,15 +96,29 @@ def _flat(place: str, value: Any) -> Iterator[tuple[str, str]]:
 def summary(entry: Entry) -> str:
     """Return in a few words what an entry changed."""
     try:
-        told = _of_model(entry) if entry.subject_kind != "deployment" else _of_state(entry.before, entry.after)
+        told = _of_refusal(entry) if entry.action == "refused" else _of_change(entry)
         return "; ".join(told) or "nothing"
     except (ValueError, KeyError, TypeError, AttributeError):
         return "not readable"
 
 
+def _of_change(entry: Entry) -> Iterator[str]:
+    return _of_state(entry.before, entry.after) if entry.subject_kind == "deployment" else _of_model(entry)
+
+
+def _of_refusal(entry: Entry) -> Iterator[str]:
+    told = json.loads(entry.after or "")
+    yield f"revision {told['revision']} not taken"
+    yield from (f"{arm['name']} {short(arm['version'])}" for arm in told["arms"])
+
+
 def _of_model(entry: Entry) -> Iterator[str]:
     old, new = (json.loads(told) if told else {} for told in (entry.before, entry.after))
-    if "note" in new:
+    if entry.action in ("register", "remove"):
+        yield f"{short((new or old).get('version'))} {'added' if new else 'removed'}"
+    elif entry.action == "finish":
+        yield f"made {new['model']} {short(new.get('version'))}" if new.get("model") else "made no version"
+    elif "note" in new:
         yield f"{short(new.get('version'))}: {new['note']}"
     elif "tag" in new:
         yield f"{new['tag']} {short(old.get('version'))} -> {short(new.get('version'))}"
@@ -115,7 +134,7 @@ def _arms(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _of_state(before: str | None, after: str | None) -> Iterator[str]:
     if after is None:
-        return
+        yield "removed"
     old, new = (json.loads(told) if told else NOTHING for told in (before, after))
     were, are = _arms(old), _arms(new)
     for name in dict.fromkeys([*are, *were]):
@@ -124,10 +143,10 @@ def _of_state(before: str | None, after: str | None) -> Iterator[str]:
             yield f"{name} {was} -> {now}"
         elif were[name] != are[name]:
             yield f"{name} otherwise"
+    if before is None or after is None:
+        return
     if old["paused"] != new["paused"]:
         yield "paused" if new["paused"] else "goes on"
-    if before is None:
-        return
     keys = [key for key in dict.fromkeys([*new["declaration"], *old["declaration"]]) if key != "arms"]
     yield from (key for key in keys if old["declaration"].get(key) != new["declaration"].get(key))
     if old["event_schema"] != new["event_schema"]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from penstock.audit import AuditEntry, state
+from penstock.audit import state
+from schemas.control import Entry
 
 CONTENT_TYPE = "application/cloudevents+json; charset=UTF-8"
 PREFIX = "io.penstock"
@@ -34,7 +35,6 @@ TYPES = {
     ("model", "untag"): f"{PREFIX}.model.untagged",
     ("model", "note"): f"{PREFIX}.model.noted",
     ("model", "remove"): f"{PREFIX}.model.removed",
-    ("model", "refused"): f"{PREFIX}.model.refused",
     ("experiment", "finish"): f"{PREFIX}.experiment.finished",
 }
 BEYOND = ("event_schema",)  # of a deployment's state: long, and in the audit
@@ -58,7 +58,7 @@ def type_of(subject_kind: str, action: str) -> str:
     return known or ".".join((PREFIX, *(_NAME.sub("_", part.lower()) or "unknown" for part in (subject_kind, action))))
 
 
-def event_of(entry: AuditEntry, source: str) -> Event:
+def event_of(entry: Entry, source: str) -> Event:
     """Return the event of an entry. source: a URI reference that names the cluster, `/penstock/<cluster id>`.
 
     Raises ValueError where `before` or `after` is no JSON object.

@@ -23,7 +23,7 @@ from confluent_kafka.cimpl import NewTopic
 from penstock.client import cluster
 from penstock.client.errors import ConnectionFailed, NoSuchTopic
 from penstock.cloudevents import CONTENT_TYPE
-from penstock.followers import ONCE_SECONDS, SECONDS, Wiring, final, first_offset, offset_of, patiently, replaced
+from penstock.followers import ONCE_SECONDS, SECONDS, Wiring, final, first_offset, offset_of, patiently, replaced, some
 from streams.clients import quiet
 from streams.errors import StartOver
 from streams.publisher import Publisher
@@ -131,7 +131,7 @@ class Announcer:
         log.info("publishing to %s from offset %d of %s on", wiring.events, start + (last is not None), wiring.audit)
         heard = time.monotonic()
         while not stop.is_set():
-            records, ended = _read(consumer, self._most)
+            records, ended = some(consumer, self._most)
             if once and not ended and not records and time.monotonic() - heard > ONCE_SECONDS:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{wiring.audit} cannot be read to its end"))
             if records and last is not None:
@@ -200,29 +200,12 @@ def last_told(consumer: Consumer, topic: str) -> Told | None:
         consumer.assign([TopicPartition(topic, 0, begin)])
         ended = False
         while not ended:
-            records, ended = _read(consumer, 1_000, SECONDS)
+            records, ended = some(consumer, 1_000, SECONDS)
             if not records and not ended:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{topic} cannot be read to its end"))
             found = next((told for each in reversed(records) if (told := Told.parse(each))), found)
     consumer.unassign()
     return found
-
-
-def _read(consumer: Consumer, most: int, seconds: float = 0.5) -> tuple[list[Message], bool]:
-    """Return the records that are there, and whether the end was reached behind them. Raises KafkaException."""
-    records: list[Message] = []
-    ended = False
-    first = consumer.consume(1, seconds)  # then what is there: it would wait for a number of messages
-    for message in [*first, *(consumer.consume(most - 1, 0) if first and most > 1 else [])]:
-        error = message.error()
-        if error is None:
-            records.append(message)
-            ended = False
-        elif error.code() == KafkaError._PARTITION_EOF:
-            ended = True
-        elif not error.retriable():
-            raise KafkaException(error)
-    return records, ended
 
 
 def _discard(producer: Producer) -> None:

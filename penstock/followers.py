@@ -20,6 +20,7 @@ from penstock.client import cluster
 from penstock.client.errors import ConnectionFailed, NoSuchTopic
 from penstock.cloudevents import Event, event_of, unreadable_event
 from penstock.errors import EventsRefused, TakenOver, Undelivered
+from schemas.control import Entry
 from schemas.errors import RecordInvalid
 from streams.clients import quiet, talkative
 
@@ -76,7 +77,7 @@ class Wiring:
     def event(self, message: Message) -> Event:
         """Return the event of a record of the audit, also of one that is no entry."""
         try:
-            return event_of(audit.decode(cluster.as_bytes(message.value())), self.source)
+            return event_of(Entry.decode(cluster.as_bytes(message.value()) or b""), self.source)
         except (RecordInvalid, ValueError, TypeError, OverflowError, RecursionError) as error:
             offset, at_ms = offset_of(message), message.timestamp()[1]
             log.error("%s/0@%d is no entry of the audit: %s", self.audit, offset, error)
@@ -110,6 +111,18 @@ def run_all(parts: Sequence[Part], stop: threading.Event, once: bool) -> None:
             thread.join(0.5)
     if failures:
         raise min(failures, key=lambda error: isinstance(error, Undelivered))
+
+
+def run_in_turn(first: Sequence[Part], then: Sequence[Part], stop: threading.Event) -> None:
+    """Run some parts to the end and then others; what the first ones did not get done holds the others up no more."""
+    late: Undelivered | None = None
+    try:
+        run_all(first, stop, once=True)
+    except Undelivered as error:
+        late = error
+    run_all(then, stop, once=True)
+    if late is not None:
+        raise late
 
 
 def wait_for_audit(wiring: Wiring, stop: threading.Event, once: bool) -> bool:
@@ -195,6 +208,23 @@ def replaced(wiring: Wiring, what: str) -> EventsRefused:
         f"{what}: the audit was cut or made anew since then; find out by whom. To tell what is there now from its "
         f"beginning, delete the topic {wiring.events} and the groups that begin with {wiring.events}"
     )
+
+
+def some(consumer: Consumer, most: int, seconds: float = 0.5) -> tuple[list[Message], bool]:
+    """Return the records that are there, and whether the end was reached behind them. Raises KafkaException."""
+    records: list[Message] = []
+    ended = False
+    first = consumer.consume(1, seconds)  # then what is there: it would wait for a number of messages
+    for message in [*first, *(consumer.consume(most - 1, 0) if first and most > 1 else [])]:
+        error = message.error()
+        if error is None:
+            records.append(message)
+            ended = False
+        elif error.code() == KafkaError._PARTITION_EOF:
+            ended = True
+        elif not error.retriable():
+            raise KafkaException(error)
+    return records, ended
 
 
 def offset_of(message: Message) -> int:

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from penstock.audit import AuditEntry, state
+from penstock.audit import state
+from schemas.control import Entry
 
 REFUSED = "refused"
 
@@ -23,7 +24,7 @@ class Act:
     revision: int | None = None
 
     @classmethod
-    def of(cls, entry: AuditEntry) -> Act:
+    def of(cls, entry: Entry) -> Act:
         return cls(entry.sequence, entry.at_ms, entry.who, entry.action, entry.why, entry.revision_after)
 
 
@@ -66,7 +67,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A version that was not taken; deployment: by which one, empty where it was no deployment."""
+    """A version that was not taken; deployment: by which one's workers, empty where it was no deployment."""
 
     deployment: str
     model: str
@@ -104,7 +105,7 @@ class History:
         )
 
 
-def history_of(entries: Iterable[AuditEntry]) -> History:
+def history_of(entries: Iterable[Entry]) -> History:
     """Return what entries, in the order of their sequence, tell of every version."""
     fold = _Fold()
     for entry in entries:
@@ -129,7 +130,7 @@ class _Fold:
         self._notes: list[Note] = []
         self._registered: list[tuple[str, str, Act]] = []
 
-    def take(self, entry: AuditEntry, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
+    def take(self, entry: Entry, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
         """Count one entry; one that makes no sense raises ValueError, TypeError or KeyError and changes nothing."""
         act = Act.of(entry)
         if entry.action == REFUSED:
@@ -152,13 +153,12 @@ class _Fold:
         )
 
     def _refuse(self, kind: str, subject: str, after: Mapping[str, Any], act: Act) -> None:
-        """Count the versions that a state would have brought, not those that are there already."""
+        """Count the versions that an entry names: of a deployment the arms that its workers do not score with."""
         if kind == "model" and after.get("version"):
             self._refused.append(Refusal("", subject.partition("@")[0], str(after["version"]), act))
         elif kind == "deployment" and "arms" in after:
-            known = self._arms.get(subject, {})
             wanted = _arms_of(subject, after, None).values()
-            refused = {(arm.model, arm.version): None for arm in wanted if not _same(arm, known.get(arm.arm))}
+            refused = {(arm.model, arm.version): None for arm in wanted}
             self._refused += [Refusal(subject, model, version, act) for model, version in refused]
 
     def _deploy(

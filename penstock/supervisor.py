@@ -22,7 +22,7 @@ from penstock.crashes import DEATHS, LONG_LIFE, Incident, Incidents, Lives
 from streams import inflight
 from streams.budget import BATCH_EVENTS
 from streams.offsets import Spans
-from streams.orders import Order
+from streams.orders import REMOVED, Order
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class Slot:
         self.child: Child | None = None
         self.due = 0.0  # when to start again, while there is no child
         self.fenced = 0
-        self.refused = self.given_up = False
+        self.refused = self.given_up = self.removed = False
 
 
 class Supervisor:
@@ -148,7 +148,8 @@ class Supervisor:
     def run(self) -> int:
         """Supervise until SIGTERM or SIGINT; returns the exit status.
 
-        0 stopped, 2 every slot was refused from the start, 4 every slot was given up, 5 one did not stop in time.
+        0 stopped, or the deployment was removed from control, 2 every slot was refused from the start, 4 every slot was
+        given up, 5 one did not stop in time.
         """
         wakes, woken = socket.socketpair()
         with wakes, woken:
@@ -242,6 +243,10 @@ class Supervisor:
         self._ran = self._ran or trace.joined
         if status != FENCED:
             slot.fenced = 0
+        if status == REMOVED:
+            slot.removed = slot.given_up = True
+            log.info("slot %s ended: its deployment was removed from control", slot.name)
+            return
         if status == REFUSED:
             slot.refused = True
             delay, why = REFUSED_SECONDS, "was refused, see above"
@@ -281,6 +286,9 @@ class Supervisor:
         return f"{ended} while it scored {where}{small if incident.deaths > 1 else ''}"
 
     def _verdict(self) -> int | None:
+        if any(slot.removed for slot in self._slots) and all(slot.removed or slot.refused for slot in self._slots):
+            log.info("no slot is left, for the deployment was removed from control; ending")
+            return 0
         if all(slot.given_up for slot in self._slots):
             log.error("no slot is left; ending")
             return NO_SLOT_LEFT
@@ -296,7 +304,7 @@ class Supervisor:
         self._incidents.forgive()
         for slot in self._slots:
             slot.lives = Lives()
-            slot.given_up, slot.due = False, min(slot.due, self._clock())
+            slot.given_up, slot.removed, slot.due = False, False, min(slot.due, self._clock())
             if slot.child is not None:
                 slot.child.resume()
 

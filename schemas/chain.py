@@ -116,13 +116,19 @@ def _end(entries: Sequence[Entry], head: Head) -> Iterator[Finding]:
 
 
 def _revisions(entries: Sequence[Entry]) -> Iterator[Finding]:
-    """Each change must begin where the one before it ended: a lost update shows here."""
+    """Each change must begin where the one before it ended: a lost update shows here.
+
+    A removal takes no number, and what comes after it counts on.
+    """
     latest: dict[str, Entry] = {}
+    counted: dict[str, int] = {}
     for entry in entries:
         if not entry.changes_state:
             continue
         before = latest.get(entry.subject)
         latest[entry.subject] = entry
+        last = counted.get(entry.subject, 0)
+        counted[entry.subject] = entry.revision_after or entry.revision_before or last
         whole = before is not None or entries[0].sequence == 1
         if not whole:
             continue
@@ -134,11 +140,9 @@ def _revisions(entries: Sequence[Entry]) -> Iterator[Finding]:
                 f"entry {entry.sequence} changes {entry.subject} from revision {entry.revision_before or 'none'}, but "
                 f"what stood before it was {was or 'none'}: an update was lost",
             )
-        elif entry.revision_after != (was or 0) + 1:
-            text = (
-                f"entry {entry.sequence} makes revision {entry.revision_after} of {entry.subject} after {was or 'none'}"
-            )
-            yield Finding(entry.sequence, "state", text)
+        elif entry.revision_after is not None and entry.revision_after != last + 1:
+            made = f"makes revision {entry.revision_after} of {entry.subject} after {last or 'none'}"
+            yield Finding(entry.sequence, "state", f"entry {entry.sequence} {made}")
 
 
 def _states(entries: Sequence[Entry], states: Iterable[State]) -> Iterator[Finding]:
@@ -157,6 +161,8 @@ def _states(entries: Sequence[Entry], states: Iterable[State]) -> Iterator[Findi
         elif (entry.revision_after, entry.after) != (state.revision, state.told()):
             yield Finding(number, "state", f"{name}: the control topic holds another state than entry {number} tells")
     for name, entry in latest.items():
+        if entry.revision_after is None:
+            continue  # removed
         yield Finding(
             entry.sequence, "state", f"{name}: entry {entry.sequence} made a state that the control topic does not hold"
         )

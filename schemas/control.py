@@ -173,8 +173,8 @@ class Entry:
 
     @property
     def changes_state(self) -> bool:
-        """Whether a deployment has another state since."""
-        return self.subject_kind == "deployment" and self.revision_after is not None
+        """Whether a deployment has another state since, or none any more."""
+        return self.subject_kind == "deployment" and (self.revision_before, self.revision_after) != (None, None)
 
     def encode(self) -> bytes:
         return records.encode("audit", asdict(self))

@@ -73,10 +73,10 @@ class Built:
 
 
 class Builder:
-    """Builds states of one arm's workers. slot: set once it is known; told where a state begins."""
+    """Builds states of one arm's workers. arm: its name. slot: set once it is known; told where a state begins."""
 
     def __init__(self, arm: str, options: Options, topics: Topics, stopping: Callable[[], bool]) -> None:
-        self._arm, self._options, self._topics, self._stopping = arm, options, topics, stopping
+        self.arm, self._options, self._topics, self._stopping = arm, options, topics, stopping
         self._schemas = SchemaTopic(options.kafka)
         self._writers = writers_of(self._schemas, options.registry, options.schema_folder)
         self._repository = Repository(options.repository)
@@ -88,9 +88,9 @@ class Builder:
     def build(self, wanted: Wanted) -> Built:
         """Return the state, ready to score. Raises Refused, or an error of models or schemas, which say why not."""
         deployment = wanted.deployment
-        deployment.arm(self._arm)  # refuses one that has no workers
+        deployment.arm(self.arm)  # refuses one that has no workers
         site = self._site(deployment, controlled=bool(wanted.pins))
-        bundles = {name: self._bundle(wanted, name, ref) for name, ref in deployment.models(self._arm).items()}
+        bundles = {name: self._bundle(wanted, name, ref) for name, ref in deployment.models(self.arm).items()}
         profilers = self._profilers(deployment, bundles)
         assembly = assemble(deployment, wanted.reader, bundles, self._writers, self._pool, wanted.revision)
         if assembly.codec.fingerprint not in self._findable:
@@ -104,7 +104,7 @@ class Builder:
         if site.swaps is not None:
             starts = Starts(site.swaps.name, deployment.name, wanted.revision, arms, lambda: self.slot)
         plan = Plan(
-            assembly.scorer(site.output, self._arm),
+            assembly.scorer(site.output, self.arm),
             Composer(site.route(deployment.name), profilers, starts),
             LetterLimit(deployment.limits.dead_letters_per_minute, time.monotonic),
             Budget(deployment.latency_ms / 1000, self._options.batch_events) if deployment.latency_ms else None,
@@ -123,7 +123,7 @@ class Builder:
         """Say whether a declared reference means another version by now; not while the repository cannot tell."""
         if built.wanted.pins:
             return False
-        refs, bundles = built.wanted.deployment.models(self._arm), built.assembly.bundles
+        refs, bundles = built.wanted.deployment.models(self.arm), built.assembly.bundles
         try:
             return any(self._repository.resolve(ref).digest != bundles[name].digest for name, ref in refs.items())
         except ModelError:
@@ -137,9 +137,9 @@ class Builder:
     def _site(self, deployment: Deployment, *, controlled: bool) -> Site:
         """Return the site; the brokers are asked once about topics that stay the same, so that a way back is quick."""
         declared = (deployment.name, deployment.input.topic, deployment.input.start, deployment.delivery)
-        key = (*declared, deployment.output_topic(self._arm), deployment.monitor is None, controlled)
+        key = (*declared, deployment.output_topic(self.arm), deployment.monitor is None, controlled)
         if key not in self._sites:
-            self._sites[key] = site_of(deployment, self._arm, self._options, self._topics, controlled=controlled)
+            self._sites[key] = site_of(deployment, self.arm, self._options, self._topics, controlled=controlled)
         return self._sites[key]
 
     def _bundle(self, wanted: Wanted, name: str, ref: str) -> Bundle:
@@ -161,7 +161,7 @@ class Builder:
                 )
                 continue
             text = f"bundle {manifest.ref} has no reference profile"
-            if name == self._arm:
+            if name == self.arm:
                 raise Refused(
                     f"deployment {deployment.name} declares a monitor, but {text}: build the bundle with one, or "
                     "remove `monitor`"

@@ -40,6 +40,7 @@ COMPACTED: Final = {
     "max.message.bytes": str(RECORD_BYTES),
     "unclean.leader.election.enable": "false",
     "segment.ms": "86400000",
+    "delete.retention.ms": str(30 * 86_400_000),  # who is cut off for so long still hears of a removal
 }
 YEARS: Final = {"cleanup.policy": "delete", "retention.ms": str(10 * 366 * 86_400_000), "retention.bytes": "-1"}
 CHECKED = ("cleanup.policy", "retention.ms", "retention.bytes")
@@ -52,6 +53,12 @@ class ControlTopics:
     """The topics of one control plane, and the transactional id that its writers share."""
 
     prefix: str = "penstock"
+
+    @classmethod
+    def beside(cls, audit: str) -> ControlTopics | None:
+        """Return the control plane whose audit has this name; None for the name of none."""
+        prefix = audit.removesuffix(".audit")
+        return cls(prefix) if prefix and prefix != audit else None
 
     @property
     def control(self) -> str:

@@ -198,6 +198,8 @@ class Writer:
             producer.produce(self._topics.audit, entry.encode(), entry.subject.encode())
         for state in written.states:
             producer.produce(self._topics.control, state.encode(), state.deployment.encode())
+        for name in written.change.removed:
+            producer.produce(self._topics.control, None, name.encode())
         producer.produce(self._topics.control, written.head.encode(), HEAD_KEY)
         _patiently(partial(producer.commit_transaction, STEP_SECONDS))
 

@@ -12,8 +12,10 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 
 from schemas.control import State
 from schemas.errors import RecordInvalid
+from streams import control
 from streams.clients import quiet
 from streams.control import TOPICS, ControlTopics
+from streams.errors import ControlUnavailable, Refused
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ SAY_SECONDS = 30.0
 class Desired(threading.Thread):
     """Reads the control topic in a thread of its own and tells of each state of the deployment.
 
-    changed: called with each state, the newest one first of what was there, and None where it was removed.
+    changed: called with each state, the newest one first of what was there, and None where control has it no more.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Desired(threading.Thread):
     ) -> None:
         super().__init__(name="control", daemon=True)
         self._deployment, self._changed, self._topic = deployment, changed, topics.control
+        self._kafka, self._topics = kafka, topics
         self._ended = False
         self._said = 0.0
         settings: dict[str, Any] = {
@@ -74,6 +77,8 @@ class Desired(threading.Thread):
         self.join(5)
 
     def _take(self, value: bytes | None) -> None:
+        if not value and not self._is_gone():
+            return
         try:
             state = State.decode(value) if value else None
         except RecordInvalid as error:
@@ -82,6 +87,16 @@ class Desired(threading.Thread):
             )
             return
         self._changed(state)
+
+    def _is_gone(self) -> bool:
+        """Look whether control lacks the deployment now: a tombstone may be history, with a newer state behind it."""
+        while not self._ended:
+            try:
+                return self._deployment not in control.read(self._kafka, self._topics).states
+            except (Refused, ControlUnavailable) as error:
+                log.warning("it seems that %s was removed: %s; looking again", self._deployment, error)
+            time.sleep(WAIT_SECONDS)
+        return False
 
     def _say(self, failure: object) -> None:
         if time.monotonic() - self._said > SAY_SECONDS:

@@ -45,11 +45,8 @@ class Obedience(threading.Thread):
         self._news = threading.Condition()
         self._ended = False
 
-    def want(self, state: State | None) -> None:
-        """Take note of the newest state; from any thread. None: the deployment was removed from control."""
-        if state is None:
-            log.warning("the deployment was removed from control; going on as before until this worker is stopped")
-            return
+    def want(self, state: State) -> None:
+        """Take note of the newest state; from any thread."""
         with self._news:
             self._wanted = state
             self._news.notify_all()

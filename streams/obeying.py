@@ -6,6 +6,7 @@ import logging
 import threading
 
 from schemas.control import State
+from schemas.deployment import group_of
 from schemas.errors import Explained
 from streams import control
 from streams.building import Builder, Built, Wanted
@@ -13,7 +14,8 @@ from streams.desired import Desired
 from streams.errors import Refused
 from streams.obedience import PASSING, Obedience
 from streams.options import Options
-from streams.reports import Reports
+from streams.orders import FROM_STDIN
+from streams.reports import ENDED, Reports
 from streams.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -33,8 +35,17 @@ class Obeying:
         self._reports: Reports | None = None
         self._moved: Built | None = None
         self.refused: tuple[int, str] | None = None  # the state that the start could not build, and why
+        self.removed = False  # control has the deployment no more: the process ends
+        self._worker: Worker | None = None
         self._follower = Desired(options.kafka, name, self._changed)
         self._follower.start()
+
+    def give_up(self, state: State, failure: Explained) -> None:
+        """Say that nothing can run: the process ends."""
+        slot = "standby" if self._builder.slot == FROM_STDIN else self._builder.slot
+        self._reports = Reports(self.kafka, self.name, group_of(self.name, self._builder.arm), slot)
+        self._reports.tell(wanted=state.revision, refused=state.revision, detail=str(failure), state=ENDED)
+        self._reports.start()
 
     def attend(self, built: Built, worker: Worker) -> None:
         """Obey from here on with a worker that scores by this state."""
@@ -51,7 +62,10 @@ class Obeying:
             detail=detail,
         )
         with self._lock:
+            self._worker = worker
             self._obedience = Obedience(self._builder, built, worker, self._reports, self._move)
+            if self.removed:
+                worker.stop()
             if self._newest is not None and self._newest.revision != revision:
                 self._obedience.want(self._newest)
         self._obedience.start()
@@ -69,7 +83,7 @@ class Obeying:
         """Say whether control asks for another state by now than the one that was built."""
         newest = self._newest
         refused = self.refused[0] if self.refused else None
-        return newest is not None and newest.revision not in (built.wanted.revision, refused)
+        return self.removed or (newest is not None and newest.revision not in (built.wanted.revision, refused))
 
     def close(self) -> None:
         """End what follows control, and say that the slot has ended."""
@@ -77,13 +91,25 @@ class Obeying:
         if self._obedience is not None:
             self._obedience.close()
         if self._reports is not None:
-            self._reports.close()
+            self._reports.close(ENDED if self._reports.status.state == ENDED else "stopped")
 
     def _changed(self, state: State | None) -> None:
+        if state is None:
+            self._remove()
+            return
         with self._lock:
             self._newest = state
             if self._obedience is not None:
                 self._obedience.want(state)
+
+    def _remove(self) -> None:
+        log.warning("the deployment was removed from control: this worker commits what it has in hand and ends")
+        with self._lock:
+            self.removed = True
+            if self._reports is not None:
+                self._reports.tell(detail="the deployment was removed from control")
+            if self._worker is not None:
+                self._worker.stop()
 
     def _move(self, built: Built, worker: Worker) -> None:
         self._moved = built
@@ -114,4 +140,5 @@ def first_of(obeying: Obeying, builder: Builder) -> Built:
             return builder.build(Wanted.of_state(earlier))
         except Explained as error:
             log.error("revision %d cannot run either: %s", earlier.revision, error)
+    obeying.give_up(state, failure)
     raise failure

@@ -17,6 +17,8 @@ from streams.offsets import Spans
 
 LOOK_SECONDS = 1.0  # how often a waiting process looks whether it was told to stop
 LINE_BYTES = 1 << 20
+FROM_STDIN = "-"  # as a slot: a supervisor says which, when it is needed
+REMOVED = 6  # exit status that tells a supervisor that control has the deployment no more
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 10.0  # a slot that is silent for longer is gone
 FLUSH_SECONDS = 2.0
+ENDED = "refused"  # the state of a slot whose process ended because nothing can run
 
 
 class Reports(threading.Thread):

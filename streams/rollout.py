@@ -57,6 +57,11 @@ class Change:
     def states(self) -> list[State]:
         return [step.new for step in self.steps if step.new is not None]
 
+    @property
+    def removed(self) -> list[str]:
+        """The deployments that have no state any more."""
+        return [step.old.deployment for step in self.steps if step.old is not None and step.new is None]
+
 
 def applied(
     world: World,
@@ -67,10 +72,12 @@ def applied(
 ) -> Change | None:
     """Make a declaration the desired state; `arms` are its own, resolved. One that is paused stays so.
 
-    expect_revision: the one that must be there, 0 for none. Raises RevisionMoved when it is another.
+    One that was removed goes on counting: `world.entries` is the whole audit. expect_revision: the one that must be
+    there, 0 for none. Raises RevisionMoved when it is another.
     """
     old = world.states.get(deployment.name)
     revision = old.revision if old else 0
+    last = revision or _last_revision(world.entries, deployment.name)
     if expect_revision is not None and revision != expect_revision:
         found = f"at revision {revision}" if old else "not there"
         expected = f"revision {expect_revision}" if expect_revision else "none"
@@ -78,8 +85,19 @@ def applied(
             f"{deployment.name}: {expected} was expected, but it is {found}; look at what changed with "
             f"`penstock history {deployment.name}`, then apply again"
         )
-    new = State.of(deployment, revision + 1, reader, arms, paused=old.paused if old else False)
+    new = State.of(deployment, last + 1, reader, arms, paused=old.paused if old else False)
     return _change("apply", old, new)
+
+
+def _last_revision(entries: Sequence[Entry], name: str) -> int:
+    changes = (entry for entry in entries if entry.changes_state and entry.subject == name)
+    return max((entry.revision_after or entry.revision_before or 0 for entry in changes), default=0)
+
+
+def removed(world: World, name: str) -> Change:
+    """Take a deployment out of control: its workers end. Its past stays in the audit."""
+    old = _state(world, name)
+    return Change((Step("remove", "deployment", name, old.told(), None, old),))
 
 
 def tagged(

@@ -51,8 +51,11 @@ def serve(deployment: Deployment, reader: Mapping[str, Any], options: Options, o
         _serve(builder, deployment.group(options.arm), build, options, orders, signals, None)
 
 
-def obey(name: str, options: Options, orders: Orders | None = None) -> None:
-    """The same, as control asks for it: every change of the deployment's state is followed while it runs."""
+def obey(name: str, options: Options, orders: Orders | None = None) -> bool:
+    """The same, as control asks for it: every change of the deployment's state is followed while it runs.
+
+    Returns whether it ended because control has the deployment no more.
+    """
     signals = Signals()
     topics = _topics(options, signals)
     if topics is not None:
@@ -60,6 +63,8 @@ def obey(name: str, options: Options, orders: Orders | None = None) -> None:
         obeying = Obeying(name, options, builder)
         group = group_of(name, options.arm)
         _serve(builder, group, lambda: first_of(obeying, builder), options, orders, signals, obeying)
+        return obeying.removed
+    return False
 
 
 def _refuse_controlled(name: str, options: Options, topics: Topics) -> None:

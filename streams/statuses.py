@@ -9,8 +9,9 @@ from schemas.control import State, Status
 from schemas.errors import RecordInvalid
 from streams.control import TOPICS, ControlTopics
 from streams.reading import TopicReader
-from streams.reports import EVERY_SECONDS
+from streams.reports import ENDED, EVERY_SECONDS
 
+ENDED_SECONDS = 120.0  # whoever supervises a slot that ends because nothing can run starts it again sooner
 SILENT_SECONDS = 3 * EVERY_SECONDS  # a slot that says nothing for so long has died, or cannot reach Kafka
 
 
@@ -50,16 +51,26 @@ def read(kafka: Mapping[str, str], topics: ControlTopics = TOPICS) -> list[Statu
 
 
 def rows(statuses: Iterable[Status], states: Mapping[str, State], now: float) -> list[Row]:
-    """Judge what the slots said against what control asks for. now: seconds since 1970."""
+    """Judge what the slots said against what control asks for. now: seconds since 1970.
+
+    Slots of a deployment that control has not are left out once they say nothing more.
+    """
     return [
         Row(status, _verdict(status, states.get(status.deployment), age), age)
         for status in statuses
         for age in [max(0.0, now - status.at_ms / 1000)]
+        if status.deployment in states or not _ended(status, age)
     ]
 
 
+def _ended(status: Status, age: float) -> bool:
+    return status.state in ("stopped", ENDED) or age > SILENT_SECONDS
+
+
 def _verdict(status: Status, state: State | None, age: float) -> str:
-    if status.state == "stopped":
+    if status.state == ENDED and age <= ENDED_SECONDS and state is not None and status.refused == state.revision:
+        return f"ended, for it refuses revision {state.revision}: {status.detail}"
+    if status.state in ("stopped", ENDED):
         return "stopped"
     if age > SILENT_SECONDS:
         return f"silent for {age:,.0f} s"

@@ -1,8 +1,7 @@
-"""Entries of the audit for tests, and the schema of their records as it is assumed until who writes them brings it."""
+"""Entries of the audit for tests, and a plain producer that writes them as the control plane does."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import uuid
@@ -11,48 +10,10 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from penstock.audit import Recorded
-from schemas import records
+from schemas.control import Entry
 
-_LONG, _TEXT = ["null", "long"], ["null", "string"]
-SCHEMA: dict[str, Any] = {
-    "type": "record",
-    "name": "Audit",
-    "namespace": "penstock",
-    "fields": [
-        {"name": name, "type": kind}
-        for name, kind in (
-            ("id", "string"),
-            ("sequence", "long"),
-            ("previous", "string"),
-            ("at_ms", "long"),
-            ("who", "string"),
-            ("host", "string"),
-            ("action", "string"),
-            ("why", "string"),
-            ("subject_kind", "string"),
-            ("subject", "string"),
-            ("revision_before", _LONG),
-            ("revision_after", _LONG),
-            ("before", _TEXT),
-            ("after", _TEXT),
-            ("hash", "string"),
-            ("signature", ["null", "bytes"]),
-            ("signer", _TEXT),
-        )
-    ],
-}
 OLD, NEW = "0d3adb44-0000-4000-8000-000000000001", "0d3adb44-0000-4000-8000-000000000002"
 BEGAN_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
-
-
-def install(setattr: Any = setattr) -> None:
-    """Let `schemas.records` know the schema, where it has none; `setattr` may be that of monkeypatch."""
-    known = records.schema
-    with contextlib.suppress(FileNotFoundError):
-        known("audit")
-        return
-    setattr(records, "schema", lambda name: SCHEMA if name == "audit" else known(name))
 
 
 def arm(version: str = OLD, name: str = "active", ref: str = "flights@production", **more: Any) -> dict[str, Any]:
@@ -88,7 +49,7 @@ def entry(
     who: str = "ada",
     why: str = "",
     **more: Any,
-) -> Recorded:
+) -> Entry:
     """An entry; before and after may be text that is no JSON. Times are a minute apart."""
     fields: dict[str, Any] = {
         "id": str(uuid.uuid5(uuid.NAMESPACE_OID, f"{sequence} {subject} {action}")),
@@ -110,17 +71,12 @@ def entry(
         **more,
     }
     stated = json.dumps({name: value for name, value in fields.items() if name != "signature"}, sort_keys=True)
-    return Recorded(**{"hash": hashlib.sha256(stated.encode()).hexdigest(), **fields})
+    return Entry(**{"hash": hashlib.sha256(stated.encode()).hexdigest(), **fields})
 
 
-def applied(count: int, first: int = 1) -> list[Recorded]:
+def applied(count: int, first: int = 1) -> list[Entry]:
     """So many entries that each apply another revision."""
     return [entry(n, "apply", after=deployed(n, arm()), why=f"change {n}") for n in range(first, first + count)]
-
-
-def encode(each: Recorded) -> bytes:
-    """The entry's record; needs `install`."""
-    return records.encode("audit", {name: getattr(each, name) for name in Recorded.__dataclass_fields__})
 
 
 def publish(

@@ -187,7 +187,7 @@ class Demo:
     def _add_models(self) -> None:
         for tag in ("production", "candidate"):
             self._screen.say(f"Adding flights@{tag} to the model repository ...")
-            self._stage.run("model", "add", str(FOLDER / f"{tag}.zip"), "--tag", tag, self._models)
+            self._stage.run("model", "add", str(FOLDER / f"{tag}.zip"), "--tag", tag, "--repository-only", self._models)
         self._stage.run("validate", str(self._path), self._models)
 
     def _start_services(self) -> None:

@@ -21,6 +21,7 @@ COMMANDS = {
     "produce": "produce",
     "promote": "rollout:promote",
     "quarantine": "quarantine",
+    "remove": "rollout:remove",
     "resume": "rollout:resume",
     "rollback": "rollout:rollback",
     "status": "status",

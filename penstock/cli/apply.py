@@ -52,7 +52,7 @@ def command(
         if dry_run:
             _preview(loaded, decide, bootstrap_servers)
             return
-        written = control.write(bootstrap_servers, decide, by, why)
+        written = control.write(bootstrap_servers, decide, by, why, whole=True)
         control.show(written, f"{loaded.deployment.name} is already as {deployment} asks; nothing was changed")
 
 
@@ -65,7 +65,7 @@ def _decide(loaded: Loaded, arms: list[ArmState], expect_revision: int | None) -
 def _preview(loaded: Loaded, decide: Decide, servers: str | None) -> None:
     from penstock import changes
 
-    change = decide(control.look(servers))
+    change = decide(control.look(servers, whole=True))
     if change is None:
         click.echo(f"{loaded.deployment.name} is already as {loaded.path} asks")
         return

@@ -121,7 +121,7 @@ def _page(entry: Entry) -> Iterator[tuple[str, str]]:
     yield "action", f"{entry.action} {entry.subject_kind} {entry.subject}"
     yield "why", entry.why or "not said"
     if entry.changes_state:
-        yield "revision", f"{entry.revision_before or 'none'} -> {entry.revision_after}"
+        yield "revision", f"{entry.revision_before or 'none'} -> {entry.revision_after or 'none'}"
     yield "previous", entry.previous or "none"
     yield "hash", entry.hash + ("" if hash_of(entry) == entry.hash else "  (not that of its content: it was edited)")
     yield "signed", f"by {entry.signer}" if entry.signature else "no"

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
@@ -17,7 +17,7 @@ from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
-    from models.repository import Entry, Repository
+    from models.repository import Entry
     from schemas.control import ArmState, State
     from schemas.deployment import Deployment
     from streams.control_writer import Author, Decide, Written
@@ -57,6 +57,21 @@ def look(servers: str | None, *, whole: bool = False) -> World:
     return read(kafka_settings(servers), whole=whole).world()
 
 
+def look_first(servers: str | None) -> World:
+    """Return what control holds, with the whole audit, before a command changes the repository.
+
+    Raises ControlUnavailable that says how to change the repository alone.
+    """
+    from streams.errors import ControlUnavailable
+
+    try:
+        return look(servers, whole=True)
+    except ControlUnavailable as error:
+        raise ControlUnavailable(
+            f"{error} Nothing was changed; --repository-only changes the repository alone"
+        ) from error
+
+
 def declared(text: str, servers: str | None) -> Deployment:
     """Return what a YAML file declares, or what control has under a name. Raises ConfigError where it has none."""
     from penstock.config import load_deployment, names_file
@@ -78,7 +93,9 @@ def show(written: Written | None, unchanged: str) -> None:
         click.echo(unchanged)
         return
     for entry in written.entries:
-        if entry.changes_state:
+        if entry.changes_state and entry.revision_after is None:
+            click.echo(f"{entry.subject} is removed (entry {entry.sequence} of the audit)")
+        elif entry.changes_state:
             click.echo(f"{entry.subject}: revision {entry.revision_after} (entry {entry.sequence} of the audit)")
             for line in changes.lines(entry.before, entry.after):
                 click.echo(f"  {changes.printable(line)}")
@@ -87,7 +104,16 @@ def show(written: Written | None, unchanged: str) -> None:
             click.echo(f"{state.deployment} stays paused: `penstock resume {state.deployment}` lets it go on")
 
 
-def checked(decide: Decide, repository: Repository) -> Decide:
+class Models(Protocol):
+    """What is asked of a repository when a state is checked."""
+
+    @property
+    def url(self) -> str: ...
+    def resolve(self, ref: str) -> Entry: ...
+    def load(self, ref: str | Entry) -> Bundle: ...
+
+
+def checked(decide: Decide, repository: Models) -> Decide:
     """Return `decide`, but refusing states whose models are not in the repository as they were, or do not fit.
 
     A repository that does not answer stops nobody: this is said, and workers find the bundle in their cache or not.
@@ -98,7 +124,7 @@ def checked(decide: Decide, repository: Repository) -> Decide:
 class _Checked:
     """Checks a state once, however often it is decided: a writer must not work while it keeps others out."""
 
-    def __init__(self, decide: Callable[[World], Change | None], repository: Repository) -> None:
+    def __init__(self, decide: Callable[[World], Change | None], repository: Models) -> None:
         self._decide, self._repository = decide, repository
         self._seen: set[str] = set()
 
@@ -150,7 +176,7 @@ class _Checked:
 class Bundles:
     """The bundles of references that were resolved once: a tag may move while they are checked."""
 
-    repository: Repository
+    repository: Models
     entries: Mapping[str, Entry]
 
     def load(self, ref: str) -> Bundle:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--secret-env", metavar="NAME", help="Variable with the secret (whsec_...) that signs what is posted.")
 @click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0.1, 300), help="Limit of a request.")
 @click.option("--no-topic", is_flag=True, help="Only post to webhooks; another process fills the topic.")
+@click.option("--no-refusals", is_flag=True, help="Write nothing into the audit: what slots refuse is not told.")
 @click.option("--from", "begin", type=click.Choice(["beginning", "end"]), default="beginning", show_default=True)
 @click.option("--once", is_flag=True, help="End at the end of the audit, and give up after a minute of failures.")
 @click.option("--source", metavar="URI", help="The events' source.  [default: /penstock/<cluster id>]")
@@ -38,6 +39,7 @@ def command(
     secret_env: str | None,
     seconds: float,
     no_topic: bool,
+    no_refusals: bool,
     begin: str,
     once: bool,
     source: str | None,
@@ -48,6 +50,7 @@ def command(
 ) -> None:
     """Publish every entry of the audit as a CloudEvent, each exactly once, and post it to webhooks, at least once.
 
+    A state that the slots of an arm refuse is written into the audit first, once: so it is an event, too.
     --from says where the topic, or a webhook, begins of which nothing was told yet. A webhook that fails is tried again
     until it takes the event; one that refuses it (4xx but 408, 425 and 429) is said in the log and goes on.
     Exit status: 0 stopped by a signal, or all told with --once; 1 with --once, not all told; 2 refused (the message
@@ -74,7 +77,7 @@ def command(
             begin=cast('Literal["beginning", "end"]', begin),
         )
         set_up(log_format, {"events": events_topic})
-        _run(wiring, webhooks, seconds, no_topic, once)
+        _run(wiring, webhooks, seconds, no_topic, no_topic or no_refusals, once)
     except KafkaException as error:  # of a client that cannot be made: what passes is waited for
         raise click.UsageError(f"{error.args[0].str()}: correct the PENSTOCK_KAFKA_ settings") from error
     except Explained as error:
@@ -89,14 +92,18 @@ def _webhooks(urls: tuple[str, ...], variable: str | None) -> list[Webhook]:
     return distinct([Webhook.parse(url, secrets) for url in urls])
 
 
-def _run(wiring: Wiring, webhooks: list[Webhook], seconds: float, no_topic: bool, once: bool) -> None:
+def _run(
+    wiring: Wiring, webhooks: list[Webhook], seconds: float, no_topic: bool, no_refusals: bool, once: bool
+) -> None:
     import signal
     import threading
     from dataclasses import replace
 
     from penstock.courier import Courier
     from penstock.events import Announcer
-    from penstock.followers import cluster_source, run_all, wait_for_audit
+    from penstock.followers import cluster_source, run_all, run_in_turn, wait_for_audit
+    from penstock.scribe import Scribe
+    from streams.control import ControlTopics
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -106,4 +113,11 @@ def _run(wiring: Wiring, webhooks: list[Webhook], seconds: float, no_topic: bool
     if not wiring.source:
         wiring = replace(wiring, source=cluster_source(wiring.kafka))
     parts: list[Part] = [Courier(wiring, webhook, seconds=seconds) for webhook in webhooks]
-    run_all(parts if no_topic else [Announcer(wiring), *parts], stop, once)
+    parts = parts if no_topic else [Announcer(wiring), *parts]
+    topics = None if no_refusals else ControlTopics.beside(wiring.audit)
+    if topics is not None:
+        parts = [Scribe(wiring, topics), *parts]
+    if topics is not None and once:  # what it writes is told then
+        run_in_turn(parts[:1], parts[1:], stop)
+    else:
+        run_all(parts, stop, once)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,48 +11,61 @@ import click
 from penstock.cli import control
 from penstock.cli.card import show
 from penstock.cli.common import open_repository, repository_option, said_plainly, servers_option
+from penstock.cli.moving import Move, tagged
 
 if TYPE_CHECKING:
-    from models.repository import Entry, Repository
-    from schemas.control import Version
-    from streams.control_writer import Decide
+    from models.repository import Entry
 
 
 @click.group("model")
 def command() -> None:
-    """Versions of models: add, list, show, tag, note, remove."""
+    """Versions of models: add, list, show, tag, note, remove; and runs that made none: finish."""
 
 
 @command.command()
 @click.argument("bundle", type=click.Path(exists=True))
-@click.option(
-    "--tag",
-    "tags",
-    multiple=True,
-    help="Point this tag at the version too, in the repository only; may be repeated.",
-)
+@click.option("--tag", "tags", multiple=True, help="Point this tag at the version too; may be repeated.")
 @click.option("--seconds", default=60.0, show_default=True, help="Time that the model may take in the sandbox.")
 @click.option("--memory", default="2GiB", show_default=True, help="Memory that the model may take in the sandbox.")
+@click.option("--repository-only", is_flag=True, help="Tell the audit nothing, and leave deployments as they are.")
+@control.why_option
+@control.by_option
+@servers_option
 @repository_option
-def add(bundle: str, tags: tuple[str, ...], seconds: float, memory: str, repository: str | None) -> None:
-    """Verify, try and store BUNDLE (a folder or a .zip).
+def add(
+    bundle: str,
+    tags: tuple[str, ...],
+    seconds: float,
+    memory: str,
+    repository_only: bool,
+    why: str,
+    by: str | None,
+    bootstrap_servers: str | None,
+    repository: str | None,
+) -> None:
+    """Verify, try and store BUNDLE (a folder or a .zip), and let the deployments that follow its tags use it.
 
-    It runs in a sandbox first, which also proves that a row scores the same whatever its batch.
+    It runs in a sandbox first, which also proves that a row scores the same whatever its batch. Where a Kafka broker is
+    known, the audit tells of the version and of the training run that made it, and tags move as `penstock model tag`
+    moves them.
     """
     with said_plainly():
         from models.bundle import Bundle
         from models.sandbox import Bounds, prove
-        from penstock.card import determinism
+        from penstock.cli.adding import Adding
 
         opened = open_repository(repository)
         read = Bundle.read(bundle)
         _check_graph(read)
-        proof = prove(read, Bounds(seconds, _size(memory)))
-        entry = opened.add(read, tags, proof)
-        click.echo(f"added {entry.ref}")
-        click.echo(f"  sha256       {entry.digest}")
-        click.echo(f"  tags         {', '.join(entry.tags) or 'none'}")
-        click.echo(f"  determinism  {determinism(entry)}")
+        adding = Adding.of(opened, read, tags)
+        told = not repository_only and control.broker_known(bootstrap_servers)
+        if told:
+            adding.check(bootstrap_servers)
+        adding.store(prove(read, Bounds(seconds, _size(memory))))
+        if told:
+            adding.tell(bootstrap_servers, by, why)
+        elif not repository_only:
+            click.echo("no Kafka broker is known: only the repository was changed, and the audit tells nothing of it")
 
 
 def _check_graph(bundle: Any) -> None:
@@ -133,11 +145,10 @@ def tag(
     with said_plainly():
         opened = open_repository(repository)
         manifest = opened.resolve(ref).manifest
-        before = _tagged(opened, f"{manifest.name}@{tag}")
-        move = _Move(opened, manifest.name, tag, "untag" if take_off else "tag", before.version if before else None)
+        move = Move.of(opened, manifest.name, tag, "untag" if take_off else "tag")
         follow = not repository_only and control.broker_known(bootstrap_servers)
         if follow and not take_off:
-            move.check(bootstrap_servers, _tagged(opened, manifest.ref))
+            move.check(control.look_first(bootstrap_servers), tagged(opened, manifest.ref))
         if take_off:
             opened.untag(manifest.name, manifest.version, tag)
             click.echo(f"took {tag} off {manifest.ref}")
@@ -156,57 +167,6 @@ def _words(words: tuple[str, ...]) -> tuple[str, str]:
     if len(words) != 2:
         raise click.UsageError("give a version and a tag: NAME@VERSION TAG, or NAME VERSION TAG")
     return words[0], words[1]
-
-
-def _tagged(repository: Repository, ref: str) -> Version | None:
-    """Return what a reference means now, None when it means nothing."""
-    from models.errors import ModelNotFound
-    from schemas.control import Version
-
-    try:
-        entry = repository.resolve(ref)
-    except ModelNotFound:
-        return None
-    return Version(entry.manifest.name, entry.manifest.version, entry.digest)
-
-
-@dataclass(frozen=True, slots=True)
-class _Move:
-    """A tag that moved in the repository. before: the uuid where it pointed."""
-
-    repository: Repository
-    model: str
-    tag: str
-    action: str
-    before: str | None
-
-    def check(self, servers: str | None, version: Version | None) -> None:
-        """Before anything is changed: raise what makes a deployment that follows the tag unable to use the version."""
-        control.checked(self._decide(version, self.before), self.repository)(control.look(servers, whole=True))
-
-    def follow(self, servers: str | None, by: str | None, why: str) -> None:
-        """Let deployments follow; once more where another person moved the tag meanwhile and was quicker here."""
-        from schemas.errors import Explained
-
-        ref, before, done = f"{self.model}@{self.tag}", self.before, False
-        while not done:
-            now = _tagged(self.repository, ref)
-            try:
-                written = control.write(servers, self._decide(now, before), by, why, whole=True)
-            except Explained as error:
-                raise click.ClickException(
-                    f"{error}\nThe repository was changed, deployments that follow {ref} were not: repeat the command"
-                ) from error
-            control.show(written, f"the audit tells of {ref} already, and no deployment follows another version of it")
-            if now is None:
-                click.echo(f"no version has the tag any more: deployments that follow {ref} keep the version they have")
-            done = _tagged(self.repository, ref) == now
-            before = now.version if now else None
-
-    def _decide(self, now: Version | None, before: str | None) -> Decide:
-        from streams.rollout import tagged
-
-        return lambda world: tagged(world, self.model, self.tag, now, action=self.action, before=before)
 
 
 @command.command()
@@ -231,16 +191,88 @@ def note(ref: str, text: str, by: str | None, bootstrap_servers: str | None, rep
 
 
 @command.command()
+@click.argument("run")
+@click.option("--metric", "stated", multiple=True, metavar="NAME=VALUE", help="What it reached; may be repeated.")
+@control.why_option
+@control.by_option
+@servers_option
+def finish(run: str, stated: tuple[str, ...], why: str, by: str | None, bootstrap_servers: str | None) -> None:
+    """Write into the audit that the training run RUN ended and made no version.
+
+    One that made a version is told by `penstock model add`, by the `run_id` of its bundle.
+    """
+    from streams.registration import finished
+
+    metrics = dict(map(_metric, stated))
+    if not run.strip():
+        raise click.UsageError("the run has no name: write the id that your training gives it")
+    with said_plainly():
+        written = control.write(bootstrap_servers, lambda world: finished(world, run, metrics), by, why, whole=True)
+        told = f"entry {written.head.sequence} of the audit" if written else "the audit has it already"
+        click.echo(f"run {run} finished ({told})")
+
+
+def _metric(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        if name.strip():
+            return name, float(value)
+        raise ValueError
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no metric: write auc=0.74", param_hint="--metric") from None
+
+
+@command.command()
 @click.argument("ref", metavar="NAME@TAG|NAME@VERSION")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--repository-only", is_flag=True, help="Tell the audit nothing.")
+@control.why_option
+@control.by_option
+@servers_option
 @repository_option
-def remove(ref: str, yes: bool, repository: str | None) -> None:
-    """Remove one version and its tags for good."""
+def remove(
+    ref: str,
+    yes: bool,
+    repository_only: bool,
+    why: str,
+    by: str | None,
+    bootstrap_servers: str | None,
+    repository: str | None,
+) -> None:
+    """Remove one version and its tags for good. What deployments have stays as it is, and is not loaded again."""
     with said_plainly():
         opened = open_repository(repository)
         entry = opened.resolve(ref)
         tags = f" with the tags {', '.join(entry.tags)}" if entry.tags else ""
+        told = not repository_only and control.broker_known(bootstrap_servers)
+        if told:
+            _say_wanted(entry, bootstrap_servers)
         if not yes:
             click.confirm(f"remove {entry.ref}{tags}?", abort=True)
         opened.remove(entry.manifest.name, entry.manifest.version)
         click.echo(f"removed {entry.ref}{tags}")
+        if told:
+            _tell_removed(entry, bootstrap_servers, by, why)
+
+
+def _say_wanted(entry: Entry, servers: str | None) -> None:
+    """Say which deployments have a version in an arm."""
+    arms = [
+        f"{state.deployment} ({arm.name})"
+        for state in control.look_first(servers).states.values()
+        for arm in state.arms
+        if (arm.pinned, arm.digest) == (entry.ref, entry.digest)
+    ]
+    if arms:
+        what = "control asks for it: a worker that has it not in its cache will not find it"
+        click.echo(f"{entry.ref} is in {', '.join(arms)}, and {what}", err=True)
+
+
+def _tell_removed(entry: Entry, servers: str | None, by: str | None, why: str) -> None:
+    from schemas.errors import Explained
+    from streams.registration import removed
+
+    try:
+        control.write(servers, lambda world: removed(world, entry), by, why, whole=True)
+    except Explained as error:
+        raise click.ClickException(f"{error}\nThe version was removed, which the audit was not told") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,16 +17,19 @@ from penstock.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from models.reference import Reference
+    from models.repository import Repository
     from monitoring.profiles import ProfileFold
     from monitoring.setup import Topics, Wiring
+    from schemas.control import State
     from schemas.deployment import Deployment
+
+AGAIN = 70  # exit status: start it again
+End = Callable[[str, int], object]  # ends the process: why, and with which exit status
 
 
 @click.command()
-@click.argument("deployment", type=click.Path(path_type=Path))
+@click.argument("deployment", metavar="NAME|FILE")
 @click.option("--slot", default="0", show_default=True, help="Stable identity of this process among the monitors.")
 @servers_option
 @repository_option
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 @click.option("--oracle", is_flag=True, help="Run the same folds without Faust, in Kafka transactions.")
 @log_format_option
 def command(
-    deployment: Path,
+    deployment: str,
     slot: str,
     bootstrap_servers: str | None,
     repository: str | None,
@@ -47,43 +51,85 @@ def command(
     oracle: bool,
     log_format: str,
 ) -> None:
-    """Compare the live traffic of DEPLOYMENT (a YAML file) with its reference and publish alerts until told to stop.
+    """Compare the live traffic of a deployment with its references and publish alerts until told to stop.
 
-    It may be killed at any time: started again, it goes on from its last snapshot and publishes the same alerts.
-    Exit status: 0 stopped by a signal, 2 refused (the message says what to change), 3 another monitor has the slot,
-    70 and 71 start it again, 78 the installed Faust or aiokafka does not fit.
+    NAME is that of a deployment under control (`penstock apply`), FILE a YAML file. The reference of a version is
+    fetched when its first profile comes, so a swap needs no restart. It may be killed at any time: started again, it
+    goes on from its last snapshot and publishes the same alerts.
+    Exit status: 0 stopped by a signal, or the deployment was removed from control, 2 refused (the message says what to
+    change), 3 another monitor has the slot, 70 and 71 start it again, 78 the installed Faust or aiokafka does not fit.
     """
     from contextlib import closing
 
+    from models.repository import Repository
     from monitoring.setup import Wiring, prepare
-    from penstock.config import STATE_FOLDER, kafka_settings, load_deployment, repository_url
-    from penstock.errors import ConfigError
+    from penstock.config import STATE_FOLDER, kafka_settings, repository_url
     from penstock.logs import set_up
     from streams.slot import SlotLock
 
     with refusals():
-        declared = load_deployment(deployment).deployment
-        if declared.monitor is None:
-            raise ConfigError(f"{deployment}: declares no monitor, so its workers profile nothing; add `monitor: {{}}`")
+        kafka = kafka_settings(bootstrap_servers)
+        watched = _watched(deployment, kafka)
+        declared = watched.deployment
         set_up(log_format, {"deployment": declared.name, "monitor": slot})
         wiring = Wiring(
             deployment=declared.name,
             profiles=declared.profile_topic,
             input=declared.input.topic,
-            kafka=kafka_settings(bootstrap_servers),
+            kafka=kafka,
             slot=slot,
             alerts=alerts_topic,
             snapshots=snapshots_topic,
         )
         with closing(SlotLock(STATE_FOLDER / "slots", f"{wiring.group}.{slot}")):
-            found = references(declared, repository_url(repository))
+            models = Repository(repository_url(repository))
+            found = {} if watched.state else references(declared, models)  # those of control were checked by `apply`
             topics = prepare(wiring)
-            fold = fold_of(declared, found, topics.sources, alerts_topic)
-            _run(wiring, topics, fold, oracle, metrics_host, metrics_port)
+            fold = fold_of(declared, found, topics.sources, alerts_topic, models)
+            _run(wiring, topics, fold, watched if watched.state else None, oracle, metrics_host, metrics_port)
 
 
-def references(declared: Deployment, repository: str) -> Mapping[str, Reference]:
-    """Return the references of the deployment's models by digest.
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What is watched. state: of control, None where a file declares it."""
+
+    deployment: Deployment
+    state: State | None = None
+
+    def differs(self, state: State) -> str:
+        """Return what of a newer state needs a monitor that starts anew; empty where nothing does."""
+        from schemas.errors import RecordInvalid
+
+        try:
+            declared, _ = state.content()
+        except RecordInvalid:  # of a newer release
+            return ""
+        if declared.input.topic != self.deployment.input.topic:
+            return "its input topic"
+        return "its monitor" if declared.monitor != self.deployment.monitor else ""
+
+
+def _watched(text: str, kafka: Mapping[str, str]) -> Watched:
+    """Return what a YAML file declares, or what control has under a name. Raises ConfigError without a monitor."""
+    from penstock.config import load_deployment, names_file
+    from penstock.errors import ConfigError
+    from streams import control
+
+    if names_file(text):
+        watched = Watched(load_deployment(text).deployment)
+    else:
+        states = control.read(kafka).states
+        if text not in states:
+            there = ", ".join(sorted(states)) or "none"
+            raise ConfigError(f"{text} is neither a YAML file nor a deployment under control, which has {there}")
+        watched = Watched(states[text].content()[0], states[text])
+    if watched.deployment.monitor is None:
+        raise ConfigError(f"{text}: declares no monitor, so its workers profile nothing; add `monitor: {{}}`")
+    return watched
+
+
+def references(declared: Deployment, models: Repository) -> Mapping[str, Reference]:
+    """Return the references of a file's models by digest.
 
     Raises ModelError when the repository lacks a model, or the active one has no reference.
     """
@@ -91,12 +137,11 @@ def references(declared: Deployment, repository: str) -> Mapping[str, Reference]
 
     from models.errors import ReferenceInvalid
     from models.reference import Reference
-    from models.repository import Repository
     from schemas.deployment import ACTIVE
 
     found = {}
     for name, model in declared.references.items():
-        bundle = Repository(repository).load(model)
+        bundle = models.load(model)
         if bundle.reference is not None:
             reference = Reference.from_bytes(bundle.reference)
             found[reference.digest] = reference
@@ -108,17 +153,29 @@ def references(declared: Deployment, repository: str) -> Mapping[str, Reference]
     return found
 
 
-def fold_of(declared: Deployment, found: Mapping[str, Reference], sources: int, topic: str) -> ProfileFold:
+def fold_of(
+    declared: Deployment, found: Mapping[str, Reference], sources: int, topic: str, models: Repository
+) -> ProfileFold:
     """Return the fold that the deployment's declaration asks for."""
     from monitoring.profiles import ProfileFold, Settings
+    from monitoring.references import Finder
     from schemas.deployment import Monitor
 
     watched = declared.monitor or Monitor()
     settings = Settings(window_rows=watched.window_rows, opens=watched.opens, closes=watched.closes)
-    return ProfileFold(declared.name, found, sources, settings, topic)
+    return ProfileFold(declared.name, found, sources, settings, topic, Finder(models))
 
 
-def _run(wiring: Wiring, topics: Topics, fold: ProfileFold, oracle: bool, host: str, port: int | None) -> None:
+def _run(
+    wiring: Wiring,
+    topics: Topics,
+    fold: ProfileFold,
+    watched: Watched | None,
+    oracle: bool,
+    host: str,
+    port: int | None,
+) -> None:
+    """Run until told to stop. watched: under control, whose changes are followed."""
     import logging
 
     from prometheus_client import CollectorRegistry, start_http_server
@@ -131,20 +188,51 @@ def _run(wiring: Wiring, topics: Topics, fold: ProfileFold, oracle: bool, host: 
         server, _ = start_http_server(port, host, registry)
         logging.getLogger(__name__).info("metrics at http://%s:%d/metrics", host, server.server_port)
     if oracle:
-        _run_oracle(wiring, topics, fold, metrics)
+        _run_oracle(wiring, topics, fold, watched, metrics)
         return
-    from monitoring import app
+    from monitoring import app, exact
 
+    _follow(wiring, watched, exact.die)
     app.run(app.build(wiring, topics, fold, metrics))
 
 
-def _run_oracle(wiring: Wiring, topics: Topics, fold: ProfileFold, metrics: Any) -> None:
+def _follow(wiring: Wiring, watched: Watched | None, end: End) -> None:
+    """Follow the deployment's state in a thread: what changes how it is watched ends the process in order."""
+    from streams.desired import Desired
+
+    if watched is None:
+        return
+
+    def changed(state: State | None) -> None:
+        if state is None:
+            end(f"{wiring.deployment} was removed from control", 0)
+        elif what := watched.differs(state):
+            end(f"revision {state.revision} of {wiring.deployment} changes {what}: starting over", AGAIN)
+
+    Desired(wiring.kafka, wiring.deployment, changed).start()
+
+
+def _run_oracle(wiring: Wiring, topics: Topics, fold: ProfileFold, watched: Watched | None, metrics: Any) -> None:
+    import logging
     import signal
     import threading
 
     from monitoring import runner
+    from monitoring.errors import ReferenceUnavailable
 
-    stop = threading.Event()
+    stop, status = threading.Event(), [0]
+
+    def end(why: str, code: int) -> None:
+        logging.getLogger(__name__).info("%s; exit %d", why, code)
+        status[0] = code
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    runner.run(wiring, topics, fold, metrics, stop.is_set)
+    _follow(wiring, watched, end)
+    try:
+        runner.run(wiring, topics, fold, metrics, stop.is_set)
+    except ReferenceUnavailable as error:
+        end(str(error), AGAIN)
+    if status[0]:
+        raise SystemExit(status[0])

@@ -1,4 +1,4 @@
-"""`penstock promote`, `rollback`, `pause` and `resume`: change the desired state of a deployment by its name."""
+"""`penstock promote`, `rollback`, `pause`, `resume`, `remove`: change the desired state of a deployment by its name."""
 
 from __future__ import annotations
 
@@ -90,3 +90,25 @@ def resume(name: str, why: str, by: str | None, bootstrap_servers: str | None) -
     with said_plainly():
         written = control.write(bootstrap_servers, lambda world: resumed(world, name), by, why)
         control.show(written, f"{name} is not paused; nothing was changed")
+
+
+@click.command("remove")
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@control.why_option
+@control.by_option
+@servers_option
+def remove(name: str, yes: bool, why: str, by: str | None, bootstrap_servers: str | None) -> None:
+    """Take the deployment NAME out of control: its workers commit what they have in hand and end.
+
+    Topics, offsets and the audit stay. `penstock apply` brings it back: it goes on where it stopped, with the revision
+    behind the last one.
+    """
+    from streams.rollout import removed
+
+    with said_plainly():
+        (step,) = removed(control.look(bootstrap_servers), name).steps
+        assert step.old is not None
+        if not yes:
+            click.confirm(f"remove {name} at revision {step.old.revision}? its workers end", abort=True)
+        control.show(control.write(bootstrap_servers, lambda world: removed(world, name), by, why), "")

@@ -33,12 +33,12 @@ def command(name: str | None, as_json: bool, bootstrap_servers: str | None) -> N
 
         kafka = kafka_settings(bootstrap_servers)
         states = control.read(kafka).states
-        if name is not None and name not in states:
-            there = ", ".join(sorted(states)) or "none"
-            raise ConfigError(f"control has no deployment {name}; it has {there}")
         wanted = {each: state for each, state in states.items() if name in (None, each)}
         found = statuses.rows(statuses.read(kafka), states, time.time())
         rows = [row for row in found if name in (None, row.status.deployment)]
+        if name is not None and not wanted and not rows:
+            there = ", ".join(sorted(states)) or "none"
+            raise ConfigError(f"control has no deployment {name}; it has {there}")
     click.echo(_json(wanted, rows) if as_json else "\n".join(_page(wanted, rows)))
     raise SystemExit(0 if all(row.fine for row in rows) else 1)
 

@@ -1,4 +1,4 @@
-"""`penstock watch`: inferences or alerts as they come."""
+"""`penstock watch`: inferences, alerts or events of the audit as they come."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ _ALERT = ("at", "deployment", "state", "severity", "name", "detector", "value", 
 def command(
     topic: str | None, alerts: bool, start: str, count: int | None, as_json: bool, bootstrap_servers: str | None
 ) -> None:
-    """Show the inferences of a topic, or of a deployment's output topic, live. Nothing is committed."""
+    """Show the inferences of a topic, or of a deployment's output topic, live. Nothing is committed.
+
+    Other topics are shown, too: `penstock watch penstock.events` tells what `penstock events` publishes.
+    """
     from penstock.client.follow import follow
     from penstock.config import kafka_settings
     from schemas import records
@@ -153,12 +156,22 @@ def _shown(position: Position, record: dict[str, Any], alerts: bool) -> dict[str
     """The columns that a person wants to see, as text."""
     if alerts:
         return {name: _text(record[name]) for name in _ALERT if name in record}
+    if "specversion" in record:
+        return _event(record)
     row = {"time": f"{position.timestamp:%H:%M:%S}"}
     if "model" in record and "version" in record:
         row |= {"arm": _text(record.get("arm")), "model": f"{record['model']}@{str(record['version'])[:8]}"}
         row["event"] = f"{record.get('source_partition')}:{record.get('source_offset')}"
     hidden = {*_LINEAGE, "arm", "model", "version"} if "model" in row else set()
     return row | {name: _text(value) for name, value in record.items() if name not in hidden}
+
+
+def _event(record: dict[str, Any]) -> dict[str, str]:
+    data = record.get("data")
+    told = data if isinstance(data, dict) else {}
+    row = {name: record.get(name) for name in ("time", "type", "subject")}
+    row |= {name: told.get(name) for name in ("who", "revision_after", "why")}
+    return {name: _text(value) for name, value in row.items() if value not in (None, "")}
 
 
 def _text(value: Any) -> str:

@@ -21,12 +21,11 @@ from penstock.cli.common import (
     servers_option,
 )
 from streams.budget import BATCH_EVENTS
+from streams.orders import FROM_STDIN, REMOVED
 
 if TYPE_CHECKING:
     from penstock.config import Loaded
     from streams.orders import Order
-
-FROM_STDIN = "-"  # as a slot: a supervisor says which, when it is needed
 
 
 @click.command()
@@ -75,9 +74,10 @@ def command(
     NAME is that of a deployment under control (`penstock apply`): the worker follows every change of its state.
     FILE is a YAML file, which holds as it is until the worker ends.
 
-    Exit status: 0 stopped by SIGTERM or SIGINT, 2 refused (the message says what to change), 3 another worker has the
-    slot, 4 with --supervise: no slot is left that could be started, 5 did not stop in time. SIGUSR1 goes on after the
-    limit on dead letters was reached, and tries again what was given up.
+    Exit status: 0 stopped by SIGTERM or SIGINT, or the deployment was removed from control, 2 refused (the message
+    says what to change), 3 another worker has the slot, 4 with --supervise: no slot is left that could be started,
+    5 did not stop in time. SIGUSR1 goes on after the limit on dead letters was reached, and tries again what was given
+    up.
     """
     names = [slot] if slots is None else [str(first_slot + i) for i in range(slots)]
     given = click.get_current_context().get_parameter_source
@@ -204,7 +204,9 @@ def _work(call: Call, slot: str) -> None:
     )
     orders = _orders(loaded, log_as) if slot == FROM_STDIN else None
     if loaded is None:
-        obey(deployment, options, orders)
+        removed = obey(deployment, options, orders)
+        if removed and orders is not None:  # a supervisor would start it again
+            raise SystemExit(REMOVED)
     else:
         serve(loaded.deployment, loaded.reader, options, orders)
 

@@ -1,15 +1,19 @@
-"""Follow any topic of Avro records as plain dicts, for tools that show them."""
+"""Follow any topic of Avro records, or of CloudEvents in JSON, as plain dicts, for tools that show them."""
 
 from __future__ import annotations
 
 import base64
 import datetime
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from confluent_kafka import Message
+
+from penstock.client.cluster import as_bytes
 from penstock.client.errors import RecordUnreadable
 from penstock.client.inference import Position
-from penstock.client.records import RecordDecoder, RecordReader, Start, position
+from penstock.client.records import RecordDecoder, RecordReader, Start, position, unreadable
 
 
 def follow(
@@ -27,7 +31,7 @@ def follow(
             messages = reader.read(500, 0.2)
             for message in messages:
                 try:
-                    yield position(message), decoder.decode(message)[0]
+                    yield position(message), _event(message) or decoder.decode(message)[0]
                 except RecordUnreadable as error:
                     yield position(message), error
             if not messages:
@@ -35,6 +39,20 @@ def follow(
     finally:
         reader.close()
         decoder.close()
+
+
+def _event(message: Message) -> dict[str, Any] | None:
+    """Return a CloudEvent in structured JSON; None for another record. Raises RecordUnreadable."""
+    kind = dict(message.headers() or []).get("content-type")
+    if not (as_bytes(kind) or b"").startswith(b"application/cloudevents+json"):
+        return None
+    try:
+        found = json.loads(message.value() or b"")
+    except (ValueError, RecursionError) as error:
+        raise unreadable(message, f"it is no JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise unreadable(message, "it is no JSON object")
+    return found
 
 
 def plain(value: Any) -> Any:

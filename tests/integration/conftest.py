@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.integration.apicurio import Apicurio
+from tests.integration.events_stand import Stand
 from tests.rig import Rig
 
 
@@ -39,3 +40,11 @@ def rig(bootstrap_servers: str, tmp_path: Path, topic: Callable[..., str]) -> It
     yield make
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def stand(bootstrap_servers: str, tmp_path: Path, topic: Callable[..., str]) -> Iterator[Stand]:
+    """An audit, the topic of its events, and `penstock events`; its processes end with the test."""
+    made = Stand(bootstrap_servers, tmp_path, topic)
+    yield made
+    made.close()

@@ -1,11 +1,13 @@
 """`penstock events` as a process of its own, for tests: `python -m tests.integration.events_process FLAGS ARGUMENTS`.
 
-It knows the assumed schema of the audit's records. Flags break it on purpose: `--die-in-transaction=N` and
+Flags break it on purpose: `--die-in-transaction=N` and
 `--die-after-commit=N` kill it in its Nth transaction, before and after the commit; `--die-after-post=N` and
-`--die-after-taken=N` once a webhook took an event for the Nth time, before the commit, and behind it.
+`--die-after-taken=N` once a webhook took an event for the Nth time, before the commit, and behind it;
+`--die-in-entry=N` and `--die-after-entry=N` in the transaction of the Nth entry that it writes, and behind it.
 
 Negative controls: `--without-transactions` publishes first and commits then; `--forgetful` trusts the group's offset
-alone; `--commit-first` commits a webhook's offset before it posts. `--once-seconds=N` shortens what `--once` waits.
+alone; `--commit-first` commits a webhook's offset before it posts; `--unread` writes refusals without a look whether
+the audit has them. `--once-seconds=N` shortens what `--once` waits.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from penstock import courier, events, followers
+from penstock import courier, events, followers, scribe
 from penstock.cli import main as penstock
-from tests import audit_entries
+from streams import control_writer, refusals
 
 Break = Callable[[int], None]
 
@@ -136,8 +138,24 @@ def commit_first(number: int) -> None:
     courier.Courier._deliver = committed  # type: ignore[method-assign]
 
 
+def die_in_entry(number: int, after: bool = False) -> None:
+    publish, left = control_writer.Writer._publish, [number]
+
+    def dying(self: Any, producer: Any, written: Any) -> None:
+        left[0] -= 1
+        Dying.left = 0 if left[0] else 1
+        publish(self, Dying(producer, after), written)
+
+    control_writer.Writer._publish = dying  # type: ignore[method-assign]
+
+
+def unread(_: int) -> None:
+    """Break the recipe: what is written is not looked for."""
+    refusals.is_told = lambda world, status: False  # type: ignore[assignment]
+
+
 def once_seconds(number: int) -> None:
-    followers.ONCE_SECONDS = courier.ONCE_SECONDS = float(number)  # type: ignore[attr-defined]
+    followers.ONCE_SECONDS = courier.ONCE_SECONDS = scribe.ONCE_SECONDS = float(number)  # type: ignore[attr-defined]
 
 
 BREAKS: dict[str, Break] = {
@@ -148,6 +166,9 @@ BREAKS: dict[str, Break] = {
     "--die-after-post": die_after_post,
     "--die-after-taken": die_after_taken,
     "--commit-first": commit_first,
+    "--die-in-entry": die_in_entry,
+    "--die-after-entry": lambda number: die_in_entry(number, after=True),
+    "--unread": unread,
     "--once-seconds": once_seconds,
 }
 
@@ -158,7 +179,6 @@ def main() -> None:
         arguments.remove(word)
         name, _, number = word.partition("=")
         BREAKS[name](int(number or 0))
-    audit_entries.install()
     penstock(["events", *arguments], prog_name="penstock")
 
 

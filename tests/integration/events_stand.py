@@ -12,9 +12,9 @@ from confluent_kafka import Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from penstock.audit import Recorded
 from penstock.webhooks import Webhook
-from tests.audit_entries import encode, publish
+from schemas.control import Entry
+from tests.audit_entries import publish
 from tests.rig import Worker, read_committed
 from tests.webhook_server import Receiver, account
 
@@ -30,13 +30,13 @@ class Stand:
         self.settings = {"bootstrap.servers": servers}
         self.admin = AdminClient(self.settings)
         self.audit, self.events = topic(1, "audit"), topic(1, "events")
-        self.entries: list[Recorded] = []
+        self.entries: list[Entry] = []
         self._processes: list[Worker] = []
 
-    def change(self, entries: Sequence[Recorded], per: int = 3) -> None:
+    def change(self, entries: Sequence[Entry], per: int = 3) -> None:
         """Write entries into the audit."""
         self.entries += entries
-        publish(self.servers, self.audit, [encode(each) for each in entries], per=per)
+        publish(self.servers, self.audit, [each.encode() for each in entries], per=per)
 
     def start(self, *arguments: str, **environment: str) -> Worker:
         """Start `penstock events`."""

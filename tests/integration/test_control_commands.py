@@ -241,6 +241,88 @@ def test_deployments_are_told_to_be_behind_when_control_fails_after_the_reposito
     assert json.loads(desk.plane.read().entries[1].before or "")["version"] is None
 
 
+# versions that come and go
+
+
+def written(desk: Desk, features: tuple[str, ...] = ("a", "b"), **more: Any) -> tuple[str, str]:
+    """A bundle in a file, and its version."""
+    built = Bundle.build(name="sum", model=sum_model(), features=list(features), **more)
+    return str(built.write(desk.rig.folder / f"{built.manifest.version}.zip")), built.manifest.version
+
+
+def test_a_version_that_is_added_is_registered_with_its_run_and_followers_of_its_tag_move(desk: Desk) -> None:
+    desk.apply()
+    path, version = written(desk, author="Grace", metrics={"auc": 0.8}, training={"run_id": "run-9"})
+    output = desk.said("model", "add", path, "--tag", "production", "--why", "weekly")
+    assert f"registered sum@{version} (entry 3 of the audit)" in output
+    assert re.search(rf"~ arms.active.version +{desk.first} -> {version}\n", output)
+    assert desk.arms() == {"active": version}
+    rows = [re.split(r"  +", row)[3:] for row in desk.said("history").splitlines()[2:]]
+    assert rows == [
+        ["finish", "experiment run-9", f"made sum {version[:8]}", "weekly"],
+        ["register", "model sum", f"{version[:8]} added", "weekly"],
+        ["tag", "model sum", f"production {desk.first[:8]} -> {version[:8]}", "weekly"],
+        ["tag", desk.name, "2", f"active {desk.first[:8]} -> {version[:8]}", "weekly"],
+    ]
+    assert desk.plane.findings() == []
+    again = desk.said("model", "add", path, "--tag", "production")
+    assert "the audit has it already" in again
+    assert len(desk.plane.read().entries) == 5
+
+
+def test_a_version_that_does_not_fit_a_follower_of_its_tag_is_not_even_added(desk: Desk) -> None:
+    desk.apply()
+    path, version = written(desk, features=("a", "z"), tags=["production"])
+    output = desk.refused("model", "add", path)
+    assert f"{desk.name} could not run then: arm active (sum@production): feature 'z'" in output
+    assert version not in {entry.manifest.version for entry in desk.repository.list()}
+    assert len(desk.plane.read().entries) == 1
+    desk.said("model", "add", path, "--repository-only")
+    assert desk.repository.resolve("sum@production").manifest.version == version
+    assert desk.arms() == {"active": desk.first}
+    assert len(desk.plane.read().entries) == 1
+
+
+def test_an_audit_that_was_not_told_of_what_was_added_is_told_by_the_same_command_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from penstock.cli import control as commands
+    from streams.errors import ControlUnavailable
+
+    desk.apply()
+    path, version = written(desk)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ControlUnavailable("made up")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(commands, "write", fail)
+        output = desk.refused("model", "add", path, "--tag", "production")
+    assert "The repository was changed, the audit was not told and no deployment follows: repeat the" in output
+    assert desk.arms() == {"active": desk.first}
+    desk.said("model", "add", path, "--tag", "production")
+    assert desk.arms() == {"active": version}
+
+
+def test_a_run_that_made_no_version_is_told(desk: Desk) -> None:
+    output = desk.said("model", "finish", "run-3", "--metric", "auc=0.61", "--why", "worse than production")
+    assert output == "run run-3 finished (entry 1 of the audit)\n"
+    assert "the audit has it already" in desk.said("model", "finish", "run-3")
+    assert desk.said("history", "run-3").splitlines()[1].endswith("made no version  worse than production")
+    wrong = desk.type("model", "finish", "run-4", "--metric", "auc")
+    assert (wrong.exit_code, "'auc' is no metric: write auc=0.74" in " ".join(wrong.output.split())) == (2, True)
+
+
+def test_a_version_that_is_removed_is_told_and_who_asks_for_it_is_named_first(desk: Desk) -> None:
+    desk.apply()
+    result = CliRunner().invoke(main, ["model", "remove", f"sum@{desk.first}"], input="n\n")
+    assert f"sum@{desk.first} is in {desk.name} (active), and control asks for it" in result.output
+    output = desk.said("model", "remove", "sum@candidate", "--yes", "--why", "never used")
+    assert "control asks for it" not in output
+    assert desk.said("history", "sum").splitlines()[1].endswith(f"{desk.second[:8]} removed  never used")
+    assert desk.plane.findings() == []
+
+
 # promote and roll back
 
 
@@ -281,7 +363,41 @@ def test_an_apply_of_what_is_paused_says_that_it_stays_so(desk: Desk) -> None:
     assert f"{desk.name} stays paused: `penstock resume {desk.name}` lets it go on" in desk.apply()
 
 
-@pytest.mark.parametrize("words", [["promote"], ["rollback"], ["pause"], ["resume"]])
+def test_a_deployment_is_removed_and_comes_back_with_the_next_revision(desk: Desk) -> None:
+    desk.apply()
+    declined = CliRunner().invoke(main, ["remove", desk.name], input="n\n")
+    assert (declined.exit_code, f"remove {desk.name} at revision 1?" in declined.output) == (1, True)
+    output = desk.said("remove", desk.name, "--yes", "--why", "the airport closed")
+    assert output == f"{desk.name} is removed (entry 2 of the audit)\n"
+    assert desk.plane.read().states == {}
+    assert "nothing is under control yet" in desk.said("status")
+    assert f"control has no deployment {desk.name}; it has none" in desk.refused("status", desk.name)
+    assert f"no deployment '{desk.name}' was applied" in desk.refused("remove", desk.name, "--yes")
+    row = desk.said("history", desk.name).splitlines()[-1]
+    assert row.endswith(f"removed; active {desk.first[:8]} -> none  the airport closed")
+    assert "revision   1 -> none" in desk.said("audit", "show", "2")
+    assert "the audit is whole: 2 entries, and 0 deployments as it tells" in desk.said("audit", "verify")
+
+    desk.said("model", "tag", "sum@candidate", "production")
+    assert f"{desk.name}: revision 2 would be" in desk.apply("--dry-run")
+    assert f"{desk.name}: revision 2 (entry 4 of the audit)" in desk.apply("--expect-revision", "0")
+    assert desk.arms() == {"active": desk.second}
+    assert desk.plane.findings() == []
+
+
+def test_a_removal_that_many_entries_followed_still_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The removal is not among the entries that a writer looks at."""
+    desk.apply()
+    desk.said("remove", desk.name, "--yes")
+    monkeypatch.setattr(control, "LAST_ENTRIES", 2)
+    for number in range(8):
+        desk.plane.note(f"note {number}")
+    desk.apply()
+    assert desk.revision() == 2
+    assert desk.plane.findings() == []
+
+
+@pytest.mark.parametrize("words", [["promote"], ["rollback"], ["pause"], ["resume"], ["remove"]])
 def test_a_deployment_that_nobody_applied_is_named(desk: Desk, words: list[str]) -> None:
     assert "no deployment 'flihgts' was applied; there is none yet" in desk.refused(*words, "flihgts")
 

@@ -6,34 +6,23 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from penstock.cli import main
 from penstock.cloudevents import CONTENT_TYPE, UNREADABLE, event_of
 from penstock.embedded import EmbeddedKafka
-from tests.audit_entries import applied, arm, deployed, encode, entry, install, publish
+from tests.audit_entries import applied, arm, deployed, entry, publish
 from tests.integration.events_stand import NOTHING_WRONG, SOURCE, Stand, fine
 from tests.webhook_server import Receiver
 
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture(autouse=True)
-def _known_schema(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch.setattr)
-
-
-@pytest.fixture
-def stand(bootstrap_servers: str, tmp_path: Path, topic: Callable[..., str]) -> Iterator[Stand]:
-    made = Stand(bootstrap_servers, tmp_path, topic)
-    yield made
-    made.close()
 
 
 def test_every_entry_is_one_event_in_order_and_in_structured_mode(stand: Stand) -> None:
@@ -51,6 +40,28 @@ def test_every_entry_is_one_event_in_order_and_in_structured_mode(stand: Stand) 
     assert stand.ids() == stand.expected
 
 
+def test_events_can_be_watched(stand: Stand) -> None:
+    stand.change(applied(2))
+    assert stand.run("--once")[0] == 0
+    words = ["watch", stand.events, "--from", "beginning", "--bootstrap-servers", stand.servers]
+    done = CliRunner().invoke(main, [*words, "--count", "2"])
+    assert done.exit_code == 0
+    assert "type=io.penstock.deployment.applied  subject=flights  who=ada" in done.output
+    assert "why=change 2" in done.output
+    told = CliRunner().invoke(main, [*words, "--count", "1", "--json"])
+    assert json.loads(told.output)["id"] == stand.expected[0]
+
+    producer = Producer(stand.settings)
+    for value in (b"{", b"[]"):
+        producer.produce(stand.events, value, headers={"content-type": CONTENT_TYPE})
+    assert producer.flush(10) == 0
+    stand.change(applied(1, first=3))
+    assert stand.run("--once")[0] == 0
+    done = CliRunner().invoke(main, [*words, "--count", "3"])
+    assert "is not a readable record: it is no JSON" in done.output
+    assert "why=change 3" in done.output
+
+
 def test_it_follows_what_is_changed_and_stops_when_told_to(stand: Stand) -> None:
     process = stand.start()
     stand.change(applied(3))
@@ -63,7 +74,7 @@ def test_it_follows_what_is_changed_and_stops_when_told_to(stand: Stand) -> None
 def test_an_entry_whose_transaction_was_rolled_back_is_never_told(stand: Stand) -> None:
     stand.change(applied(2))
     undone = entry(99, "apply", after=deployed(99, arm()))
-    publish(stand.servers, stand.audit, [encode(undone)], end="abort_transaction")
+    publish(stand.servers, stand.audit, [undone.encode()], end="abort_transaction")
     stand.change(applied(2, first=3))
     assert stand.run("--once")[0] == 0
     assert stand.ids(4) == stand.expected
@@ -145,7 +156,7 @@ def test_an_audit_that_was_made_anew_is_refused(stand: Stand) -> None:
 
 def test_a_record_that_is_no_entry_is_told_as_such_and_holds_nothing_up(stand: Stand) -> None:
     stand.change(applied(1))
-    broken = [b"", b"junk", encode(applied(1)[0])[:-1], encode(entry(2, "apply", after="{"))]
+    broken = [b"", b"junk", applied(1)[0].encode()[:-1], entry(2, "apply", after="{").encode()]
     publish(stand.servers, stand.audit, broken)
     stand.change(applied(1, first=3))
     status, said = stand.run("--once")
@@ -190,7 +201,7 @@ def test_a_missing_audit_is_waited_for_and_once_has_nothing_to_tell(stand: Stand
     waiting.wait_for(f"there is no topic {absent} yet")
     stand.admin.create_topics([NewTopic(absent, 1, 1)])[absent].result()
     try:
-        publish(stand.servers, absent, [encode(each) for each in applied(1)])
+        publish(stand.servers, absent, [each.encode() for each in applied(1)])
         assert len(stand.ids(1)) == 1
         assert waiting.stop() == 0
     finally:

@@ -8,31 +8,17 @@ import json
 import random
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import confluent_kafka
 import pytest
 from confluent_kafka import TopicPartition
 
 from penstock.cloudevents import CONTENT_TYPE, event_of
-from tests.audit_entries import applied, install
+from tests.audit_entries import applied
 from tests.integration.events_stand import NOTHING_WRONG, SOURCE, Stand, fine
 from tests.webhook_server import Receiver
 
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture(autouse=True)
-def _known_schema(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch.setattr)
-
-
-@pytest.fixture
-def stand(bootstrap_servers: str, tmp_path: Path, topic: Callable[..., str]) -> Iterator[Stand]:
-    made = Stand(bootstrap_servers, tmp_path, topic)
-    yield made
-    made.close()
 
 
 def test_a_webhook_that_fails_hangs_and_asks_for_patience_gets_every_event_in_order(stand: Stand) -> None:

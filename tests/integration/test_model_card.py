@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,23 +11,11 @@ from click.testing import CliRunner
 
 from models.repository import Repository
 from penstock.cli import main
-from tests.audit_entries import arm, deployed, entry, install, publish
+from tests.audit_entries import arm, deployed, entry, publish
 from tests.integration.events_stand import Stand
 from tests.models import graphs
 
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture(autouse=True)
-def _known_schema(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch.setattr)
-
-
-@pytest.fixture
-def stand(bootstrap_servers: str, tmp_path: Path, topic: Callable[..., str]) -> Iterator[Stand]:
-    made = Stand(bootstrap_servers, tmp_path, topic)
-    yield made
-    made.close()
 
 
 def test_the_card_tells_where_a_version_is_deployed_by_whom_and_why(

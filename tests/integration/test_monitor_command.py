@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,16 +22,18 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from models.profiler import Profiler, Watermarks
 from models.reference import Reference
 from models.repository import Repository
 from monitoring.folds import Folding, Record
-from monitoring.profiles import ProfileFold
+from monitoring.profiles import ProfileFold, Settings
 from penstock.cli import main
 from schemas import records
 from tests.conftest import TopicFactory
 from tests.models.graphs import linear_bundle
 from tests.monitoring import traffic
 from tests.monitoring.traffic import Batches, profiler
+from tests.one_arm import OneArm
 from tests.rig import Rig, encoder, read_committed
 
 ROOT = Path(__file__).parents[2]
@@ -230,3 +233,104 @@ def test_a_second_monitor_of_a_slot_is_told_so(
     assert "is running already on this machine" in text
     assert f"process {first.pid}" in text
     assert first.poll() is None
+
+
+@dataclass
+class Swapping:
+    """A deployment under control whose version changes while a monitor watches it by its name."""
+
+    servers: str
+    folder: Path
+    name: str
+    events: str
+
+    def __post_init__(self) -> None:
+        self.file, self.url = _declare(self.folder, self.events, self.name), str(self.folder / "models")
+        self.alerts, self.snapshots, self.profiles = (f"{self.name}.{each}" for each in ("alerts", "snaps", "profiles"))
+        self.model = f"linear-{self.name[-8:]}"  # of its own: a tag that moves concerns all deployments of the cluster
+        self.file.write_text(self.file.read_text().replace("linear@production", f"{self.model}@production"))
+        self.sent = 0
+
+    def add(self, kept: Reference) -> str:
+        made = linear_bundle(name=self.model, reference=kept.to_bytes())
+        return Repository(self.url, self.folder / "cache").add(made).manifest.version
+
+    def type(self, *words: str) -> None:
+        options = ["--bootstrap-servers", self.servers]
+        result = CliRunner().invoke(main, [*words, *options])
+        assert result.exit_code == 0, result.output
+
+    def options(self, *more: str) -> list[str]:
+        topics = ["--alerts-topic", self.alerts, "--snapshots-topic", self.snapshots]
+        return [self.name, *topics, "--bootstrap-servers", self.servers, "--repository", self.url, *more]
+
+    def feed(self, version: str, kept: Reference, batches: int, shift: float) -> None:
+        one = Profiler(kept, deployment=self.name, arm="active", model=self.model, version=version)
+        source = Batches(OneArm({"active": one}, Watermarks(clock=lambda: 2 * traffic.START)), tick=self.sent)
+        producer = Producer({"bootstrap.servers": self.servers})
+        for value in source.batches(batches, shift=shift):
+            producer.produce(self.profiles, value, self.name.encode())
+        assert producer.flush(30) == 0
+        self.sent = source.tick
+
+    def told(self) -> set[tuple[object, object, object]]:
+        found = _alerts(self.servers, self.alerts)
+        return {(alert["version"], alert["state"], alert["name"]) for alert in found}
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("flags", [[], ["--oracle"]], ids=["faust", "oracle"])
+def test_a_monitor_of_control_watches_a_version_that_comes_later_without_a_restart_and_ends_with_the_deployment(
+    bootstrap_servers: str,
+    topic: TopicFactory,
+    tmp_path: Path,
+    start: Callable[..., subprocess.Popen[str]],
+    flags: list[str],
+) -> None:
+    events = topic(4, "events")
+    scene, log = Swapping(bootstrap_servers, tmp_path, f"swapped-{events[-8:]}", events), tmp_path / "log"
+    old, new = traffic.reference(), Reference.from_frame(*traffic.events(20_000, 7, shift=2.0))
+    first = scene.add(old)
+    at = ["--repository", scene.url]
+    scene.type("model", "tag", f"{scene.model}@{first}", "production", *at)
+    scene.type("apply", str(scene.file), *at)
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin.create_topics([NewTopic(scene.profiles, 1, 1)])[scene.profiles].result()
+    try:
+        # Given a monitor that has seen the first version, and that it moved
+        process = start(*scene.options(*flags))
+        scene.feed(first, old, 20, shift=0.0)
+        scene.feed(first, old, 40, shift=2.0)
+        _wait(lambda: (first, "opened", "wind") in scene.told(), process, log)
+        # When a version comes whose reference it does not know, calm and then moving; and the monitor is killed amid it
+        second = scene.add(new)
+        scene.type("model", "tag", f"{scene.model}@{second}", "production", *at)
+        scene.feed(second, new, 30, shift=2.0)
+        process.kill()
+        process.wait()
+        process = start(*scene.options(*flags))
+        scene.feed(second, new, 40, shift=0.0)
+        # Then it is watched against its own reference
+        _wait(lambda: (second, "opened", "wind") in scene.told(), process, log)
+        published = read_committed(bootstrap_servers, scene.profiles, 1)
+        fold = ProfileFold(scene.name, {each.digest: each for each in (old, new)}, 4, Settings(window_rows=1000))
+        folding, expected = Folding(fold, 0, 0), set()
+        for message in published:
+            for out in folding.apply(Record(0, message.offset() or 0, None, message.value())):
+                alert = records.decode("alert", out.value)
+                expected.add((alert["version"], alert["state"], alert["name"]))
+        _wait(lambda: scene.told() == expected, process, log)
+        # and a change of how it is watched ends it to start anew, a removal ends it
+        scene.file.write_text(scene.file.read_text().replace("window_rows: 1000", "window_rows: 2000"))
+        scene.type("apply", str(scene.file), *at)
+        assert process.wait(60) == 70
+        process = start(*scene.options(*flags))
+        _wait(lambda: log.read_text().count("restored") >= 3, process, log)
+        scene.type("remove", scene.name, "--yes")
+        assert process.wait(60) == 0
+        assert f"{scene.name} was removed from control" in log.read_text()
+        assert start(*scene.options(*flags)).wait(60) == 2
+        assert f"{scene.name} is neither a YAML file nor a deployment under control" in log.read_text()
+    finally:
+        for deleted in admin.delete_topics([scene.profiles, scene.alerts, scene.snapshots]).values():
+            deleted.exception()

@@ -74,6 +74,16 @@ class Stand:
                 return
             assert time.monotonic() < deadline, slots
 
+    def told(self, change: str) -> None:
+        """Let `penstock events` tell what is there; the audit then has the refusal once, and an event tells it."""
+        events = f"{self.name}.told"
+        self.said("events", "--once", "--events-topic", events)
+        lines = [line for line in self.said("history", self.name).splitlines() if change in line]
+        assert len(lines) == 1
+        assert "slot active/0  refused" in lines[0]
+        kinds = [json.loads(message.value() or b"")["type"] for message in self.rig.read(events, 1)]
+        assert "io.penstock.deployment.refused" in kinds
+
     @contextmanager
     def stream(self, rate: float = 2_000.0) -> Iterator[Callable[[], int]]:
         """Publish events all the while; yields what tells how many so far."""
@@ -195,15 +205,30 @@ def test_a_version_that_cannot_run_is_refused_and_the_old_one_goes_on_also_after
     done = stand.run("status", stand.name)
     assert done.returncode == 1
     assert "refuses revision 2" in done.stdout
+    stand.told("revision 2 not taken; active " + broken[:8])
     worker.kill()
     again = stand.worker()
     again.wait_for("revision 2 of .* is refused")
     stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
     stand.rig.wait_committed(80)
     assert {revision for revision, *_ in stand.inferences(80)} == {1}
+    stand.told("revision 2 not taken; active " + broken[:8])  # once, although the next start refused it again
     stand.said("rollback", stand.name, "--to", "1")
     stand.wait_status(3)
     assert again.stop() == 0
+
+
+def test_a_start_that_nothing_can_run_for_is_said_and_told(stand: Stand) -> None:
+    stand.said("apply", str(stand.rig.file))
+    shutil.rmtree(stand.rig.folder / ".penstock" / "cache")
+    stand.said("model", "remove", f"{stand.model}@{stand.first}", "--yes")
+    worker = stand.worker()
+    assert worker.process.wait(60) == 2
+    done = stand.run("status", stand.name)
+    assert done.returncode == 1
+    assert "slot active/0  revision -" in done.stdout
+    assert "ended, for it refuses revision 1: model" in done.stdout
+    stand.told("revision 1 not taken; active " + stand.first[:8])
 
 
 def _force(stand: Stand, version: str) -> None:
@@ -335,3 +360,43 @@ def test_events_of_a_deployment_under_control_go_into_quarantine_by_its_name(sta
     assert worker.stop() == 0
     assert len(stand.rig.read(stand.rig.dead_letters, 3)) == 3
     stand.verified()
+
+
+def test_workers_of_a_deployment_that_is_removed_end_in_order_and_it_comes_back(stand: Stand) -> None:
+    stand.said("apply", str(stand.rig.file))
+    workers = [stand.worker("--slot", slot) for slot in "01"]
+    for each in workers:
+        each.wait_for("reads partitions")
+    with stand.stream() as sent:
+        stand.rig.wait_committed(200)
+        stand.said("remove", stand.name, "--yes")
+        assert [worker.process.wait(60) for worker in workers] == [0, 0]
+        for each in workers:
+            assert "the deployment was removed from control" in each.text()
+            assert "everything scored was committed" in each.text()
+        assert stand.name not in stand.said("status")
+        refused = stand.worker()
+        assert refused.process.wait(60) == 2
+        assert f"control has no deployment {stand.name}" in refused.text()
+        stand.verified()  # what it scored, by the states that the audit tells
+        assert "revision 2" in stand.said("apply", str(stand.rig.file))
+        again = stand.worker()
+        again.wait_for("reads partitions")
+    stand.rig.wait_committed(sent())
+    assert again.process.poll() is None, "an old removal must not end it"
+    assert again.stop() == 0
+    found = stand.inferences(sent())
+    assert {revision for revision, *_ in found} == {1, 2}
+    counted = account([place for *_, place in found], share(sent()))
+    assert (counted["lost"], counted["duplicated"]) == (0, 0)
+    stand.verified()
+
+
+def test_supervised_slots_of_a_deployment_that_is_removed_end_with_their_supervisor(stand: Stand) -> None:
+    stand.said("apply", str(stand.rig.file))
+    supervisor = stand.worker("--slots", "2")
+    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
+    stand.rig.wait_committed(40)
+    stand.said("remove", stand.name, "--yes")
+    assert supervisor.process.wait(60) == 0
+    assert "no slot is left, for the deployment was removed from control" in supervisor.text()

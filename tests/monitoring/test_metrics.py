@@ -22,7 +22,7 @@ def test_what_a_monitor_cannot_test_is_counted_and_said_once(caplog: pytest.LogC
         ledger.accept(Record(0, offset, None, value), offset)
         metrics.show(ledger, ledger.cut())
     assert caplog.text.count("unknown_reference") == 1
-    assert "start it again" in caplog.text
+    assert "were the models removed" in caplog.text
     text = generate_latest(registry).decode()
     assert 'penstock_monitor_state{deployment="flights",partition="0",what="unknown_reference"} 600.0' in text
     assert 'penstock_monitor_snapshots_total{deployment="flights"} 12.0' in text

@@ -69,6 +69,11 @@ def test_a_change_of_a_deployment_in_a_few_words(before: State | None, after: St
     assert changes.summary(entry(before, after)) == told
 
 
+def test_a_deployment_that_is_gone_in_a_few_words() -> None:
+    gone = replace(entry(state(), state()), action="remove", after=None)
+    assert changes.summary(gone) == "removed; active v1 -> none"
+
+
 @pytest.mark.parametrize(
     ("before", "after", "told"),
     [

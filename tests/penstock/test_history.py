@@ -75,19 +75,20 @@ def test_a_removed_deployment_ends_every_arm() -> None:
     assert len(history.deployed) == 2
 
 
-def test_a_refused_state_is_told_and_deploys_nothing() -> None:
-    history = told(APPLY, entry(2, "refused", before=FIRST, after=SECOND, who="worker", why="the model crashed"))
-    assert spells(history, NEW) == []
-    assert spells(history, OLD) == [("flights", "active", 1, None)]
+def test_a_refused_version_is_told_and_stays_what_was_asked_for() -> None:
+    """Workers refuse what was made the desired state before, and only the arms that they do not score with."""
+    asked = entry(2, "apply", before=FIRST, after=deployed(2, arm(NEW), arm(OLD, "canary")))
+    refused = {"revision": 2, "group": "penstock.flights", "arms": [arm(NEW)]}
+    history = told(APPLY, asked, entry(3, "refused", after=refused, who="slot active/0", why="the model crashed"))
+    assert spells(history, NEW) == [("flights", "active", 2, None)]
     (refusal,) = history.of("flights", NEW).refused
-    assert (refusal.deployment, refusal.act.why) == ("flights", "the model crashed")
-
-
-def test_a_version_that_was_there_before_a_refused_state_was_not_refused() -> None:
-    both = deployed(2, arm(OLD), arm(NEW, "canary"), arm(NEW, "shadow"))
-    history = told(APPLY, entry(2, "refused", before=FIRST, after=both))
+    assert (refusal.deployment, refusal.act.who, refusal.act.why) == ("flights", "slot active/0", "the model crashed")
     assert history.of("flights", OLD).refused == ()
-    assert len(history.of("flights", NEW).refused) == 1
+
+
+def test_a_refusal_that_names_no_version_is_one_of_the_state_alone() -> None:
+    history = told(APPLY, entry(2, "refused", after={"revision": 1, "group": "penstock.flights", "arms": []}))
+    assert (history.refused, history.unread) == ((), ())
 
 
 def test_a_version_can_be_refused_without_a_deployment() -> None:

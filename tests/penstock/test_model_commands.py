@@ -71,6 +71,27 @@ def test_add_proves_the_model_and_says_where_it_stands(url: str, tmp_path: Path,
     assert re.search(r"tags +candidate, production", output)
     assert re.search(r"determinism  bitwise, over 512 rows in 8 random splits and orders \(onnxruntime 1", output)
     assert Repository(url).resolve("linear@production").proof["determinism"]["bitwise"]
+    assert "no Kafka broker is known: only the repository was changed" in output
+
+
+def test_add_changes_nothing_while_the_broker_that_is_named_does_not_answer(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.control.REACH_SECONDS", 0.5)
+    monkeypatch.setenv("PENSTOCK_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    bundle = str(graphs.linear_bundle().write(tmp_path / "m.zip"))
+    output = " ".join(refused("model", "add", bundle).split())
+    assert "no Kafka broker answers at 127.0.0.1:1" in output
+    assert "Nothing was changed; --repository-only changes the repository alone" in output
+    assert not (tmp_path / "models").exists()
+    assert "added linear@" in said("model", "add", bundle, "--repository-only")
+    assert "no Kafka broker answers" in refused("model", "remove", f"linear@{version(url)}", "--yes")
+    assert "removed linear@" in said("model", "remove", f"linear@{version(url)}", "--yes", "--repository-only")
+
+
+def version(url: str) -> str:
+    (entry,) = Repository(url).list()
+    return entry.manifest.version
 
 
 def test_add_refuses_a_bundle_with_an_altered_byte(url: str, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_what_stands_by_is_stale_once_the_tag_of_its_model_moved_and_not_while_t
         return SimpleNamespace(digest=digest[0])
 
     builder._repository = SimpleNamespace(resolve=resolve)  # type: ignore[assignment]
-    builder._arm = "active"
+    builder.arm = "active"
     deployment = SimpleNamespace(models=lambda arm: {arm: "m@production"})
     bundles = {"active": SimpleNamespace(digest="a")}
 

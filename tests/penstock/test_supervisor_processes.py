@@ -101,6 +101,27 @@ def test_slots_that_are_refused_from_the_start_end_their_supervisor_however_long
     assert run.process.wait(30) == 2
 
 
+def test_slots_whose_deployment_was_removed_end_their_supervisor_also_beside_one_that_is_refused(
+    supervise: Supervise, tmp_path: Path
+) -> None:
+    waits = "while [ ! -e gone ]; do sleep 0.1; done"
+    run = supervise(f"#!/bin/sh\nread order\n{waits}\n[ $$ = $(cat gone) ] && exit 2\nexit 6\n")
+    first = process_of(run, "0")
+    process_of(run, "1")
+    (tmp_path / "gone.new").write_text(f"{first}\n")
+    (tmp_path / "gone.new").rename(tmp_path / "gone")
+    assert run.process.wait(30) == 0
+    assert "slot 1 ended: its deployment was removed from control" in run.text()
+    assert "no slot is left, for the deployment was removed from control" in run.text()
+
+
+def test_a_slot_that_merely_stops_is_started_again(supervise: Supervise) -> None:
+    """The control: only a removal ends it."""
+    run = supervise("#!/bin/sh\nread order\nsleep 0.2\n", long_life=0.1)
+    run.wait_for(r"(?s)(slot 0 runs as process.*){3}")
+    assert run.stop() == 0
+
+
 def test_a_signal_to_go_on_waits_for_the_handler_of_a_process_that_starts(supervise: Supervise) -> None:
     run = supervise(
         f"#!{sys.executable}\n"

@@ -189,6 +189,39 @@ def test_states_before_a_beginning_that_was_cut_off_are_not_called_lost() -> Non
     assert found(entries[1:], states=(second,)) == [(1, "cut_begin")]
 
 
+def removed(entries: Chain, old: State) -> None:
+    """Add the entry that removes a deployment."""
+    told = {"revision_before": old.revision, "before": old.told(), "subject": old.deployment}
+    entries.append(follow(head_of(entries[-1]), action="remove", subject_kind="deployment", **told))
+
+
+def test_a_deployment_that_was_removed_has_no_state_and_goes_on_counting() -> None:
+    entries: Chain = []
+    first = applied(entries, state(1))
+    removed(entries, first)
+    assert found(entries) == []
+    assert (2, "state") in found(entries, states=(first,))  # the control topic has it still
+    again = applied(entries, state(2))
+    assert found(entries, states=(again,)) == []
+    assert found(entries[1:], states=(again,)) == [(1, "cut_begin")]
+
+
+@pytest.mark.parametrize("revision", [1, 3])
+def test_a_deployment_that_begins_again_at_another_revision_is_found(revision: int) -> None:
+    entries: Chain = []
+    removed(entries, applied(entries, state(1)))
+    again = applied(entries, state(revision))
+    assert found(entries, states=(again,)) == [(3, "state")]
+
+
+def test_a_removal_of_another_state_than_the_last_is_found() -> None:
+    entries: Chain = []
+    first = applied(entries, state(1))
+    applied(entries, state(2, "v2"), first)
+    removed(entries, first)
+    assert found(entries) == [(3, "state")]
+
+
 def test_a_refusal_that_workers_tell_of_changes_no_state() -> None:
     entries: Chain = []
     first = applied(entries, state(1))

@@ -163,12 +163,6 @@ def test_a_state_elsewhere_is_moved_to_after_it_was_built(scene: Scene) -> None:
     assert scene.worker.offers == []
 
 
-def test_a_removed_deployment_goes_on(scene: Scene) -> None:
-    scene.obedience.want(None)
-    scene.want(2)
-    scene.wait(lambda: scene.worker.offers == ["plan 2"])
-
-
 def test_the_state_that_runs_is_not_built_again(scene: Scene) -> None:
     scene.want(1)
     scene.want(2, paused=True)

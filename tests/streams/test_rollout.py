@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from schemas.chain import chained, head_of
+from schemas.chain import chained, head_of, verify_chain
 from schemas.control import Entry, State, Version, arms_of
 from schemas.deployment import Deployment
 from streams.errors import ChangeRefused, RevisionMoved
-from streams.rollout import Change, World, applied, noted, paused, promoted, resumed, rolled_back, tagged
+from streams.rollout import Change, World, applied, noted, paused, promoted, removed, resumed, rolled_back, tagged
 
 READER = {"type": "record", "name": "Event", "fields": [{"name": "a", "type": "double"}]}
 ACTIVE = {"role": "active", "model": "flights@production"}
@@ -67,7 +67,9 @@ class Plane:
             )
             entries.append(entry)
             if step.new:
-                states[step.subject] = step.new
+                states[step.subject] = replace(step.new, audit_sequence=entry.sequence, audit_hash=entry.hash)
+            elif step.old:
+                del states[step.subject]
         self.world = World(states, head_of(entries[-1]), tuple(entries))
         return change
 
@@ -293,7 +295,7 @@ def test_pause_and_resume_are_revisions_and_change_nothing_twice(plane: Plane) -
     assert (plane.state().revision, plane.state().paused) == (3, False)
 
 
-@pytest.mark.parametrize("decide", [promoted, rolled_back, paused, resumed])
+@pytest.mark.parametrize("decide", [promoted, rolled_back, paused, resumed, removed])
 def test_a_deployment_that_nobody_applied_is_refused_with_those_there_are(
     plane: Plane, decide: Callable[[World, str], Change | None]
 ) -> None:
@@ -308,3 +310,35 @@ def test_a_state_that_tells_no_declaration_is_refused(plane: Plane) -> None:
     world = replace(plane.world, states={"flights": replace(plane.state(), declaration=broken)})
     with pytest.raises(ChangeRefused, match="no valid deployment then"):
         promoted(world, "flights")
+
+
+# remove
+
+
+def test_a_deployment_that_is_removed_begins_again_with_the_next_revision_not_paused(plane: Plane) -> None:
+    plane.take(paused(plane.world, "flights"))
+    change = plane.take(removed(plane.world, "flights"))
+    assert (change.removed, change.states) == (["flights"], [])
+    assert (plane.last().action, plane.last().revision_before, plane.last().revision_after) == ("remove", 2, None)
+    assert verify_chain(plane.world.entries, plane.world.head, plane.world.states.values()) == []
+    with pytest.raises(RevisionMoved, match="revision 2 was expected, but it is not there"):
+        plane.apply(declared(ACTIVE), expect=2)
+    plane.take(plane.apply(declared(ACTIVE), expect=0))
+    assert (plane.state().revision, plane.state().paused, plane.last().before) == (3, False, None)
+    plane.take(removed(plane.world, "flights"))
+    plane.take(plane.apply(declared(ACTIVE)))
+    assert plane.state().revision == 4
+    assert verify_chain(plane.world.entries, plane.world.head, plane.world.states.values()) == []
+
+
+def test_a_rollback_may_go_to_before_a_removal(plane: Plane) -> None:
+    plane.take(removed(plane.world, "flights"))
+    plane.take(plane.apply(declared(ACTIVE), flights_production="v9"))
+    plane.take(rolled_back(plane.world, "flights"))
+    assert (plane.state().revision, plane.active()) == (3, "v1")
+
+
+def test_tags_move_past_a_deployment_that_is_removed(plane: Plane) -> None:
+    plane.take(removed(plane.world, "flights"))
+    change = plane.take(tagged(plane.world, "flights", "production", Version("flights", "v9", "d")))
+    assert [step.subject_kind for step in change.steps] == ["model"]
