@@ -27,6 +27,7 @@ def command(name: str | None, as_json: bool, bootstrap_servers: str | None) -> N
     Exit status: 0 every slot runs what it should, 1 one does not.
     """
     with said_plainly():
+        from penstock.changes import printable
         from penstock.config import kafka_settings
         from penstock.errors import ConfigError
         from streams import control, statuses
@@ -39,7 +40,7 @@ def command(name: str | None, as_json: bool, bootstrap_servers: str | None) -> N
         wanted = {each: state for each, state in states.items() if name in (None, each)}
         found = statuses.rows(statuses.read(kafka), states, time.time())
         rows = [row for row in found if name in (None, row.status.deployment)]
-    click.echo(_json(wanted, rows) if as_json else "\n".join(_page(wanted, rows)))
+    click.echo(_json(wanted, rows) if as_json else "\n".join(map(printable, _page(wanted, rows))))
     raise SystemExit(0 if all(row.fine for row in rows) else 1)
 
 
