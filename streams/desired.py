@@ -14,6 +14,7 @@ from schemas.control import State
 from schemas.errors import RecordInvalid
 from streams.clients import quiet
 from streams.control import TOPICS, ControlTopics
+from streams.reading import UNJOINED
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ class Desired(threading.Thread):
                 messages = self._consumer.consume(100, WAIT_SECONDS)
             except (KafkaException, RuntimeError) as error:
                 failure, messages = error, []
-            failure = failure or next((m.error() for m in messages if m.error() is not None), None)
+            errors = (message.error() for message in messages)
+            failure = failure or next((each for each in errors if each is not None and each.code() != UNJOINED), None)
             if failure is not None:
                 self._say(failure)
             mine = [m for m in messages if m.error() is None and m.key() == self._deployment.encode()]
