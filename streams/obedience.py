@@ -89,6 +89,7 @@ class Obedience(threading.Thread):
         try:
             wanted = Wanted.of_state(state)
             if wanted == self._running.wanted:  # not only its number: control may have been begun anew
+                self._pause(state.paused)
                 return False
             built = self._builder.build(wanted)
         except Exception as error:  # whatever is wrong with a state, the worker goes on with the one it has
