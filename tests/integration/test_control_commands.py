@@ -381,7 +381,7 @@ def test_a_falsified_audit_is_found_and_named(
 
 def test_what_strangers_wrote_into_control_does_not_reach_the_terminal_as_commands(desk: Desk) -> None:
     desk.apply()
-    wild = "\x1b[2J\x1b[31mall is well\n"
+    wild = "\x07\rall is well"  # click itself takes escapes out where nobody looks, as here, and only there
     told = Status(desk.name, "0", "penstock." + desk.name, "h", 1, 2**41, 1, 1, (), "running", wild, refused=1)
     shared = statuses.TOPICS
     shared.ensure(desk.plane.kafka, shared.status)
@@ -391,7 +391,7 @@ def test_what_strangers_wrote_into_control_does_not_reach_the_terminal_as_comman
     for words in (["status", desk.name], ["audit", "verify"]):
         output = desk.refused(*words)
         assert "all is well" in output
-        assert "\x1b" not in output
+        assert not {"\x07", "\r"} & set(output)
 
 
 def test_an_audit_that_was_written_anew_is_found_by_an_entry_that_was_seen(
