@@ -18,11 +18,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 import fsspec
 
@@ -58,12 +59,11 @@ class Repository:
     """
 
     def __init__(self, url: str, cache: Path | None = None) -> None:
-        self.url = url
-        try:
-            self._fs, self._root = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as error:
-            raise RepositoryUnavailable(f"no repository at {url}: {error}") from error
+        self.url, self._whole_url = _without_password(url), url
         self._cache = cache or DEFAULT_CACHE
+        self._reached: tuple[Any, str] | None = None
+        with suppress(OSError):  # some connect already here: what the cache has needs nobody that answers
+            self._reach()
 
     # what is there
 
@@ -179,6 +179,26 @@ class Repository:
 
     # files
 
+    def _reach(self) -> tuple[Any, str]:
+        """Return the file system and the path of its root in it. Raises OSError when it does not answer."""
+        if self._reached is None:
+            try:
+                self._reached = fsspec.core.url_to_fs(self._whole_url)
+            except (ImportError, ValueError) as error:
+                raise RepositoryUnavailable(f"no repository at {self.url}: {self._told(error)}") from error
+        return self._reached
+
+    @property
+    def _fs(self) -> Any:
+        return self._guard(self._reach)[0]
+
+    @property
+    def _root(self) -> str:
+        return str(self._guard(self._reach)[1])
+
+    def _told(self, error: Exception) -> str:
+        return str(error).replace(self._whole_url, self.url)
+
     def _path(self, *parts: str) -> str:
         return "/".join((self._root, *parts))
 
@@ -188,7 +208,7 @@ class Repository:
         except FileNotFoundError:
             raise
         except (OSError, ImportError) as error:
-            raise RepositoryUnavailable(f"the repository {self.url} does not answer: {error}") from error
+            raise RepositoryUnavailable(f"the repository {self.url} does not answer: {self._told(error)}") from error
 
     def _refuse_absent_root(self) -> None:
         if not self._guard(self._fs.exists, self._root):
@@ -326,3 +346,12 @@ class Repository:
                 f"the repository {self.url} does not answer, and the cache {self._cache} does not know {ref}; add the "
                 "model with `penstock model add`, or correct --repository or PENSTOCK_REPOSITORY"
             ) from error
+
+
+def _without_password(url: str) -> str:
+    """Return the address as it may stand in a log, or in what a slot says of itself."""
+    try:
+        address = urlsplit(url).netloc
+    except ValueError:  # no address that anybody answers at
+        return url
+    return url.replace(f"//{address}", f"//{address.rpartition('@')[2]}", 1) if "@" in address else url

@@ -151,7 +151,7 @@ class SchemaTopic:
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._next[partition] = offset
                 reading.discard(partition)
-            elif not error.retriable():
+            elif not error.retriable() and error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:  # it joins none
                 raise KafkaException(error)
         consumer.unassign()  # an idle assignment would keep the broker busy
 

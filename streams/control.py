@@ -7,6 +7,7 @@ that it is about; see `streams.control_writer`.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -41,6 +42,11 @@ COMPACTED: Final = {
     "unclean.leader.election.enable": "false",
     "segment.ms": "86400000",
     "delete.retention.ms": str(30 * 86_400_000),  # who is cut off for so long still hears of a removal
+}
+LAST_WORDS: Final = {  # cleaned often: every slot says something every few seconds, and who looks reads all of it
+    "cleanup.policy": "compact",
+    "segment.ms": "600000",
+    "min.cleanable.dirty.ratio": "0.1",
 }
 YEARS: Final = {"cleanup.policy": "delete", "retention.ms": str(10 * 366 * 86_400_000), "retention.bytes": "-1"}
 CHECKED = ("cleanup.policy", "retention.ms", "retention.bytes")
@@ -82,7 +88,7 @@ class ControlTopics:
 
     def settings(self) -> dict[str, Mapping[str, str]]:
         """Return the settings that each topic is made with."""
-        return {self.control: COMPACTED, self.audit: KEPT, self.swaps: YEARS, self.status: COMPACTED}
+        return {self.control: COMPACTED, self.audit: KEPT, self.swaps: YEARS, self.status: LAST_WORDS}
 
     def ensure(self, kafka: Mapping[str, str], *names: str) -> None:
         """Make those of the topics that are missing.
@@ -127,14 +133,18 @@ class ControlLog:
     Methods raise Refused when a topic may not be read or a broker does not answer.
     """
 
-    def __init__(self, kafka: Mapping[str, str], topics: ControlTopics = TOPICS, *, whole: bool = False) -> None:
-        """whole: all of the audit, not only its last entries."""
+    def __init__(
+        self, kafka: Mapping[str, str], topics: ControlTopics = TOPICS, *, whole: bool = False, made: bool = False
+    ) -> None:
+        """whole: all of the audit, not only its last entries. made: both topics are there, also where a broker has
+        not heard of them yet.
+        """
         self.states: dict[str, State] = {}
         self.head = NO_HEAD
         self.entries: list[Entry] = []
         self._strange: list[Finding] = []  # in the audit
         self._spoilt: dict[bytes, Finding] = {}  # in the control topic, by key
-        self._topics, self._whole = topics, whole
+        self._topics, self._whole, self._made = topics, whole, made
         self._reader = Follower(kafka, f"{topics.control}.readers")
 
     def settle(self) -> World:
@@ -188,7 +198,7 @@ class ControlLog:
         self._reader.close()
 
     def _read(self, topic: str, *, decided: bool = False) -> None:
-        if not self._reader.follows(topic) and not self._reader.partitions(topic):
+        if not self._reader.follows(topic) and not self._is_there(topic):
             return
         low, high = self._reader.end(topic, decided=decided)
         if not self._reader.follows(topic):
@@ -197,6 +207,17 @@ class ControlLog:
                 return
             self._reader.begin(topic, low)
         self._take(topic, high)
+
+    def _is_there(self, topic: str) -> bool:
+        """Say whether a topic is there. A writer must not take one that a broker does not show for an empty one."""
+        deadline = time.monotonic() + REACH_SECONDS
+        while not self._reader.partitions(topic):
+            if not self._made:
+                return False
+            if time.monotonic() > deadline:
+                raise ControlUnavailable(f"{topic} exists, but a broker does not show it to us; nothing was changed")
+            time.sleep(0.05)
+        return True
 
     def _begin_at_the_end(self, low: int, high: int) -> None:
         """Read the audit's last entries: markers and what was rolled back have offsets, too."""

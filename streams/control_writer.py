@@ -96,7 +96,7 @@ class Writer:
         """
         control.reach(self._kafka)
         self._topics.ensure(self._kafka, self._topics.control, self._topics.audit)
-        found = ControlLog(self._kafka, self._topics, whole=whole)
+        found = ControlLog(self._kafka, self._topics, whole=whole, made=True)
         try:
             found.peek()  # before others are fenced, so that they are fenced for a short time only
             return self._until_written(found, decide, author)

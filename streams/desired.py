@@ -16,6 +16,7 @@ from streams import control
 from streams.clients import quiet
 from streams.control import TOPICS, ControlTopics
 from streams.errors import ControlUnavailable, Refused
+from streams.reading import UNJOINED
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,8 @@ class Desired(threading.Thread):
                 messages = self._consumer.consume(100, WAIT_SECONDS)
             except (KafkaException, RuntimeError) as error:
                 failure, messages = error, []
-            failure = failure or next((m.error() for m in messages if m.error() is not None), None)
+            errors = (message.error() for message in messages)
+            failure = failure or next((each for each in errors if each is not None and each.code() != UNJOINED), None)
             if failure is not None:
                 self._say(failure)
             mine = [m for m in messages if m.error() is None and m.key() == self._deployment.encode()]

@@ -13,6 +13,10 @@ class Refused(StreamError):
     """The worker cannot start or go on as declared; the text says what, where and what to do. Nothing was lost."""
 
 
+class Unanswered(Refused):
+    """No broker answered in time what had to be known; asked again, one may."""
+
+
 class Fenced(StreamError):
     """Another worker runs under the same slot; this one must end."""
 

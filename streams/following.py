@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from streams.errors import Refused
-from streams.reading import PATIENCE, TIMEOUT, TopicReader
+from streams.reading import PATIENCE, TIMEOUT, UNJOINED, TopicReader
 from streams.source import MISSING
+
+PASSED_OVER = MISSING | {UNJOINED}  # a topic that was just made may be unknown
 
 
 class Follower(TopicReader):
@@ -62,8 +64,8 @@ class Follower(TopicReader):
                     heard, self._next[name] = time.monotonic(), offset + (error is None)
                     if error is None:
                         yield message
-                elif not error.retriable() and error.code() not in MISSING:  # a topic that was just made may be unknown
-                    raise Refused(f"{name} cannot be read: {error.str()}; grant READ on it")
+                elif not error.retriable() and error.code() not in PASSED_OVER:
+                    raise Refused(f"{name or topic} cannot be read: {error.str()}; grant READ on it")
             if self._next[topic] < high and time.monotonic() - heard > PATIENCE:
                 raise Refused(
                     f"{topic} cannot be read to its end: nothing came for {PATIENCE:g} s before offset {high}; an open "

@@ -9,24 +9,28 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+
+from confluent_kafka import KafkaException
 
 from models.errors import RepositoryUnavailable
 from schemas.control import State
 from schemas.errors import Explained, SourceUnavailable
 from streams.building import Builder, Built, Wanted
+from streams.errors import Unanswered
 from streams.reports import Reports
 from streams.worker import Worker
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)  # where a repository or a registry does not answer now
-PASSING = (RepositoryUnavailable, SourceUnavailable)
+RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)  # where what is needed (see PASSING) is not there now
+PASSING = (RepositoryUnavailable, SourceUnavailable, Unanswered, KafkaException, OSError)
 
 
 class Obedience(threading.Thread):
     """Builds what control asks for, one state after the other, and offers it to the worker.
 
-    running: what the worker scores with now. moved: called with a state that needs new clients.
+    running: what the worker scores with now. moved: called with a state that needs new clients; the last thing done.
     """
 
     def __init__(
@@ -53,16 +57,12 @@ class Obedience(threading.Thread):
 
     def run(self) -> None:
         """Obey until `close`."""
+        again: State | None = None  # what could not be built for a while
         tries = 0
-        while (
-            state := self._next(RETRY_SECONDS[min(tries - 1, len(RETRY_SECONDS) - 1)] if tries else None)
-        ) is not None:
+        while (state := self._next(again, RETRY_SECONDS[min(tries, len(RETRY_SECONDS) - 1)])) is not None:
+            tries = tries + 1 if state is again else 0
             self._reports.tell(wanted=state.revision)
-            try:
-                tries = tries + 1 if self._obey(state) else 0
-            except Exception:  # whatever is wrong with a state, the worker goes on with the one it has
-                log.exception("revision %d cannot be built", state.revision)
-                tries = 0
+            again = state if self._obey(state) else None
 
     def close(self) -> None:
         """End after what is being built."""
@@ -71,63 +71,77 @@ class Obedience(threading.Thread):
             self._news.notify_all()
         self.join(5)
 
-    def _next(self, again_after: float | None) -> State | None:
-        """Return the next state; the same again after so many seconds, where it could not be built for a while."""
+    def _next(self, again: State | None, seconds: float) -> State | None:
+        """Return the newest state as soon as there is one, else `again` after so many seconds; None at the end."""
         with self._news:
-            last = self._wanted if again_after is not None else None
-            self._news.wait_for(
-                lambda: self._ended or (self._wanted is not None and self._wanted is not last), again_after
-            )
+            self._news.wait_for(lambda: self._ended or self._wanted is not None, seconds if again is not None else None)
             if self._ended:
                 return None
-            state = self._wanted
-            if again_after is None:
-                self._wanted = None
+            state, self._wanted = self._wanted or again, None
             return state
 
     def _obey(self, state: State) -> bool:
         """Build a state and offer it; True when it is to be tried again."""
-        if state.revision == self._running.wanted.revision:
-            return False
-        failure: Explained | None = None
+        failure: Exception | None = None
         try:
-            built = self._builder.build(Wanted.of_state(state))
-        except PASSING as error:
-            log.error("revision %d cannot be built now: %s; revision %d goes on", state.revision, error, self._revision)
-            self._reports.tell(detail=str(error))
-            with self._news:
-                self._wanted = self._wanted or state
-            return True
-        except Explained as error:
+            wanted = Wanted.of_state(state)
+            if wanted == self._running.wanted:  # not only its number: control may have been begun anew
+                self._pause(state.paused)
+                return False
+            built = self._builder.build(wanted)
+        except Exception as error:  # whatever is wrong with a state, the worker goes on with the one it has
             failure = error
-        if failure is not None:
+        if isinstance(failure, PASSING):
+            log.error("revision %d cannot be built now: %s; %s", state.revision, failure, self._goes_on)
+            self._reports.tell(detail=str(failure))
+        elif failure is not None:
             self._refuse(state, failure)
-            return False
-        if built.site != self._running.site:
+        elif built.site != self._running.site:
             log.info("revision %d reads or writes elsewhere: new clients are made", state.revision)
+            self._ended = True  # another one obeys with the next worker, and this one must not touch what that runs
             self._moved(built, self._worker)
-            return False
-        self._offer(built)
-        return False
+        else:
+            self._offer(built)
+            self._reports.tell(detail="", refused=None)
+        if failure is not None:
+            failure.__traceback__ = None  # it holds this frame, and so all that was loaded before it failed
+            self._builder.keep(*self._known)
+            self._pause(state.paused)
+        return isinstance(failure, PASSING)
 
     @property
-    def _revision(self) -> int:
-        return self._running.wanted.revision
+    def _goes_on(self) -> str:
+        return f"revision {self._running.wanted.revision} goes on"
 
     def _offer(self, built: Built) -> None:
+        """Have the worker score by a state. Loaded stays what it scores with, what it was offered since and may be
+        taking now, and, for a way back, the last state that has other models.
+        """
         self._worker.offer(built.plan)
-        scoring = self._worker.plan  # perhaps not even the one that was offered last
-        self._known = [each for each in self._known if each.plan is scoring or each is self._running] + [built]
+        scoring, known = self._worker.plan, self._known
+        since = next((at for at, each in enumerate(known) if each.plan is scoring), len(known) - 1)
+        before = next((each for each in reversed(known) if each.arms != built.arms), None)
+        self._known = [each for at, each in enumerate(known) if at >= since or each is before] + [built]
         self._running = built
         self._builder.keep(*self._known)
         self._reports.tell(
-            revision=built.wanted.revision,
-            arms=built.arms,
-            state="paused" if built.wanted.paused else "running",
-            detail="",
-            refused=None,
+            revision=built.wanted.revision, arms=built.arms, state="paused" if built.plan.paused else "running"
         )
 
-    def _refuse(self, state: State, error: Explained) -> None:
-        log.error("revision %d is refused: %s; revision %d goes on", state.revision, error, self._revision)
-        self._reports.tell(refused=state.revision, detail=str(error))
+    def _pause(self, paused: bool) -> None:
+        """Let what runs rest or go on as a state asks that cannot be built: a pause needs no model."""
+        if paused != self._running.plan.paused:
+            self._offer(replace(self._running, plan=replace(self._running.plan, paused=paused)))
+
+    def _refuse(self, state: State, failure: Exception) -> None:
+        told = str(failure)
+        if not isinstance(failure, Explained):
+            told = f"a defect of Penstock, which the log tells in full: {failure!r}"
+        log.error(
+            "revision %d is refused: %s; %s",
+            state.revision,
+            told,
+            self._goes_on,
+            exc_info=None if isinstance(failure, Explained) else failure,
+        )
+        self._reports.tell(refused=state.revision, detail=told)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from dataclasses import replace
 
 from schemas.control import State
 from schemas.deployment import group_of
-from schemas.errors import Explained
+from schemas.errors import ArmUnknown, Explained
 from streams import control
 from streams.building import Builder, Built, Wanted
 from streams.desired import Desired
@@ -61,6 +62,7 @@ class Obeying:
             refused=revision,
             detail=detail,
         )
+        self._builder.keep(built)
         with self._lock:
             self._worker = worker
             self._obedience = Obedience(self._builder, built, worker, self._reports, self._move)
@@ -76,7 +78,7 @@ class Obeying:
             self._obedience.close()
         moved, self._moved = self._moved, None
         if moved is not None:
-            self._builder.keep(moved)
+            self.refused = None
         return moved
 
     def stale(self, built: Built) -> bool:
@@ -119,7 +121,8 @@ class Obeying:
 def first_of(obeying: Obeying, builder: Builder) -> Built:
     """Return the state to start with: what control asks for, else the last one before it that can run.
 
-    Raises Refused where control has none, or none can run.
+    Raises Refused where control has none, or none can run, and ArmUnknown where the arm was taken away: that is no
+    state to go back from.
     """
     name, known = obeying.name, control.read(obeying.kafka)
     state = known.states.get(name)
@@ -128,7 +131,7 @@ def first_of(obeying: Obeying, builder: Builder) -> Built:
         raise Refused(f"control has no deployment {name} (it has {there}): `penstock apply FILE` makes it one")
     try:
         return builder.build(Wanted.of_state(state))
-    except PASSING:
+    except (*PASSING, ArmUnknown):
         raise
     except Explained as error:
         failure = error
@@ -137,7 +140,7 @@ def first_of(obeying: Obeying, builder: Builder) -> Built:
     before = [each for each in control.states_of(obeying.kafka, name) if each.revision < state.revision]
     for earlier in before[:BACK]:
         try:
-            return builder.build(Wanted.of_state(earlier))
+            return builder.build(Wanted.of_state(replace(earlier, paused=state.paused)))
         except Explained as error:
             log.error("revision %d cannot run either: %s", earlier.revision, error)
     obeying.give_up(state, failure)

@@ -25,6 +25,7 @@ from streams.batch import Batch, batch_of
 from streams.clients import quiet
 from streams.errors import Refused
 from streams.offsets import OffsetRange
+from streams.reading import UNJOINED
 from streams.scorer import Scored, Scorer
 from streams.source import DENIED, MISSING
 
@@ -150,7 +151,7 @@ class QuarantineTopic:
                     yield message.key() or b"", message.value()
                 elif error.code() == KafkaError._PARTITION_EOF:
                     reading.discard(message.partition())
-                elif not error.retriable():
+                elif not error.retriable() and error.code() != UNJOINED:
                     raise KafkaException(error)
             if reading and time.monotonic() > deadline:
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{TOPIC} cannot be read to its end"))

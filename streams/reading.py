@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 60.0  # seconds without a message before a reader gives up; an abandoned transaction ends within 10
 TIMEOUT = 10.0
+# librdkafka looks for the coordinator of a group also for who never joins it, and says so where it may not
+UNJOINED = KafkaError.GROUP_AUTHORIZATION_FAILED
 Ends = dict[int, tuple[int, int]]  # per partition: the first offset, and the one behind the last
 
 
@@ -160,8 +162,10 @@ class TopicReader:
 
     def _within(self, topic: str, message: Message, waiting: dict[int, int]) -> bool:
         """Say whether a message belongs to the range, and note a partition that is read to its end."""
-        partition, offset = place_of(message)
         error = message.error()
+        if error is not None and error.code() == UNJOINED:
+            return False
+        partition, offset = place_of(message)
         if error is not None and error.code() != KafkaError._PARTITION_EOF:
             if error.retriable():
                 return False

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas.control import Status
 from streams.clients import quiet
@@ -42,7 +42,7 @@ class Reports(threading.Thread):
         self._topic, self._clock = topics.status, clock
         self._producer = Producer({**kafka, **quiet(), "linger.ms": 0, "message.timeout.ms": 30_000}, logger=log)
         self._changed = threading.Event()
-        self._ended = False
+        self._ended = self._unheard = False
         self._lock = threading.Lock()
         self.status = Status(deployment, slot, group, socket.gethostname(), os.getpid(), 0, None, None, (), "starting")
 
@@ -58,9 +58,9 @@ class Reports(threading.Thread):
     def run(self) -> None:
         """Publish until `close`."""
         while not self._ended:
-            self._changed.clear()
             self._publish()
             self._changed.wait(EVERY_SECONDS)
+            self._changed.clear()  # before it is looked what changed: what is told from here on wakes it again
         self._publish()
         self._producer.flush(FLUSH_SECONDS)
 
@@ -75,7 +75,17 @@ class Reports(threading.Thread):
         with self._lock:
             status = replace(self.status, at_ms=int(self._clock() * 1000))
         try:
-            self._producer.produce(self._topic, status.encode(), status.key)
+            self._producer.produce(self._topic, status.encode(), status.key, on_delivery=self._delivered)
             self._producer.poll(0)
         except (KafkaException, BufferError) as error:
             log.info("the status cannot be published now: %s", error)
+
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None and not self._unheard:
+            log.warning(
+                "%s does not take what this slot says (%s): `penstock status` shows an old word of it or none; grant "
+                "WRITE on it, if that is why",
+                self._topic,
+                error.str(),
+            )
+        self._unheard = error is not None

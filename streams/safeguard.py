@@ -143,6 +143,11 @@ class Safeguard:
         """Every partition is read anew: what stops one is met again."""
         self.parked.clear()
 
+    def close(self) -> None:
+        """Let the marker's file go."""
+        if self._marker is not None:
+            self._marker.close()
+
     def _release(self, source: Source, partitions: Sequence[int]) -> None:
         for partition in partitions:
             del self._held[partition]

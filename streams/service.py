@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -17,8 +18,8 @@ from streams.health import HealthServer
 from streams.metrics import WorkerMetrics
 from streams.obeying import Obeying, first_of
 from streams.options import Options
-from streams.orders import Order
-from streams.safeguard import safeguard
+from streams.orders import Caution, Order
+from streams.safeguard import Safeguard, safeguard
 from streams.signals import Signals
 from streams.slot import SlotLock
 from streams.topics import Topics
@@ -128,7 +129,7 @@ def _run(
     """Run the slot, with new clients where control moves it."""
     registry, watchdog = CollectorRegistry(), Watchdog()
     metrics = WorkerMetrics(registry, deployment=built.wanted.deployment.name, arm=options.arm, slot=order.slot)
-    worker = _worker(built, order, options, metrics, watchdog, signals)
+    worker, guard = _worker(built, order, options, metrics, watchdog, signals)
     health = None
     if order.metrics_port is not None:
         health = HealthServer(options.metrics_host, order.metrics_port, registry, lambda: worker.ready)
@@ -142,8 +143,11 @@ def _run(
             moved = obeying.moved() if obeying is not None and not signals.stopping() else None
             if moved is None:
                 break
+            guard.close()
+            if moved.site.source != built.site.source:
+                order = replace(order, caution=Caution())  # it names offsets of the topic before
             built = moved
-            worker = _worker(built, order, options, metrics, watchdog, signals)
+            worker, guard = _worker(built, order, options, metrics, watchdog, signals)
         log.info("stopped; everything scored was committed" if worker.whole else "stopped before the last commit")
     finally:
         signals.ignore()
@@ -154,17 +158,14 @@ def _run(
 
 def _worker(
     built: Built, order: Order, options: Options, metrics: WorkerMetrics, watchdog: Watchdog, signals: Signals
-) -> Worker:
+) -> tuple[Worker, Safeguard]:
     site, name = built.site, built.wanted.deployment.name
-    metrics.changed(built.plan.paused, built.plan.models, built.plan.leaves)
+    metrics.changed(built.plan.models, built.plan.leaves)
+    metrics.held("paused", built.plan.paused)
     for arm, (model, version) in built.plan.models.items():
         log.info("scores with %s version %s%s", model, version, "" if arm == options.arm else f" ({arm})")
     slot_id, folder = f"{site.group}.{order.slot}", options.state_folder / "slots"
-    return Worker(
-        site.connector(name, order.slot, options, metrics),
-        built.plan,
-        metrics,
-        guard=safeguard(options.kafka, folder, site.group, slot_id, site.source.name, order.caution, signals.stopping),
-        alive=watchdog,
-        batch_events=options.batch_events,
-    )
+    guard = safeguard(options.kafka, folder, site.group, slot_id, site.source.name, order.caution, signals.stopping)
+    connect = site.connector(name, order.slot, options, metrics)
+    worker = Worker(connect, built.plan, metrics, guard=guard, alive=watchdog, batch_events=options.batch_events)
+    return worker, guard

@@ -16,7 +16,7 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from streams.clients import quiet
-from streams.errors import Refused
+from streams.errors import Refused, Unanswered
 from streams.source import DENIED
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,8 @@ class Topics:
             found: Mapping[str, TopicMetadata] = _asked(lambda: self.admin.list_topics(timeout=TIMEOUT).topics)
             return found
         except KafkaException as error:
-            raise Refused(f"cannot list the topics of {self._servers}: {error.args[0].str()}") from error
+            kind = Unanswered if error.args[0].code() in SILENT else Refused
+            raise kind(f"cannot list the topics of {self._servers}: {error.args[0].str()}") from error
 
     def _message_bytes(self, name: str) -> int:
         resource = ConfigResource(ResourceType.TOPIC, name)
@@ -86,7 +87,7 @@ class Topics:
         except KafkaException as error:
             failure = error.args[0]
             if failure.code() in SILENT:  # a guess that is too small would make dead letters of good events
-                raise Refused(f"cannot read the settings of topic {name}: {failure.str()}") from error
+                raise Unanswered(f"cannot read the settings of topic {name}: {failure.str()}") from error
             log.info("topic %s: its max.message.bytes cannot be read (%s); taking 1 MiB", name, failure.str())
             return 1 << 20
         return int(entries["max.message.bytes"].value)
@@ -112,7 +113,8 @@ class Topics:
             log.info("made topic %s with %d partitions", name, partitions)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise Refused(f"topic {name} does not exist and cannot be made: {error.args[0].str()}") from error
+                kind = Unanswered if error.args[0].code() in SILENT else Refused
+                raise kind(f"topic {name} does not exist and cannot be made: {error.args[0].str()}") from error
         return self._appeared(name)
 
     def _appeared(self, name: str) -> Topic:

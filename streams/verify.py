@@ -109,6 +109,12 @@ class _Noted:
     digests: npt.NDArray[np.uint8]
 
 
+def _writing_elsewhere(declarations: Sequence[Declaration], arm: str) -> set[int]:
+    """Return the revisions whose inferences went to another topic than those of the newest one."""
+    output = declarations[0].deployment.output_topic(arm)
+    return {each.revision for each in declarations if each.deployment.output_topic(arm) != output}
+
+
 class _Verification:
     """The second pass over one range."""
 
@@ -127,7 +133,10 @@ class _Verification:
         self._versions = Versions(declarations, Repository(options.repository), writers, output)
         self._options, self._findings, self._recorded = options, findings, recorded
         self._events, self._records = events, records
-        self._arms = ArmJudge(findings, recorded, self._versions, self._spans(declarations[0]))
+        self._spans = self._told(declarations)
+        told_for_sure = all(each.deployment.delivery == "exactly_once" for each in declarations)
+        self._arms = ArmJudge(findings, recorded, self._versions, self._spans if told_for_sure else Spans())
+        self._elsewhere = _writing_elsewhere(declarations, options.arm)
         self._starts_late = declarations[0].deployment.input.start == "latest" and options.begin is None
         sources = len(events.partitions(findings.source))
         self._floor = {partition: self._judged_from(partition, sources) for partition in recorded.ledgers}
@@ -148,11 +157,17 @@ class _Verification:
             self._versions.close()
             self._schema_topic.close()
 
-    def _spans(self, newest: Declaration) -> Spans:
-        """Return which revision scored what, as the workers told; nothing where control does not count revisions."""
+    def _told(self, declarations: Sequence[Declaration]) -> Spans:
+        """Return which revision scored what, as the workers told; nothing where control does not count revisions.
+
+        Offsets of a revision that read another topic are those of that topic.
+        """
+        newest, source = declarations[0], self._findings.source
         if newest.number is None:
             return Spans()
-        return spans_of(verify_swaps.read(self._records), newest.deployment.name, {self._options.arm})
+        others = {each.revision for each in declarations if each.deployment.input.topic != source}
+        told = (swap for swap in verify_swaps.read(self._events) if swap.revision not in others)
+        return spans_of(told, newest.deployment.name, {self._options.arm})
 
     # ---- before
 
@@ -207,7 +222,8 @@ class _Verification:
     def _miss(self, batch: Batch, rows: Indexes) -> None:
         for row in rows.tolist():
             partition, offset = int(batch.partitions[row]), int(batch.offsets[row])
-            if offset < self._floor[partition]:
+            due = int(self._spans.revision_of(partition, batch.offsets[row : row + 1])[0])
+            if offset < self._floor[partition] or due in self._elsewhere:
                 self._findings.counts["unjudged"] += 1
                 continue
             event = self._recorded.event(partition, offset)
@@ -362,6 +378,7 @@ class _Verification:
         counts, findings = self._findings.counts, self._findings
         if counts["unjudged"]:
             why = "the deployment starts at the latest event" if self._starts_late else "retention works there"
+            why += ", or an earlier state wrote to another topic" if self._elsewhere else ""
             findings.note(
                 f"{counts['unjudged']} events precede the first inferences that {findings.output} holds and are not "
                 f"called missing: {why}"

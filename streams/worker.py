@@ -204,14 +204,16 @@ class Worker:
 
     def _change(self, publisher: Publisher) -> None:
         """Take the plan that was offered last: what the one before scored is committed first."""
-        offered = self._offered
-        if offered is self.plan:
+        if self._offered is self.plan:
             return
         publisher.join()
-        self._metrics.changed(offered.paused, offered.models, offered.leaves)
+        before, self.plan = self.plan, self._offered  # now, for a newer one may have come
+        self._metrics.broken_checks(before.scorer.broken_checks)
+        if self.plan.scorer is not before.scorer:  # else it goes on counting
+            self._metrics.changed(self.plan.models, self.plan.leaves)
+        self._metrics.held("paused", self.plan.paused)
         self._quiet.clear()
-        self.plan = offered
-        log.info("scores by revision %d from here on%s", offered.revision, ": paused" if offered.paused else "")
+        log.info("scores by revision %d from here on%s", self.plan.revision, ": paused" if self.plan.paused else "")
 
     def _pause(self, source: Source) -> None:
         """Keep the group's membership and read nothing."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from penstock.config import Loaded
     from schemas.control import ArmState
     from streams.control_writer import Decide
+    from streams.rollout import Change, World
 
 
 @click.command("apply")
@@ -47,13 +48,46 @@ def command(
     from penstock.config import load_deployment
 
     with said_plainly():
-        loaded = load_deployment(deployment)
-        decide = _decide(loaded, _resolved(loaded, open_repository(repository)), expect_revision)
+        loaded, opened = load_deployment(deployment), open_repository(repository)
+        arms = _resolved(loaded, opened)
+        decide = _decide(loaded, arms, expect_revision)
         if dry_run:
             _preview(loaded, decide, bootstrap_servers)
             return
         written = control.write(bootstrap_servers, decide, by, why, whole=True)
         control.show(written, f"{loaded.deployment.name} is already as {deployment} asks; nothing was changed")
+        while written is not None and _moved(loaded, opened, arms):
+            arms = _resolved(loaded, opened)
+            decide = _after(written.states[0].revision, _decide(loaded, arms, None))
+            written = control.write(bootstrap_servers, decide, by, why)
+            control.show(written, f"a tag moved meanwhile, and {loaded.deployment.name} has followed it already")
+
+
+def _moved(loaded: Loaded, repository: Repository, arms: list[ArmState]) -> bool:
+    """Say whether a reference means another version by now.
+
+    Who moves a tag changes the repository first and then the deployments that follow it: what was applied in between,
+    by what the tag meant before, would stay behind.
+    """
+    from models.errors import ModelError
+
+    try:
+        found = _entries(repository, list(loaded.deployment.references.values()))
+    except ModelError as error:
+        click.echo(f"it was not looked whether a tag moved meanwhile: {error}", err=True)
+        return False
+    return any(arm.ref in found and found[arm.ref].digest != arm.digest for arm in arms)
+
+
+def _after(revision: int, decide: Decide) -> Decide:
+    """Return `decide`, but changing nothing where somebody else changed the deployment since its revision."""
+
+    def decided(world: World) -> Change | None:
+        change = decide(world)
+        old = change.steps[0].old if change else None
+        return change if old is not None and old.revision == revision else None
+
+    return decided
 
 
 def _decide(loaded: Loaded, arms: list[ArmState], expect_revision: int | None) -> Decide:

@@ -76,8 +76,10 @@ def _report(log: ControlLog, found: list[Finding]) -> dict[str, object]:
 
 
 def _print(log: ControlLog, found: list[Finding]) -> None:
+    from penstock.changes import printable
+
     for finding in found:
-        click.echo(f"! {finding.text}")
+        click.echo(f"! {printable(finding.text)}")
     if found:
         what = counted(len(found), "finding")
         click.echo(f"the audit is not whole: {what} in {log.head.sequence or len(log.entries)} entries", err=True)

@@ -27,6 +27,7 @@ def command(name: str | None, as_json: bool, bootstrap_servers: str | None) -> N
     Exit status: 0 every slot runs what it should, 1 one does not.
     """
     with said_plainly():
+        from penstock.changes import printable
         from penstock.config import kafka_settings
         from penstock.errors import ConfigError
         from streams import control, statuses
@@ -39,7 +40,7 @@ def command(name: str | None, as_json: bool, bootstrap_servers: str | None) -> N
         if name is not None and not wanted and not rows:
             there = ", ".join(sorted(states)) or "none"
             raise ConfigError(f"control has no deployment {name}; it has {there}")
-    click.echo(_json(wanted, rows) if as_json else "\n".join(_page(wanted, rows)))
+    click.echo(_json(wanted, rows) if as_json else "\n".join(map(printable, _page(wanted, rows))))
     raise SystemExit(0 if all(row.fine for row in rows) else 1)
 
 

@@ -17,8 +17,9 @@ from models.bundle import Bundle
 from models.repository import Repository
 from penstock.cli import main
 from schemas.chain import head_of
-from schemas.control import NO_HEAD, Entry
-from streams import control
+from schemas.control import NO_HEAD, Entry, Status
+from streams import control, statuses
+from streams.rollout import paused
 from tests.integration.planes import Plane, a_plane
 from tests.rig import Rig, sum_model
 from tests.schemas.test_chain import chain, resealed
@@ -184,6 +185,54 @@ def test_a_repository_that_is_away_is_said_before_anything_is_written(desk: Desk
     shutil.rmtree(desk.rig.folder / "models")
     assert "there is no repository at" in desk.refused("apply", str(desk.rig.file))
     assert desk.plane.read().entries == []
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_a_tag_that_moves_while_a_file_is_applied_is_followed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, follows: bool
+) -> None:
+    """Whoever moves it is through before the deployment is there, or before the file puts it back."""
+    from penstock.cli import control as commands
+
+    if follows:
+        desk.apply()
+        desk.declare(latency_ms=20)
+    write, moved = commands.write, []
+
+    def write_late(*given: Any, **more: Any) -> Any:
+        if not moved:
+            moved.append(True)
+            desk.said("model", "tag", "sum@candidate", "production")
+        return write(*given, **more)
+
+    monkeypatch.setattr(commands, "write", write_late)
+    output = desk.apply()
+    assert desk.arms() == {"active": desk.second}
+    assert f"{desk.first} -> {desk.second}" in output
+    assert desk.plane.findings() == []
+
+
+def test_what_others_changed_after_an_apply_stays_though_a_tag_moved(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from penstock.cli import control as commands
+
+    desk.apply()
+    desk.declare(latency_ms=20)
+    write, turns = commands.write, []
+
+    def write_amid_others(*given: Any, **more: Any) -> Any:
+        turns.append(True)
+        if len(turns) == 1:
+            desk.repository.tag("sum", desk.second, "production")
+        if len(turns) == 2:
+            desk.plane.change(lambda world: paused(world, desk.name))
+        return write(*given, **more)
+
+    monkeypatch.setattr(commands, "write", write_amid_others)
+    desk.apply()
+    assert len(turns) == 2
+    assert (desk.arms(), desk.revision()) == ({"active": desk.first}, 3)
 
 
 # tags
@@ -444,6 +493,21 @@ def test_a_falsified_audit_is_found_and_named(
     assert "the audit is not whole: " in output
     assert json.loads(desk.refused("audit", "verify", "--json"))["whole"] is False
     desk.said("history")
+
+
+def test_what_strangers_wrote_into_control_does_not_reach_the_terminal_as_commands(desk: Desk) -> None:
+    desk.apply()
+    wild = "\x07\rall is well"  # click itself takes escapes out where nobody looks, as here, and only there
+    told = Status(desk.name, "0", "penstock." + desk.name, "h", 1, 2**41, 1, 1, (), "running", wild, refused=1)
+    shared = statuses.TOPICS
+    shared.ensure(desk.plane.kafka, shared.status)
+    desk.plane.put(shared.status, told.encode(), told.key)
+    state = desk.plane.read().states[desk.name]
+    desk.plane.put(desk.plane.topics.control, replace(state, deployment=wild).encode(), wild.encode())
+    for words in (["status", desk.name], ["audit", "verify"]):
+        output = desk.refused(*words)
+        assert "all is well" in output
+        assert not {"\x07", "\r"} & set(output)
 
 
 def test_an_audit_that_was_written_anew_is_found_by_an_entry_that_was_seen(

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,9 +27,16 @@ from confluent_kafka.cimpl import NewTopic
 
 from penstock.embedded import EmbeddedKafka
 from schemas.chain import chained, hash_of, head_of, verify_chain
-from schemas.control import NO_HEAD, Entry
+from schemas.control import NO_HEAD, Entry, State, Swap
+from schemas.sources import SchemaTopic
+from streams import control, verify_swaps
 from streams.control import ControlLog, ControlTopics
+from streams.desired import Desired
 from streams.errors import ChainBroken, ChangeRefused, ControlUnavailable, Refused, RevisionMoved
+from streams.following import Follower
+from streams.offsets import OffsetRange
+from streams.quarantine import QuarantineTopic
+from streams.reading import TopicReader
 from streams.rollout import Change, World, applied, noted
 from tests.integration.control_writer import NAME, READER, Unshared, change, declared
 from tests.integration.planes import Plane, a_plane
@@ -292,6 +300,22 @@ def test_nothing_is_written_onto_an_audit_whose_end_is_not_whole(
         plane.note()
 
 
+def test_topics_that_a_broker_does_not_show_are_not_taken_for_empty_ones(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that did would begin the audit a second time beside the first one."""
+    plane.note()
+    with monkeypatch.context() as hidden:
+        hidden.setattr(control, "REACH_SECONDS", 1.0)
+        hidden.setattr(Follower, "partitions", lambda *_: [])
+        with pytest.raises(
+            ControlUnavailable, match="exists, but a broker does not show it to us; nothing was changed"
+        ):
+            plane.note()
+    assert plane.note().head.sequence == 2
+    assert plane.findings() == []
+
+
 def test_a_head_that_was_removed_stops_writers(plane: Plane) -> None:
     plane.forge(chain(2))
     with pytest.raises(ChainBroken, match="is missing, but the audit goes on to entry 2"):
@@ -394,6 +418,42 @@ def test_a_writer_without_permission_says_which(tmp_path: Path, denied: str) -> 
             plane.note()
 
 
+def test_looking_needs_no_rights_on_groups(tmp_path: Path) -> None:
+    settings = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "true",
+    }
+    with EmbeddedKafka(tmp_path / "kafka", settings=settings) as kafka:
+        plane = Plane(kafka.bootstrap_servers, ControlTopics())
+        plane.note()
+        schema, swap = SchemaTopic(plane.kafka).publish(READER), Swap("d", 1, "active", "m", "v", "d", "0", (), 0)
+        quarantined = [OffsetRange.parse("t/0@1-2")]
+        QuarantineTopic(plane.kafka).add("g", quarantined, 0.0)
+        plane.topics.ensure(plane.kafka, plane.topics.swaps)
+        plane.put(plane.topics.swaps, swap.encode(), swap.key)
+        literal, user = ResourcePatternType.LITERAL, "User:ANONYMOUS"
+        deny = AclBinding(ResourceType.GROUP, "*", literal, user, "*", AclOperation.ALL, AclPermissionType.DENY)
+        admin = AdminClient(plane.kafka)
+        for created in admin.create_acls([deny]).values():
+            created.result()
+        assert len(plane.read().entries) == 1
+        plane.note()
+        assert SchemaTopic(plane.kafka).by_fingerprint(schema)["name"] == READER["name"]
+        assert [each.range for each in QuarantineTopic(plane.kafka).read("g")] == quarantined
+        reader = TopicReader(plane.kafka, "g")
+        assert verify_swaps.read(reader) == [swap]
+        reader.close()
+        seen: list[State | None] = []
+        follower = Desired(plane.kafka, NAME, seen.append)
+        follower.start()
+        plane.change(lambda world: change("apply", 1, world))
+        deadline = time.monotonic() + 20
+        while not seen and time.monotonic() < deadline:
+            time.sleep(0.05)
+        follower.close()
+        assert [each and each.revision for each in seen] == [1]
+
+
 # topics
 
 
@@ -411,6 +471,7 @@ def test_topics_are_made_so_that_nothing_of_the_audit_vanishes(plane: Plane) -> 
     }
     assert found[plane.topics.audit].settings["retention.ms"] == "-1"
     assert found[plane.topics.audit].settings["retention.bytes"] == "-1"
+    assert int(found[plane.topics.status].settings["segment.ms"]) <= 600_000  # what is in it is not cleaned
 
 
 def test_what_is_not_there_is_read_as_nothing_and_not_made(plane: Plane) -> None:

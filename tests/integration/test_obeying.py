@@ -11,11 +11,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
+from penstock.embedded import EmbeddedKafka
 from schemas.heads import read_lineage
 from tests.rig import ROOT, Rig, Worker, account, encoder, sum_model
 
@@ -173,10 +177,15 @@ def test_every_change_is_followed_at_a_batch_boundary_and_nothing_is_lost(stand:
     assert verified["versions"].keys() == {f"{stand.model}@{stand.first}", f"{stand.model}@{stand.second}"}
 
 
-def test_a_swap_that_the_workers_told_otherwise_is_found(stand: Stand) -> None:
-    """The control: a forged record of where a revision began contradicts the inferences."""
+@pytest.mark.parametrize(("delivery", "wrong"), [("exactly_once", 15), ("at_least_once", 0)])
+def test_a_swap_that_the_workers_told_otherwise_is_found(stand: Stand, delivery: str, wrong: int) -> None:
+    """The control: a forged record of where a revision began contradicts the inferences.
+
+    Delivered at least once, a batch that was repeated under a later revision leaves the same traces.
+    """
     from schemas.control import First, Swap
 
+    stand.declare(delivery=delivery)
     stand.said("apply", str(stand.rig.file))
     worker = stand.worker()
     stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(100))
@@ -188,7 +197,7 @@ def test_a_swap_that_the_workers_told_otherwise_is_found(stand: Stand) -> None:
     producer.produce("penstock.swaps", forged.encode(), forged.key)
     assert producer.flush(10) == 0
     found = json.loads(stand.run("verify", "--deployment", stand.name, "--json").stdout)
-    assert found["wrong_revision"] == 15
+    assert found["wrong_revision"] == wrong
 
 
 def test_a_version_that_cannot_run_is_refused_and_the_old_one_goes_on_also_after_a_restart(stand: Stand) -> None:
@@ -269,6 +278,26 @@ def test_a_pause_holds_every_event_and_a_resume_scores_them(stand: Stand) -> Non
     assert worker.stop() == 0
 
 
+def test_a_pause_holds_also_where_its_state_cannot_run_and_over_a_restart(stand: Stand) -> None:
+    stand.said("apply", str(stand.rig.file))
+    worker = stand.worker()
+    worker.wait_for("reads partitions")
+    _force(stand, stand.rig.add_model(stand.model, "broken", model=sum_model(3), features=["a", "b", "c"]))
+    worker.wait_for("revision 2 is refused: ")
+    stand.said("pause", stand.name)
+    worker.wait_for("scores by revision 1 from here on: paused")
+    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
+    worker.kill()
+    again = stand.worker()
+    again.wait_for("reads partitions")
+    time.sleep(1.5)
+    assert stand.rig.committed() == 0
+    stand.said("resume", stand.name)
+    stand.rig.wait_committed(40)
+    assert {revision for revision, *_ in stand.inferences(40)} == {1}
+    assert again.stop() == 0
+
+
 def test_a_start_without_the_repository_runs_from_the_cache(stand: Stand) -> None:
     stand.said("apply", str(stand.rig.file))
     worker = stand.worker()
@@ -295,6 +324,58 @@ def test_a_state_that_writes_elsewhere_is_moved_to(stand: Stand, topic: Callable
     assert len(stand.rig.read(elsewhere, 40)) == 40
     stand.rig.wait_committed(80)
     assert worker.stop() == 0
+    found = stand.verified()
+    assert (found["inferences"], found["unjudged"]) == (40, 40)
+
+
+def test_a_state_that_reads_elsewhere_is_moved_to_and_its_offsets_are_those_of_its_own_topic(
+    stand: Stand, topic: Callable[..., str]
+) -> None:
+    stand.said("apply", str(stand.rig.file))
+    worker = stand.worker()
+    for turn in range(2):
+        stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
+        stand.rig.wait_committed(40 + 40 * turn)
+        if not turn:
+            stand.said("model", "tag", stand.model, stand.second, "production")
+            stand.wait_status(2)
+    stand.rig.events = topic(4, "other")
+    stand.declare(input={**stand.rig.declared["input"], "topic": stand.rig.events})
+    stand.said("apply", str(stand.rig.file))
+    worker.wait_for("new clients are made")
+    stand.wait_status(3)
+    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(100))
+    stand.rig.wait_committed(100)
+    assert worker.stop() == 0
+    assert stand.verified()["inferences"] == 100
+
+
+def test_control_that_is_begun_anew_is_followed(tmp_path: Path) -> None:
+    """Its revisions count from 1 again, and mean something else."""
+    with EmbeddedKafka(tmp_path / "kafka") as kafka:
+        admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+
+        def topic(partitions: int, name: str) -> str:
+            admin.create_topics([NewTopic(f"anew.{name}", partitions, 1)])[f"anew.{name}"].result()
+            return f"anew.{name}"
+
+        stand = Stand(Rig(kafka.bootstrap_servers, tmp_path, topic))
+        try:
+            stand.said("apply", str(stand.rig.file))
+            worker = stand.worker()
+            stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
+            stand.rig.wait_committed(40)
+            for done in admin.delete_topics(["penstock.control", "penstock.audit"]).values():
+                done.result()
+            stand.declare(arms=[{"role": "active", "model": f"{stand.model}@{stand.second}"}])
+            assert "revision 1 " in stand.said("apply", str(stand.rig.file))
+            worker.wait_for("scores by revision 1 from here on", 60)
+            stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
+            stand.rig.wait_committed(80)
+            assert worker.stop() == 0
+            assert [version for _, version, _ in stand.inferences(80)].count(stand.second) == 40
+        finally:
+            stand.rig.close()
 
 
 def test_killed_workers_and_swaps_lose_and_double_nothing(stand: Stand) -> None:

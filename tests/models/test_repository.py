@@ -168,6 +168,36 @@ def test_an_altered_cache_is_not_believed(kept: Repository, tmp_path: Path) -> N
     assert kept.load("linear@production") == bundle
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("ftp://ada:s3cret@127.0.0.1:1/models", "ftp://127.0.0.1:1/models"),
+        ("ftp://127.0.0.1:1/models", "ftp://127.0.0.1:1/models"),
+        ("models@v2/here", "models@v2/here"),
+        ("/data/models@v2", "/data/models@v2"),
+    ],
+)
+def test_a_password_in_the_address_stands_in_no_message(url: str, shown: str) -> None:
+    """Messages go into logs, and what a slot refuses into a topic that others read."""
+    assert Repository(url).url == shown
+    with pytest.raises((RepositoryUnavailable, ModelNotFound)) as found:
+        Repository(url).resolve("sum@production")
+    assert shown in str(found.value)
+    assert "s3cret" not in str(found.value)
+
+
+def test_what_the_cache_has_needs_no_file_system_that_connects(tmp_path: Path) -> None:
+    """Some, as that of FTP, connect where they are made."""
+    bundle = graphs.linear_bundle()
+    here = Repository(str(tmp_path / "models"), tmp_path / "cache")
+    here.add(bundle)
+    here.load(bundle.manifest.ref)
+    away = Repository("ftp://127.0.0.1:1/models", tmp_path / "cache")
+    assert away.load_pinned(bundle.manifest.ref, bundle.digest).digest == bundle.digest
+    with pytest.raises(RepositoryUnavailable, match=r"the repository ftp://127\.0\.0\.1:1/models does not answer"):
+        away.load_pinned(bundle.manifest.ref, "another")
+
+
 def test_a_worker_starts_from_the_cache_while_the_repository_is_away(
     kept: Repository, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

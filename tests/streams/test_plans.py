@@ -11,6 +11,7 @@ import pytest
 
 from schemas.control import Running, Swap
 from schemas.inference import Lineage
+from streams import worker
 from streams.arms import Made
 from streams.deadletters import LetterLimit
 from streams.runner import Runner
@@ -76,6 +77,50 @@ def test_a_plan_that_pauses_scores_nothing_and_loses_nothing(make: Callable[...,
     assert bench.value("penstock_held", cause="paused") == 0
     bench.stop()
     assert set(revisions(bench)) == {3}
+
+
+class Counting(NumberDecoder):
+    """Breaks a check with every event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken_checks = {"number": 0}
+
+    def decode(self, values: Any) -> Any:
+        self.broken_checks["number"] += len(values)
+        return super().decode(values)
+
+
+def test_broken_checks_are_counted_to_the_last_batch_of_a_plan(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "TICK_SECONDS", 3600.0)  # none comes between the batch and the change
+    bench = make(decoder=Counting())
+    bench.start()
+    feed(bench, 6)
+    bench.wait(lambda: bench.decided() == 6)
+    bench.worker.offer(plan(bench, 2))
+    bench.wait(lambda: bench.worker.plan.revision == 2)
+    bench.stop()
+    assert bench.value("penstock_broken_checks_total", field="number") == 6
+
+
+def test_a_pause_of_the_plan_that_scores_counts_nothing_twice(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "TICK_SECONDS", 0.0)
+    bench = make(decoder=Counting())
+    bench.start()
+    feed(bench, 6)
+    bench.wait(lambda: bench.decided() == 6)
+    scoring = bench.worker.plan
+    for paused in (True, False):
+        bench.worker.offer(replace(scoring, paused=paused))
+        bench.wait(lambda paused=paused: bench.value("penstock_held", cause="paused") == paused)  # type: ignore[misc]
+    feed(bench, 2)
+    bench.wait(lambda: bench.decided() == 8)
+    bench.stop()
+    assert bench.value("penstock_broken_checks_total", field="number") == 8
 
 
 def test_a_batch_that_is_held_back_is_scored_by_what_was_offered_meanwhile(make: Callable[..., Bench]) -> None:

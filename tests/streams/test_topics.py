@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streams.errors import Refused
+from streams.errors import Refused, Unanswered
 from streams.topics import TRIES, Topics
 
 
@@ -49,9 +49,31 @@ def test_a_limit_that_is_told_late_is_the_one_that_holds(topics_with: Callable[[
 
 def test_a_limit_that_is_never_told_is_not_guessed(topics_with: Callable[[SlowAdmin], Topics]) -> None:
     admin = SlowAdmin(told=TRIES + 1)
-    with pytest.raises(Refused, match="cannot read the settings of topic events"):
+    with pytest.raises(Unanswered, match="cannot read the settings of topic events"):
         topics_with(admin).require("events")
     assert admin.asked == TRIES
+
+
+class Silent:
+    """Answers nothing, or says why not."""
+
+    def __init__(self, failure: int) -> None:
+        self._failure = failure
+
+    def list_topics(self, timeout: float) -> Any:
+        raise KafkaException(KafkaError(self._failure))
+
+
+@pytest.mark.parametrize(
+    ("failure", "passes"),
+    [(KafkaError._TIMED_OUT, True), (KafkaError._TRANSPORT, True), (KafkaError._AUTHENTICATION, False)],
+)
+def test_a_cluster_that_is_silent_is_told_from_one_that_refuses(
+    topics_with: Callable[[Any], Topics], failure: int, passes: bool
+) -> None:
+    with pytest.raises(Refused, match="cannot list the topics of") as found:
+        topics_with(Silent(failure)).require("events")
+    assert isinstance(found.value, Unanswered) == passes
 
 
 def test_a_limit_that_may_not_be_asked_is_kafkas_own(topics_with: Callable[[SlowAdmin], Topics]) -> None:

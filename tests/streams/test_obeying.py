@@ -1,0 +1,107 @@
+"""Which state a worker under control starts with, and what it forgets when it moves."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from models.errors import ModelRefused, RepositoryUnavailable
+from schemas.control import ArmState, State
+from schemas.deployment import Deployment
+from schemas.errors import ArmUnknown, Explained
+from streams import control, obeying
+from streams.building import Wanted
+from streams.obeying import BACK, first_of
+
+READER = {"type": "record", "name": "Event", "fields": [{"name": "a", "type": "double"}]}
+DECLARED = Deployment.model_validate(
+    {
+        "name": "d",
+        "input": {"topic": "in", "schema": "event.avsc"},
+        "output": {"topic": "out"},
+        "arms": [{"role": "active", "model": "m@t"}],
+    }
+)
+
+
+def state(revision: int, *, paused: bool = False) -> State:
+    arms = [ArmState("active", "active", "m@t", "m", f"v{revision}", "digest")]
+    return State.of(DECLARED, revision, READER, arms, paused=paused)
+
+
+class Builder:
+    """Builds every state but those that it refuses; notes what it was asked for."""
+
+    def __init__(self, refused: dict[int, Explained]) -> None:
+        self._refused = refused
+        self.asked: list[Wanted] = []
+
+    def build(self, wanted: Wanted) -> Any:
+        self.asked.append(wanted)
+        if wanted.revision in self._refused:
+            raise self._refused[wanted.revision]
+        return SimpleNamespace(wanted=wanted)
+
+
+def start(monkeypatch: pytest.MonkeyPatch, newest: State, refused: dict[int, Explained]) -> tuple[Builder, Any, Any]:
+    """Start a worker; returns the builder, what knows of control, and what was built."""
+    earlier = [state(revision) for revision in range(newest.revision - 1, 0, -1)]
+    monkeypatch.setattr(control, "read", lambda _: SimpleNamespace(states={"d": newest}))
+    monkeypatch.setattr(control, "states_of", lambda *_: [newest, *earlier])
+    known: Any = SimpleNamespace(name="d", kafka={}, refused=None)
+    builder: Any = Builder(refused)
+    return builder, known, lambda: first_of(known, builder)
+
+
+def test_a_start_takes_what_control_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, known, begin = start(monkeypatch, state(3), {})
+    assert begin().wanted.revision == 3
+    assert known.refused is None
+
+
+def test_a_start_goes_back_to_the_last_state_that_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    no = ModelRefused("it does not load")
+    builder, known, begin = start(monkeypatch, state(9), {9: no, 8: no})
+    assert begin().wanted.revision == 7
+    assert [each.revision for each in builder.asked] == [9, 8, 7]
+    assert known.refused == (9, "it does not load")
+
+
+def test_a_start_does_not_go_back_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    no = {revision: ModelRefused(f"{revision} does not load") for revision in range(3, 10)}
+    builder, _, begin = start(monkeypatch, state(9), dict(no))
+    with pytest.raises(ModelRefused, match="9 does not load"):
+        begin()
+    assert len(builder.asked) == 1 + BACK
+
+
+def test_a_state_that_a_start_goes_back_to_is_paused_where_the_newest_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, _, begin = start(monkeypatch, state(2, paused=True), {2: ModelRefused("it does not load")})
+    found = begin().wanted
+    assert (found.revision, found.paused) == (1, True)
+
+
+@pytest.mark.parametrize("why", [ArmUnknown("there is no such arm"), RepositoryUnavailable("away")])
+def test_a_start_does_not_go_back_from_an_arm_that_was_taken_away_or_from_an_outage(
+    monkeypatch: pytest.MonkeyPatch, why: Explained
+) -> None:
+    builder, _, begin = start(monkeypatch, state(2), {2: why})
+    with pytest.raises(type(why)):
+        begin()
+    assert len(builder.asked) == 1
+
+
+def test_a_worker_that_moved_says_no_more_what_its_start_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = obeying.Obeying.__new__(obeying.Obeying)
+    made._obedience, made._moved, made.refused = None, SimpleNamespace(), (2, "it does not load")  # type: ignore[assignment]
+    assert made.moved() is not None
+    assert made.refused is None
+    assert made.moved() is None
+
+
+def test_the_states_of_these_tests_are_what_control_holds() -> None:
+    assert json.loads(state(1).declaration)["name"] == "d"
+    assert State.decode(state(1).encode()) == state(1)
