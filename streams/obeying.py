@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from schemas.control import State
 from schemas.errors import Explained
+from schemas.vitals import Vitals
 from streams import control
 from streams.building import Builder, Built, Wanted
 from streams.desired import Desired
@@ -36,10 +38,10 @@ class Obeying:
         self._follower = Desired(options.kafka, name, self._changed)
         self._follower.start()
 
-    def attend(self, built: Built, worker: Worker) -> None:
-        """Obey from here on with a worker that scores by this state."""
+    def attend(self, built: Built, worker: Worker, vitals: Callable[[], Vitals] | None = None) -> None:
+        """Obey from here on with a worker that scores by this state. vitals: tells its load."""
         if self._reports is None:
-            self._reports = Reports(self.kafka, self.name, built.site.group, self._builder.slot)
+            self._reports = Reports(self.kafka, self.name, built.site.group, self._builder.slot, vitals=vitals)
             self._reports.start()
         revision, detail = self.refused or (None, "")
         self._reports.tell(
@@ -64,6 +66,11 @@ class Obeying:
         if moved is not None:
             self._builder.keep(moved)
         return moved
+
+    def swapping(self) -> bool:
+        """Say whether another state is being made ready, or waits until it can be."""
+        status = self._reports.status if self._reports is not None else None
+        return status is not None and status.wanted not in (status.revision, status.refused)
 
     def stale(self, built: Built) -> bool:
         """Say whether control asks for another state by now than the one that was built."""
