@@ -98,7 +98,8 @@ def load_of(
 
     lag: by the brokers' offsets, taken where partitions are read by nobody.
     """
-    fresh = [each for each in vitals if now_ms - each.at_ms <= 1000 * fresh_seconds and each.turned < STUCK_SECONDS]
+    recent = [each for each in vitals if now_ms - each.at_ms <= 1000 * fresh_seconds]
+    fresh = [each for each in recent if each.joined and each.turned < STUCK_SECONDS]
     if not fresh:
         return None
     read = sum(each.partitions for each in fresh)
