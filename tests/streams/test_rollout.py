@@ -308,3 +308,14 @@ def test_a_state_that_tells_no_declaration_is_refused(plane: Plane) -> None:
     world = replace(plane.world, states={"flights": replace(plane.state(), declaration=broken)})
     with pytest.raises(ChangeRefused, match="no valid deployment then"):
         promoted(world, "flights")
+
+
+def test_workers_of_two_deployments_are_never_in_one_group(plane: Plane) -> None:
+    plane.take(plane.apply(declared(name="flights.other")))
+    with pytest.raises(
+        ChangeRefused, match=r"flights\.shadow \(active\) and those of flights .* penstock\.flights\.shadow"
+    ):
+        plane.apply(declared(name="flights.shadow"))
+    with pytest.raises(ChangeRefused, match="would be one consumer group"):
+        plane.apply(declared(ACTIVE, {**SHADOW, "name": "other"}))
+    assert plane.apply(declared(ACTIVE, {**SHADOW, "name": "third"})) is not None
