@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,13 +26,16 @@ from streams.orders import REMOVED, Order
 
 log = logging.getLogger(__name__)
 
-REFUSED, FENCED, NO_SLOT_LEFT, LATE = 2, 3, 4, 5  # exit statuses of a worker, and of the supervisor
+REFUSED, FENCED, NO_SLOT_LEFT, LATE, OUTGROWN = 2, 3, 4, 5, 7  # exit statuses of a worker, and of the supervisor
 REFUSED_SECONDS = 30.0  # before a slot that was refused is tried again
 FENCED_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)  # a predecessor may still be ending
 WARM_SECONDS = 5.0  # after a start, before the next process is made ready: the one that started goes first
 SPAWN_SECONDS = 5.0  # before the next try, where the machine has no process, memory or file left for a new one
 DRAIN_SECONDS = 25.0  # a worker ends itself after 20
 LOOK_SECONDS = 5.0
+STEER_SECONDS = 1.0
+
+Steer = Callable[[Mapping[str, int | None]], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,9 @@ class Plan:
     """What to run. slots: their names. command: starts a worker that reads its slot from standard input.
 
     markers: where the slots' markers are; group: of the arm. metrics_port: of the first slot; 0 takes free ones.
-    advice: the command that puts a range in quarantine, without the range. warm: keep a process standing by.
+    advice: the command that puts a range in quarantine, without the range. warm: keep a process standing by. first: how
+    many of the slots to begin with, None: all. steer: asked once a second how many there are to be from now on, given
+    the processes of those that there are to be now; None: always all.
     """
 
     slots: Sequence[str]
@@ -51,6 +56,8 @@ class Plan:
     metrics_port: int | None = None
     batch_events: int = BATCH_EVENTS
     warm: bool = True
+    first: int | None = None
+    steer: Steer | None = None
 
 
 class Child:
@@ -125,8 +132,14 @@ class Slot:
         self.lives = Lives()
         self.child: Child | None = None
         self.due = 0.0  # when to start again, while there is no child
-        self.fenced = 0
+        self.fenced = self.outgrown = 0
         self.refused = self.given_up = self.removed = False
+        self.leave_by: float | None = None  # it is not to run any longer: when its process has to have ended
+
+    @property
+    def process(self) -> int | None:
+        """The id of its process, None while it has none."""
+        return None if self.child is None else self.child.process.pid
 
 
 class Supervisor:
@@ -134,10 +147,11 @@ class Supervisor:
 
     def __init__(self, plan: Plan, clock: Callable[[], float] = time.monotonic) -> None:
         self._plan, self._clock = plan, clock
-        self._slots = [self._slot(i, name) for i, name in enumerate(plan.slots)]
+        self._slots = [self._slot(i, name) for i, name in enumerate(plan.slots[: plan.first])]
         self._incidents = Incidents(plan.batch_events)
         self._warm: Child | None = None
         self._warm_due = clock() + WARM_SECONDS
+        self._steered = clock()
         self._stopping = self._resuming = self._ran = False
 
     def _slot(self, i: int, name: str) -> Slot:
@@ -175,6 +189,7 @@ class Supervisor:
             if (status := self._verdict()) is not None:
                 self._end()
                 return status
+            self._resize()
             self._start()
             if select.select([wakes], [], [], self._patience())[0]:
                 wakes.recv(4096)
@@ -185,6 +200,40 @@ class Supervisor:
 
     def _resume(self, *_: object) -> None:
         self._resuming = True
+
+    # ---- how many
+
+    def _resize(self) -> None:
+        """Have as many slots as the plan's steer says; those that go end after their batch."""
+        if self._plan.steer is None or self._clock() - self._steered < STEER_SECONDS:
+            return
+        self._steered = self._clock()
+        for slot in self._slots:
+            if slot.child is not None and slot.leave_by is not None and slot.leave_by < self._steered:
+                slot.child.process.kill()
+        staying = [slot for slot in self._slots if slot.leave_by is None]
+        wanted = self._plan.steer({slot.name: slot.process for slot in staying})
+        taken = {slot.name for slot in self._slots}  # also by one that is leaving
+        free = [(i, name) for i, name in enumerate(self._plan.slots) if name not in taken]
+        self._slots += [self._slot(i, name) for i, name in free[: max(0, wanted - len(staying))]]
+        staying.reverse()
+        going = sorted(staying, key=lambda slot: slot.child is not None)  # those first that do not run, then the last
+        for slot in going[: max(0, len(staying) - wanted)]:
+            self._dismiss(slot)
+
+    def _dismiss(self, slot: Slot) -> None:
+        slot.leave_by = self._clock() + DRAIN_SECONDS
+        if slot.child is None:
+            self._slots.remove(slot)
+            return
+        slot.child.signal(signal.SIGTERM)
+        slot.child.close()
+
+    def _left(self, slot: Slot, child: Child, status: int) -> None:
+        self._slots.remove(slot)
+        if status not in (0, LATE, -signal.SIGTERM):  # before it had a handler
+            self._incidents.died(inflight.read(slot.marker, child.process.pid), self._clock(), child.told)
+        log.info("slot %s %s and is not started again: fewer are wanted", slot.name, _ended(status))
 
     # ---- starting
 
@@ -204,7 +253,7 @@ class Supervisor:
             slot.due = self._clock() + SPAWN_SECONDS
             return
         slot.child, slot.refused = child, False
-        child.take(Order(slot.name, slot.metrics_port, self._incidents.caution))
+        child.take(Order(slot.name, slot.metrics_port, self._incidents.caution, slot.outgrown))
         log.info("slot %s runs as process %d", slot.name, child.process.pid)
 
     def _spawn(self) -> Child | None:
@@ -220,16 +269,17 @@ class Supervisor:
         due = [slot.due for slot in self._slots if slot.child is None and not slot.given_up]
         if self._plan.warm and self._warm is None:
             due.append(self._warm_due)
-        return max(0.0, min([LOOK_SECONDS, *(moment - self._clock() for moment in due)]))
+        most = LOOK_SECONDS if self._plan.steer is None else STEER_SECONDS
+        return max(0.0, min([most, *(moment - self._clock() for moment in due)]))
 
     # ---- deaths
 
     def _reap(self) -> None:
-        for slot in self._slots:
+        for slot in list(self._slots):
             child = slot.child
             if child is not None and (status := child.reap()) is not None:
                 slot.child = None
-                self._buried(slot, child, status)
+                (self._buried if slot.leave_by is None else self._left)(slot, child, status)
         if self._warm is not None and (status := self._warm.reap()) is not None:
             self._warm = None
             self._warm_due = self._clock() + (WARM_SECONDS if status == 0 else REFUSED_SECONDS)
@@ -254,12 +304,13 @@ class Supervisor:
             delay, why = FENCED_SECONDS[min(slot.fenced, len(FENCED_SECONDS) - 1)], "found its slot taken"
             slot.fenced += 1
         else:
-            crashed = status not in (0, LATE)
+            crashed = status not in (0, LATE, OUTGROWN)
+            slot.outgrown += status == OUTGROWN
             incident = self._incidents.died(trace, self._clock(), child.told) if crashed else None
             self._ran = self._ran or lived >= LONG_LIFE  # a full disk: it could not note that it joined
             slot.lives.ended(lived, joined=trace.joined, crashed=crashed, scoring=incident is not None)
             slot.given_up = slot.lives.hopeless
-            delay, why = slot.lives.delay, self._say(slot, _ended(status), incident)
+            delay, why = slot.lives.delay, self._say(slot, _ended(status, slot.outgrown), incident)
         slot.due = self._clock() + delay
         if not slot.given_up:
             log.warning("slot %s %s; starting again%s", slot.name, why, f" in {delay:g} s" if delay else "")
@@ -319,7 +370,9 @@ class Supervisor:
         return LATE if late else 0
 
 
-def _ended(status: int) -> str:
+def _ended(status: int, outgrown: int = 0) -> str:
+    if status == OUTGROWN:
+        return f"had more memory than its quota, time {outgrown}"
     if status < 0:
         try:
             return f"ended by {signal.Signals(-status).name}"

@@ -15,6 +15,7 @@ from typing import Any, Self
 from schemas import records
 from schemas.deployment import FALLBACK, Deployment
 from schemas.errors import RecordInvalid
+from schemas.vitals import Vitals
 
 HEAD_KEY = b""  # beside the names of deployments, none of which is empty
 FACTS = ("deployment", "revision", "declaration", "event_schema", "arms", "paused")  # of a state, as the audit tells it
@@ -250,6 +251,7 @@ class Status:
     state: str
     detail: str = ""
     refused: int | None = None
+    vitals: Vitals | None = None
 
     @property
     def key(self) -> bytes:
@@ -262,7 +264,9 @@ class Status:
     def decode(cls, data: bytes) -> Self:
         """Raises RecordInvalid."""
         found = records.decode("status", data)
-        return cls(**{**found, "arms": tuple(Running(**arm) for arm in found["arms"])})
+        told = found["vitals"]
+        vitals = told and Vitals(**{**told, "held": tuple(told["held"])})
+        return cls(**{**found, "arms": tuple(Running(**arm) for arm in found["arms"]), "vitals": vitals})
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,14 @@ class Limits(Declared):
     model_memory: Annotated[int, BeforeValidator(parse_size)] = Field(default=1 << 30, ge=1)  # of a hierarchy's leaves
 
 
+class Quotas(Declared):
+    """What one slot may take of its machine; None: as much as there is."""
+
+    events_per_second: int | None = Field(default=None, ge=1)
+    cpu: float | None = Field(default=None, ge=0.05, le=16)  # cores: seconds of CPU time a second, all threads together
+    memory: Annotated[int | None, BeforeValidator(parse_size)] = Field(default=None, ge=1)  # resident bytes
+
+
 class Monitor(Declared):
     reference: Literal["bundle"] = "bundle"
     window_rows: int = Field(default=5000, ge=1)  # events that are compared with the reference at a time
@@ -124,6 +132,7 @@ class Deployment(Declared):
     missing: dict[str, float | int | str | bool] = {}
     monitor: Monitor | None = None
     limits: Limits = Limits()
+    quotas: Quotas = Quotas()
 
     @model_validator(mode="after")
     def _one_active(self) -> Deployment:
@@ -229,6 +238,11 @@ class Deployment(Declared):
         """Say whether a declared arm of this name scores beside the others, in workers of its own."""
         return name in self.named and self.named[name].role == "shadow"
 
+    @property
+    def groups(self) -> dict[str, str]:
+        """The consumer groups of the arms that have workers of their own, by the arms' names."""
+        return {name: self.group(name) for name, arm in self.named.items() if arm.role in (ACTIVE, "shadow")}
+
     def group(self, name: str) -> str:
         """Return the consumer group of an arm's workers: a shadow reads the events on its own."""
         return group_of(self.name, name if self.is_shadow(name) else ACTIVE)
@@ -248,10 +262,11 @@ class Deployment(Declared):
     def revision(self, reader: Mapping[str, Any]) -> int:
         """Number of this state: 31 bits of the sha256 of it and its event schema, until the control topic counts.
 
-        What changes no inference is left out, so that a limit on memory can be set without a new revision; and defaults
-        are, so that a release which knows more keys gives the same number.
+        What changes no inference is left out, so that quotas and a limit on memory can be set without a new revision;
+        and defaults are, so that a release which knows more keys gives the same number.
         """
         declaration = self.to_dict()
+        declaration.pop("quotas", None)
         declaration.get("limits", {}).pop("model_memory", None)
         if not declaration.get("limits", True):
             del declaration["limits"]

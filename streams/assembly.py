@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from models.bundle import Bundle
@@ -21,6 +22,7 @@ from schemas.inference import InferenceCodec, Lineage
 from schemas.sources import SchemaFolder, SchemaRegistry, SchemaTopic, Writers
 from schemas.values import OutputField
 from streams.arms import Arms, Contender, Made
+from streams.pace import Slowdown
 from streams.pool import Pool
 from streams.runner import Runner
 from streams.scorer import Alone, Scorer
@@ -47,10 +49,15 @@ class Assembly:
     models: Mapping[str, Model]
     codec: InferenceCodec
 
-    def scorer(self, output: Topic, name: str = ACTIVE) -> Scorer:
-        """Return the scorer of an arm's workers for an output topic. One thread at a time uses it."""
+    def scorer(
+        self, output: Topic, name: str = ACTIVE, slowdowns: Mapping[str, Slowdown] = MappingProxyType({})
+    ) -> Scorer:
+        """Return the scorer of an arm's workers for an output topic. One thread at a time uses it.
+
+        slowdowns: of the arms' models, told what their runs take.
+        """
         shares = self.deployment.shares() if name == ACTIVE else {name: 100.0}
-        contenders = {each: Contender(each, self._runner(each)) for each in self.models}
+        contenders = {each: Contender(each, self._runner(each, slowdowns.get(each))) for each in self.models}
         chains = {each: [contenders[step] for step in self.deployment.chain(each)] for each in shares}
         router = Router(shares, self.deployment.salt or self.deployment.name) if len(shares) > 1 else None
         return self._scorer(output, Arms(chains, router))
@@ -59,8 +66,9 @@ class Assembly:
         """Return a scorer of one arm's model only, whose inferences say what `made` says."""
         return self._scorer(output, Alone(self._runner(made.arm), made))
 
-    def _runner(self, name: str) -> Runner:
-        return Runner(self.models[name], self.deployment.limits.model_seconds)
+    def _runner(self, name: str, slowdown: Slowdown | None = None) -> Runner:
+        ran = slowdown.ran if slowdown is not None else None
+        return Runner(self.models[name], self.deployment.limits.model_seconds, ran=ran)
 
     def _scorer(self, output: Topic, arms: Arms | Alone) -> Scorer:
         deployment = self.deployment

@@ -56,6 +56,7 @@ class Backlog:
         self._partitions: dict[int, _Partition] = {}
         self._scored = 0
         self._looked = monotonic()
+        self._since: float | None = None  # when partitions were given or taken last
         self._samples: deque[tuple[float, int, int]] = deque()  # monotonic seconds, waiting, scored so far
 
     def assigned(self, positions: Mapping[int, int], all_assigned: Iterable[int]) -> None:
@@ -133,7 +134,7 @@ class Backlog:
 
     def _begin_anew(self) -> None:
         self._samples.clear()
-        self._looked = self._monotonic()
+        self._looked = self._since = self._monotonic()
 
     def _sample(self) -> None:
         now = self._looked = self._monotonic()
@@ -154,6 +155,38 @@ class Backlog:
             times = [state.taken[0][0] if state.taken else state.since for state in self._partitions.values()]
         oldest = min((time for time in times if time is not None), default=None)
         return 0.0 if oldest is None else max(0.0, self._clock() - oldest / 1000)
+
+    def rates(self, seconds: float = WINDOW_SECONDS) -> tuple[float, float] | None:
+        """Return the events scored and those that arrived, a second, over the last so many; None: not known now."""
+        with self._lock:
+            now = self._monotonic()
+            if not self._samples or now - self._looked > STALE_SECONDS:
+                return None
+            ended, after, scored_now = self._samples[-1]
+            began, before, scored = next(each for each in self._samples if each[0] >= ended - seconds)
+        if (lasted := ended - began) < min(seconds, SETTLING_SECONDS):
+            return None
+        return (scored_now - scored) / lasted, max(0.0, (scored_now - scored + after - before) / lasted)
+
+    def waiting(self) -> int:
+        """Return how many events are not committed."""
+        with self._lock:
+            return self._waiting()
+
+    def partitions(self) -> int:
+        """Return how many partitions belong to this slot."""
+        with self._lock:
+            return len(self._partitions)
+
+    def settled_seconds(self) -> float:
+        """Return for how long these partitions have been this slot's; 0 before the group gave it any or none."""
+        with self._lock:
+            return 0.0 if self._since is None else self._monotonic() - self._since
+
+    @property
+    def joined(self) -> bool:
+        """Whether the group has given this slot its partitions, which may be none."""
+        return self._since is not None
 
     def drain_seconds(self) -> float:
         """Return in how many seconds none will wait at the present rates; inf: never, nan: not known yet."""

@@ -49,6 +49,12 @@ class Batch:
         """Return the record time of each message in ms since 1970, -1 where it has none; shape (n,)."""
         return np.array([message.timestamp()[1] for message in self.messages], np.int64)
 
+    def fitting(self, size: int) -> int:
+        """Return how many events like these have keys and values of so many bytes at most; at least 1."""
+        sample = [part for parts in (self.values[::16], self.keys[::16]) for part in parts if part]
+        average = sum(map(len, sample)) / len(self.values[::16])
+        return max(1, int(size / (average + 1)))
+
     @property
     def size(self) -> int:
         """Bytes of all values."""

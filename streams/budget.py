@@ -47,6 +47,17 @@ class Cost:
         slope = max(0.0, (self._nt / self._weight - mean_n * mean_t) / spread)
         return max(0.0, mean_t - slope * mean_n), slope
 
+    def rate(self, events: int) -> float | None:
+        """Return how many events a second batches of so many would do; of the batches seen, where all are of one size.
+
+        None before the first batch.
+        """
+        if not self._t:
+            return None
+        fixed, each = self.parts() or (self._t / self._weight, 0.0)
+        size = events if self.parts() else self._n / self._weight
+        return size / taken if (taken := fixed + each * size) > 0 else None
+
 
 @dataclass(slots=True)
 class _Window:

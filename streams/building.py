@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from models.bundle import Bundle
 from models.errors import ModelError
 from models.profiler import Profiler, Profilers
 from models.reference import Reference
 from models.repository import Repository
+from models.runtimes.base import Model
 from models.runtimes.partitioned import counts_of
 from schemas.control import Running, State
 from schemas.deployment import Deployment
@@ -24,7 +26,9 @@ from streams.budget import Budget
 from streams.deadletters import LetterLimit
 from streams.errors import Refused
 from streams.options import Options
+from streams.pace import Pace, Slowdown, measure
 from streams.pool import Pool
+from streams.residence import resident_bytes
 from streams.site import Site, site_of
 from streams.swaps import Starts
 from streams.topics import Topics
@@ -83,6 +87,8 @@ class Builder:
         self._pool = Pool()
         self._sites: dict[object, Site] = {}
         self._findable: set[str] = set()  # fingerprints of schemas that were published
+        self._paces: WeakKeyDictionary[Model, Pace | None] = WeakKeyDictionary()
+        self._fresh = True  # nothing was scored yet, so that what this process has is what any would
         self.slot = options.slot
 
     def build(self, wanted: Wanted) -> Built:
@@ -103,8 +109,10 @@ class Builder:
         starts = None
         if site.swaps is not None:
             starts = Starts(site.swaps.name, deployment.name, wanted.revision, arms, lambda: self.slot)
+        self._refuse_small(deployment)
+        slowdowns = self._slowdowns(assembly, bundles)
         plan = Plan(
-            assembly.scorer(site.output, self.arm),
+            assembly.scorer(site.output, self.arm, slowdowns),
             Composer(site.route(deployment.name), profilers, starts),
             LetterLimit(deployment.limits.dead_letters_per_minute, time.monotonic),
             Budget(deployment.latency_ms / 1000, self._options.batch_events) if deployment.latency_ms else None,
@@ -112,7 +120,10 @@ class Builder:
             wanted.revision,
             {name: (model.name, model.version) for name, model in assembly.models.items()},
             partial(counts_of, tuple(assembly.models.values())),
+            deployment.quotas,
+            slowdowns,
         )
+        self._fresh = False
         return Built(wanted, site, assembly, plan, arms)
 
     def keep(self, *states: Built) -> None:
@@ -146,6 +157,32 @@ class Builder:
         if name in wanted.pins:
             return self._repository.load_pinned(*wanted.pins[name])
         return self._repository.load(ref)
+
+    def _slowdowns(self, assembly: Assembly, bundles: Mapping[str, Bundle]) -> dict[str, Slowdown]:
+        """Return the slow-downs of the arms' models; each model is timed before it scores, and never again."""
+        found = {}
+        for name, bundle in bundles.items():
+            model = assembly.models[name]
+            if model not in self._paces:
+                self._paces[model] = measure(
+                    model,
+                    bundle.manifest,
+                    assembly.decoder.columns,
+                    self._options.batch_events,
+                    assembly.deployment.limits.model_seconds,
+                )
+            if (pace := self._paces[model]) is not None:
+                found[name] = Slowdown(pace)
+        return found
+
+    def _refuse_small(self, deployment: Deployment) -> None:
+        """Raise Refused where a process that has scored nothing is over its quota: it would be started for ever."""
+        quota, found = deployment.quotas.memory, resident_bytes()
+        if self._fresh and quota is not None and found is not None and found > quota:
+            raise Refused(
+                f"quotas.memory of deployment {deployment.name} is {quota >> 20} MiB, but a slot has {found >> 20} MiB "
+                "once its models are loaded, before it scores anything: raise it, to twice as much for a start"
+            )
 
     def _profilers(self, deployment: Deployment, bundles: Mapping[str, Bundle]) -> Profilers | None:
         """Return what counts the rows of each arm in the bins of its own reference."""

@@ -21,6 +21,10 @@ class Fenced(StreamError):
     """Another worker runs under the same slot; this one must end."""
 
 
+class Outgrown(StreamError):
+    """The slot has more memory than its quota and ended in order, to be started again. Nothing was lost."""
+
+
 class Rewind(StreamError):
     """A transaction was aborted whole; the batch is read again from the committed offsets."""
 

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 ASK_SECONDS = 5.0
 PAUSE_SECONDS = 0.5
+HEAR_SECONDS = 3.0  # in which a group says that a member was replaced
 
 
 def owners_of(admin: Callable[[], AdminClient], group: str, slot_id: str) -> Callable[[], Collection[str]]:
@@ -63,3 +64,17 @@ def was_taken(
         if now() >= deadline:
             return True
         sleep(PAUSE_SECONDS)
+
+
+def what_the_group_says(hold: Callable[[float], object]) -> BaseException | None:
+    """Ask the group for a while; return what it says: Fenced when another worker joined under this slot's name.
+
+    hold: stays a member for so many seconds.
+    """
+    deadline = time.monotonic() + HEAR_SECONDS
+    try:
+        while time.monotonic() < deadline:
+            hold(0.1)
+    except BaseException as error:
+        return error
+    return None

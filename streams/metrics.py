@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from models.runtimes.base import Counts
+from schemas.vitals import Vitals
 from streams.arms import Made
 from streams.backlog import Backlog
 
@@ -71,8 +74,15 @@ class WorkerMetrics:
         self.partitions = gauge("partitions", "Partitions that this slot reads").labels(**bound)
         self._held = gauge("held", "1 while the worker holds a batch back, by cause", "cause")
         self._model = gauge("model_info", "1 for each model version that scores", "scored_by", "model", "version")
+        self._row_seconds = gauge("row_seconds", "Of a row in a model run by itself, at the warm-up", "scored_by")
+        self.memory_restarts = counter("memory_restarts", "Starts because the one before outgrew its quota").labels(
+            **bound
+        )
+        self.holding: set[str] = set()  # causes for which events are held back
         self.leaves = LeafMetrics(bound)
         registry.register(self.leaves)
+        self.load = LoadMetrics(bound)
+        registry.register(self.load)
 
     def inferred(self, made: Made, count: int) -> None:
         self._inferences.labels(**self._bound, scored_by=made.arm).inc(count)
@@ -100,11 +110,19 @@ class WorkerMetrics:
             self._broken_checks.labels(**self._bound, field=name).inc(total - self._broken_so_far.get(name, 0))
             self._broken_so_far[name] = total
 
-    def changed(self, models: Mapping[str, tuple[str, str]], leaves: Callable[[], Counts] = Counts) -> None:
+    def changed(
+        self,
+        models: Mapping[str, tuple[str, str]],
+        leaves: Callable[[], Counts] = Counts,
+        row_seconds: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         """Another scorer counts from 0 on, and other models (name and version, by arm) score.
 
-        leaves: what tells of the models of hierarchies among them.
+        leaves: what tells of the models of hierarchies among them. row_seconds: of the others, by themselves.
         """
+        self._row_seconds.clear()
+        for arm, seconds in row_seconds.items():
+            self._row_seconds.labels(**self._bound, scored_by=arm).set(seconds)
         self.leaves.follow(leaves)
         self._broken_so_far.clear()
         self._circuits.clear()
@@ -119,6 +137,7 @@ class WorkerMetrics:
         self._restarts.labels(**self._bound, cause=cause).inc()
 
     def held(self, cause: str, value: bool) -> None:
+        (self.holding.add if value else self.holding.discard)(cause)
         self._held.labels(**self._bound, cause=cause).set(value)
 
 
@@ -144,6 +163,34 @@ class LeafMetrics(Collector):
         ]
         for family, value in families:
             family.add_metric(values, value)
+            yield family
+
+
+class LoadMetrics(Collector):
+    """A slot's vitals, asked for when they are read; NaN where something is not known."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self._labels = labels
+        self._vitals: Callable[[], Vitals] | None = None
+
+    def follow(self, vitals: Callable[[], Vitals]) -> None:
+        """Ask this from now on."""
+        self._vitals = vitals
+
+    def collect(self) -> Iterator[Metric]:
+        now = self._vitals() if self._vitals is not None else Vitals(0, 0, 0, 0, 0)
+        told: dict[str, tuple[str, float | None]] = {
+            "arriving_events_per_second": ("Events that arrive in this slot's partitions", now.arriving),
+            "scored_events_per_second": ("Events that this slot scores", now.scored),
+            "capacity_events_per_second": ("Events that this slot could score, quotas included", now.capacity),
+            "utilization": ("What this slot scores, of what it could", now.utilization),
+            "slowdown": ("Time of model runs to that by themselves, 95th percentile", now.slowdown),
+            "cpu_cores": ("Cores that this process uses", now.cpu),
+            "resident_bytes": ("Memory that this process has", now.memory),
+        }
+        for name, (text, value) in told.items():
+            family = GaugeMetricFamily(f"penstock_{name}", text, labels=list(self._labels))
+            family.add_metric(list(self._labels.values()), math.nan if value is None else float(value))
             yield family
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 from schemas.control import State
 from schemas.deployment import group_of
 from schemas.errors import ArmUnknown, Explained
+from schemas.vitals import Vitals
 from streams import control
 from streams.building import Builder, Built, Wanted
 from streams.desired import Desired
@@ -48,10 +50,10 @@ class Obeying:
         self._reports.tell(wanted=state.revision, refused=state.revision, detail=str(failure), state=ENDED)
         self._reports.start()
 
-    def attend(self, built: Built, worker: Worker) -> None:
-        """Obey from here on with a worker that scores by this state."""
+    def attend(self, built: Built, worker: Worker, vitals: Callable[[], Vitals] | None = None) -> None:
+        """Obey from here on with a worker that scores by this state. vitals: tells its load."""
         if self._reports is None:
-            self._reports = Reports(self.kafka, self.name, built.site.group, self._builder.slot)
+            self._reports = Reports(self.kafka, self.name, built.site.group, self._builder.slot, vitals=vitals)
             self._reports.start()
         revision, detail = self.refused or (None, "")
         self._reports.tell(
@@ -80,6 +82,11 @@ class Obeying:
         if moved is not None:
             self.refused = None
         return moved
+
+    def swapping(self) -> bool:
+        """Say whether another state is being made ready, or waits until it can be."""
+        status = self._reports.status if self._reports is not None else None
+        return status is not None and status.wanted not in (status.revision, status.refused)
 
     def stale(self, built: Built) -> bool:
         """Say whether control asks for another state by now than the one that was built."""

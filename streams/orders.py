@@ -36,11 +36,15 @@ class Caution:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Take this slot. metrics_port: where to serve its metrics, None not to."""
+    """Take this slot. metrics_port: where to serve its metrics, None not to.
+
+    outgrown: how often processes of the slot ended because they had more memory than their quota.
+    """
 
     slot: str
     metrics_port: int | None = None
     caution: Caution = field(default_factory=Caution)
+    outgrown: int = 0
 
     def to_line(self) -> bytes:
         """Return the order as it goes through the pipe."""
@@ -51,6 +55,7 @@ class Order:
             "suspects": _listed(caution.suspects),
             "batch_events": caution.batch_events,
             "held": _listed(caution.held),
+            "outgrown": self.outgrown,
         }
         return json.dumps(said).encode() + b"\n"
 
@@ -60,7 +65,7 @@ class Order:
         try:
             said = json.loads(line)
             caution = Caution(_spans(said["suspects"]), int(said["batch_events"]), _spans(said["held"]))
-            return cls(str(said["slot"]), said["metrics_port"], caution)
+            return cls(str(said["slot"]), said["metrics_port"], caution, int(said["outgrown"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"no order of a supervisor: {line[:200]!r} ({error!r})") from None
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas.control import Status
+from schemas.vitals import Vitals
 from streams.clients import quiet
 from streams.control import TOPICS, ControlTopics
 
@@ -26,7 +27,7 @@ ENDED = "refused"  # the state of a slot whose process ended because nothing can
 class Reports(threading.Thread):
     """Publishes a slot's status when it changes and every EVERY_SECONDS. Never holds scoring up.
 
-    clock: seconds since 1970.
+    clock: seconds since 1970. vitals: tells the slot's load whenever something is published.
     """
 
     def __init__(
@@ -37,9 +38,10 @@ class Reports(threading.Thread):
         slot: str,
         topics: ControlTopics = TOPICS,
         clock: Callable[[], float] = time.time,
+        vitals: Callable[[], Vitals] | None = None,
     ) -> None:
         super().__init__(name="status", daemon=True)
-        self._topic, self._clock = topics.status, clock
+        self._topic, self._clock, self._vitals = topics.status, clock, vitals
         self._producer = Producer({**kafka, **quiet(), "linger.ms": 0, "message.timeout.ms": 30_000}, logger=log)
         self._changed = threading.Event()
         self._ended = self._unheard = False
@@ -73,7 +75,8 @@ class Reports(threading.Thread):
 
     def _publish(self) -> None:
         with self._lock:
-            status = replace(self.status, at_ms=int(self._clock() * 1000))
+            vitals = self._vitals() if self._vitals is not None and not self._ended else None
+            status = replace(self.status, at_ms=int(self._clock() * 1000), vitals=vitals)
         try:
             self._producer.produce(self._topic, status.encode(), status.key, on_delivery=self._delivered)
             self._producer.poll(0)

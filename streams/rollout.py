@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from schemas.control import NO_HEAD, ArmState, Entry, Head, State, Version, canonical
 from schemas.deployment import Deployment
+from schemas.errors import RecordInvalid
 from streams.errors import ChangeRefused, RevisionMoved
 
 TAGGED = ("tag", "untag")
@@ -73,7 +74,8 @@ def applied(
     """Make a declaration the desired state; `arms` are its own, resolved. One that is paused stays so.
 
     One that was removed goes on counting: `world.entries` is the whole audit. expect_revision: the one that must be
-    there, 0 for none. Raises RevisionMoved when it is another.
+    there, 0 for none. Raises RevisionMoved when it is another, ChangeRefused where another deployment has the same
+    consumer group.
     """
     old = world.states.get(deployment.name)
     revision = old.revision if old else 0
@@ -85,6 +87,7 @@ def applied(
             f"{deployment.name}: {expected} was expected, but it is {found}; look at what changed with "
             f"`penstock history {deployment.name}`, then apply again"
         )
+    _keep_apart(world, deployment)
     new = State.of(deployment, last + 1, reader, arms, paused=old.paused if old else False)
     return _change("apply", old, new)
 
@@ -98,6 +101,23 @@ def removed(world: World, name: str) -> Change:
     """Take a deployment out of control: its workers end. Its past stays in the audit."""
     old = _state(world, name)
     return Change((Step("remove", "deployment", name, old.told(), None, old),))
+
+
+def _keep_apart(world: World, deployment: Deployment) -> None:
+    """Raise ChangeRefused where workers of another deployment would be members of one of this one's groups."""
+    for name, state in world.states.items():
+        if name == deployment.name:
+            continue
+        try:
+            other = state.content()[0]
+        except RecordInvalid:  # of a newer release
+            continue
+        for arm, group in deployment.groups.items():
+            if group in other.groups.values():
+                raise ChangeRefused(
+                    f"the workers of {deployment.name} ({arm}) and those of {name} would be one consumer group, "
+                    f"{group}, and take partitions from each other: give the shadow arm or the deployment another name"
+                )
 
 
 def tagged(

@@ -23,10 +23,16 @@ class Ran:
 
 
 class Runner:
-    """Runs a model. seconds: that a run may take."""
+    """Runs a model. seconds: that a run may take. ran: told the rows of each run that failed none, and its seconds."""
 
-    def __init__(self, model: Model, seconds: float = 10.0, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.model, self.seconds = model, seconds
+    def __init__(
+        self,
+        model: Model,
+        seconds: float = 10.0,
+        clock: Callable[[], float] = time.perf_counter,
+        ran: Callable[[int, float], None] | None = None,
+    ) -> None:
+        self.model, self.seconds, self._clock, self._ran = model, seconds, clock, ran
         self._search = Search(model, seconds, clock)
 
     def run(self, frame: pl.DataFrame, patience: float = SEARCH_SECONDS, left: float = SEARCH_SECONDS) -> Ran:
@@ -34,9 +40,12 @@ class Runner:
 
         patience, left: seconds after which rows are refused untried, see `streams.search.Search.score`.
         """
+        began = self._clock()
         prepared = self.model.prepare(frame)
         height = len(frame) if prepared.rows is None else len(next(iter(prepared.inputs.values())))
         outputs, scored, failed = self._search.score(prepared.inputs, height, patience, left)
+        if self._ran is not None and not failed:
+            self._ran(height, self._clock() - began)
         refused = prepared.refused + [replace(r, row=at(prepared.rows, r.row)) for r in failed]
         return Ran(outputs, through(prepared.rows, scored), refused)
 

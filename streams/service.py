@@ -13,16 +13,20 @@ from prometheus_client import CollectorRegistry
 from schemas.deployment import Deployment, group_of
 from streams import control
 from streams.building import Builder, Built, Wanted
-from streams.errors import Refused
+from streams.errors import Outgrown, Refused
+from streams.governor import Governor
 from streams.health import HealthServer
 from streams.metrics import WorkerMetrics
 from streams.obeying import Obeying, first_of
 from streams.options import Options
 from streams.orders import Caution, Order
+from streams.pulse import Pulse
 from streams.safeguard import Safeguard, safeguard
 from streams.signals import Signals
+from streams.signs import Signs
 from streams.slot import SlotLock
 from streams.topics import Topics
+from streams.vitals import VitalsFile, vitals_path
 from streams.watchdog import Watchdog
 from streams.worker import Worker
 
@@ -129,7 +133,15 @@ def _run(
     """Run the slot, with new clients where control moves it."""
     registry, watchdog = CollectorRegistry(), Watchdog()
     metrics = WorkerMetrics(registry, deployment=built.wanted.deployment.name, arm=options.arm, slot=order.slot)
-    worker, guard = _worker(built, order, options, metrics, watchdog, signals)
+    metrics.memory_restarts.inc(order.outgrown)
+    pulse, site = Pulse(options.batch_events), [built.site]
+    swapping = obeying.swapping if obeying is not None else lambda: False
+    signs = Signs(metrics, pulse, options.arm, lambda: site[0].source.partitions, swapping)
+    metrics.load.follow(signs)
+    path = vitals_path(options.state_folder / "slots", f"{built.site.group}.{order.slot}")
+    vitals = VitalsFile(path, signs)
+    vitals.start()
+    worker, guard = _worker(built, order, options, metrics, watchdog, signals, pulse)
     health = None
     if order.metrics_port is not None:
         health = HealthServer(options.metrics_host, order.metrics_port, registry, lambda: worker.ready)
@@ -138,34 +150,63 @@ def _run(
         while True:
             signals.tell(worker)
             if obeying is not None:
-                obeying.attend(built, worker)
+                obeying.attend(built, worker, signs)
             worker.run()
+            if worker.outgrown is not None:
+                raise _outgrown(worker.plan.quotas.memory or 0, worker.outgrown)
             moved = obeying.moved() if obeying is not None and not signals.stopping() else None
             if moved is None:
                 break
             guard.close()
             if moved.site.source != built.site.source:
                 order = replace(order, caution=Caution())  # it names offsets of the topic before
-            built = moved
-            worker, guard = _worker(built, order, options, metrics, watchdog, signals)
+            built, site[0] = moved, moved.site
+            worker, guard = _worker(built, order, options, metrics, watchdog, signals, pulse)
         log.info("stopped; everything scored was committed" if worker.whole else "stopped before the last commit")
     finally:
         signals.ignore()
         watchdog.close()
+        vitals.close()
         if health is not None:
             health.close()
 
 
+def _outgrown(quota: int, resident: int) -> Outgrown:
+    return Outgrown(
+        f"the slot has {resident >> 20} MiB of memory, and quotas.memory is {quota >> 20} MiB: it ended after its "
+        "batch, and nothing is lost. A supervisor starts it again; if that is often, raise the quota or find the leak"
+    )
+
+
 def _worker(
-    built: Built, order: Order, options: Options, metrics: WorkerMetrics, watchdog: Watchdog, signals: Signals
+    built: Built,
+    order: Order,
+    options: Options,
+    metrics: WorkerMetrics,
+    watchdog: Watchdog,
+    signals: Signals,
+    pulse: Pulse,
 ) -> tuple[Worker, Safeguard]:
-    site, name = built.site, built.wanted.deployment.name
-    metrics.changed(built.plan.models, built.plan.leaves)
-    metrics.held("paused", built.plan.paused)
-    for arm, (model, version) in built.plan.models.items():
+    site, name, plan = built.site, built.wanted.deployment.name, built.plan
+    metrics.changed(plan.models, plan.leaves, plan.row_seconds)
+    metrics.held("paused", plan.paused)
+
+    def alive() -> None:
+        watchdog()
+        pulse.turned()
+
+    for arm, (model, version) in plan.models.items():
         log.info("scores with %s version %s%s", model, version, "" if arm == options.arm else f" ({arm})")
     slot_id, folder = f"{site.group}.{order.slot}", options.state_folder / "slots"
     guard = safeguard(options.kafka, folder, site.group, slot_id, site.source.name, order.caution, signals.stopping)
     connect = site.connector(name, order.slot, options, metrics)
-    worker = Worker(connect, built.plan, metrics, guard=guard, alive=watchdog, batch_events=options.batch_events)
+    worker = Worker(
+        connect,
+        plan,
+        metrics,
+        guard=guard,
+        governor=Governor(pulse),
+        alive=alive,
+        batch_events=options.batch_events,
+    )
     return worker, guard

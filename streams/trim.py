@@ -16,7 +16,11 @@ class Trimmer:
         self._last = time.monotonic()
 
     def __call__(self) -> None:
-        now = time.monotonic()
-        if self._trim is not None and now - self._last >= PERIOD:
-            self._last = now
+        if time.monotonic() - self._last >= PERIOD:
+            self.now()
+
+    def now(self) -> None:
+        """Do it whenever the last time was."""
+        self._last = time.monotonic()
+        if self._trim is not None:
             self._trim(0)

@@ -12,10 +12,12 @@ import numpy.typing as npt
 import polars as pl
 
 from models.runtimes.base import Counts
+from schemas.deployment import Quotas
 from streams.arms import Made
 from streams.batch import Batch, Records
 from streams.budget import Budget
 from streams.deadletters import LetterLimit, letters
+from streams.pace import Slowdown
 from streams.scorer import Scored, Scorer
 
 
@@ -160,7 +162,7 @@ class Plan:
     """How a worker scores and what it writes, under one revision.
 
     paused: it keeps its place and scores nothing. models: name and version of each arm's model, and leaves: what tells
-    of those that are hierarchies, for metrics.
+    of those that are hierarchies, for metrics. quotas: of the slot. slowdowns: of the models, by their arms.
     """
 
     scorer: Scorer
@@ -171,6 +173,13 @@ class Plan:
     revision: int = 0
     models: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     leaves: Callable[[], Counts] = Counts
+    quotas: Quotas = field(default_factory=Quotas)
+    slowdowns: Mapping[str, Slowdown] = field(default_factory=dict)
+
+    @property
+    def row_seconds(self) -> dict[str, float]:
+        """What a row takes of each arm's model by itself, where that was measured."""
+        return {arm: each.pace.row_seconds for arm, each in self.slowdowns.items()}
 
 
 def _counted(scored: Scored) -> dict[Made, int]:

@@ -15,6 +15,8 @@ from schemas.errors import SourceUnavailable
 from streams.batch import Batch, Records
 from streams.budget import BATCH_EVENTS, Budget
 from streams.errors import ProducerFenced, Rewind, StartOver
+from streams.fencing import what_the_group_says
+from streams.governor import Governor
 from streams.metrics import WorkerMetrics
 from streams.protocols import Sink, Source
 from streams.publisher import Publisher
@@ -40,8 +42,8 @@ class Worker:
     """One slot of one arm of a deployment.
 
     connect: makes a source and a sink, the source calling `revoked` before partitions leave. plan: how it scores until
-    another one is offered. guard: what it does about events that may kill it. alive: called with every turn of the
-    loop, waiting or not. batch_events: the largest batch. clock: seconds since 1970.
+    another one is offered. guard: what it does about events that may kill it. governor: keeps to quotas. alive: called
+    with every turn of the loop, waiting or not. batch_events: the largest batch. clock: seconds since 1970.
     """
 
     def __init__(
@@ -51,12 +53,15 @@ class Worker:
         metrics: WorkerMetrics,
         *,
         guard: Safeguard | None = None,
+        governor: Governor | None = None,
         alive: Callable[[], None] = lambda: None,
         batch_events: int = BATCH_EVENTS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._connect, self.plan, self._offered = connect, plan, plan
         self._metrics, self._guard = metrics, guard or Safeguard(plan.composer.route.source)
+        self._governor = governor or Governor()
+        self._governor.follow(plan)
         self._alive, self._batch_events, self._clock = alive, batch_events, clock
         self._most = min(FIRST_EVENTS, batch_events)  # the largest batch to read now
         self._tried = self._most  # events of the last batch
@@ -67,6 +72,7 @@ class Worker:
         self._undecided: deque[int] = deque()  # dead letters that count, of each batch whose commit is not decided
         self._failures = self._calm = 0  # failures in a row, and ticks since there was anything to score
         self.whole = True  # False: stopping came before the commit of the last batch
+        self.outgrown: int | None = None  # bytes that it had when it ended because of its quota
         self._trim = Trimmer()
         # it has partitions or has joined a group that has none for it, holds nothing back, and does not fail in a row
         self.ready = False
@@ -132,13 +138,13 @@ class Worker:
         except BaseException as error:
             failure = error
         if isinstance(failure, ProducerFenced):  # out here, as all that follows: see streams/clients.py
-            failure = self._learn_whether_slot_was_taken(source) or failure
+            failure = what_the_group_says(source.hold) or failure
         self.ready = False
         self._forget()
         self._guard.forget()
         if publisher is not None:
             publisher.close()
-        source.close(leave=self._stopping)
+        source.close(leave=self._stopping and self.outgrown is None)  # who outgrew its quota is back at once
         sink.close()
         if failure is not None:
             raise failure
@@ -180,25 +186,13 @@ class Worker:
         self._guard.forget()
 
     def _forget(self) -> None:
-        """A batch in hand is given up: what it counted is not committed, and whether a partition is idle must be seen
-        anew.
-        """
+        """A batch in hand is given up: what it counted is not committed, and idle partitions must be seen anew."""
         for cause in ("schemas", "dead_letters"):
             self._metrics.held(cause, False)
         self._quiet.clear()
         self.plan.limit.refund(sum(list(self._undecided)))
         self._undecided.clear()
         self.plan.composer.forget()
-
-    def _learn_whether_slot_was_taken(self, source: Source) -> BaseException | None:
-        """Ask the group; return what it says, which is Fenced when another worker joined under this slot's name."""
-        deadline = time.monotonic() + 3
-        try:
-            while time.monotonic() < deadline:
-                source.hold(0.1)
-        except BaseException as error:
-            return error
-        return None
 
     # ---- between two batches
 
@@ -210,9 +204,10 @@ class Worker:
         before, self.plan = self.plan, self._offered  # now, for a newer one may have come
         self._metrics.broken_checks(before.scorer.broken_checks)
         if self.plan.scorer is not before.scorer:  # else it goes on counting
-            self._metrics.changed(self.plan.models, self.plan.leaves)
+            self._metrics.changed(self.plan.models, self.plan.leaves, self.plan.row_seconds)
         self._metrics.held("paused", self.plan.paused)
         self._quiet.clear()
+        self._governor.follow(self.plan)
         log.info("scores by revision %d from here on%s", self.plan.revision, ": paused" if self.plan.paused else "")
 
     def _pause(self, source: Source) -> None:
@@ -225,18 +220,23 @@ class Worker:
 
     def _step(self, source: Source, sink: Sink, publisher: Publisher) -> None:
         self._tick(source, sink, publisher)  # before the poll: what was read and not yet profiled is not progress
+        if self._stopping or self._governor.rest(source, publisher.join, self._quiet.clear):
+            return
         began, plan = time.perf_counter(), self.plan
-        most = self._guard.limit(min(self._most, plan.budget.events) if plan.budget else self._most, source)
+        wanted = self._guard.limit(min(self._most, plan.budget.events) if plan.budget else self._most, source)
+        most = self._governor.most(wanted)
         batch = source.poll(most, IDLE_SECONDS, plan.budget.wait if plan.budget else 0.0)
         taken = time.perf_counter()
         if batch is not None and self._guard.too_large(batch):
             publisher.join()
             self._return(source)
             return
+        self._governor.took(len(batch) if batch is not None else 0)
         whole = batch is not None and len(batch) >= most
         batch = batch and self._guard.admit(source, batch)
         if batch is None:
             publisher.join()
+            self._governor.pulse.idle()
             return
         self._tried, self._calm = len(batch), 0
         self._metrics.stage("poll", time.perf_counter() - began)
@@ -250,19 +250,15 @@ class Worker:
         publisher.submit(partial(self._publish, source, sink, work, taken, whole))
         if not whole:
             publisher.join()
-        else:  # a backlog: commit this batch beside the decoding of the next, and try no more before it went well
+        elif most == wanted:  # a backlog: commit this batch beside the next, and try no more before it went well
             more = not self._failures and time.perf_counter() - taken < ENOUGH_SECONDS
-            self._most = min(self._fitting(batch), 2 * self._most if more else self._most)
+            fitting = min(self._batch_events, batch.fitting(BATCH_BYTES))
+            self._most = min(fitting, 2 * self._most if more else self._most)
+        self._governor.pulse.batch(len(batch), time.perf_counter() - (began if whole else taken))
 
     def _shrink(self) -> None:
         """Try less after a failure: on a slow broker a batch may take longer than a transaction is given."""
         self._most = max(1, min(self._most, self._tried) // 4)
-
-    def _fitting(self, batch: Batch) -> int:
-        """Return how many events of this batch's size make a batch of BATCH_BYTES at most."""
-        sample = [part for parts in (batch.values[::16], batch.keys[::16]) for part in parts if part]
-        average = sum(map(len, sample)) / len(batch.values[::16])
-        return max(1, min(self._batch_events, int(BATCH_BYTES / (average + 1))))
 
     def _score(self, source: Source, batch: Batch) -> Scored:
         attempt = 0
@@ -372,6 +368,9 @@ class Worker:
         for arm, broken in self.plan.scorer.circuits.items():
             self._metrics.circuit(arm, broken)
         self._trim()
+        self._metrics.held("quota", self._governor.throttled())
+        if (outgrown := self._governor.outgrown(publisher.join)) is not None:
+            self.outgrown, self._stopping = outgrown, True
         self._tick_guard(source)
         idle = [p for p, lag in lags.items() if p not in self._guard.parked and self._is_idle(p, lag)]
         if idle and (records := self.plan.composer.progress(idle)) is not None:

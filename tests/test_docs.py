@@ -14,14 +14,14 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from monitoring.metrics import MonitorMetrics
-from schemas.deployment import Arm, Check, Constant, Deployment, Input, Limits, Monitor, Output
+from schemas.deployment import Arm, Check, Constant, Deployment, Input, Limits, Monitor, Output, Quotas
 from schemas.values import Reason
 from scripts.project_checks import ROOT, document_problems, forbidden_problems, problems, size_problems, texts
 from streams.findings import COUNTS, WRONG
 from streams.metrics import WorkerMetrics
 
 DOCS = {path.name: text for path, text in texts(ROOT) if path.suffix == ".md"}
-SECTIONS: list[type[BaseModel]] = [Deployment, Input, Check, Output, Arm, Constant, Monitor, Limits]
+SECTIONS: list[type[BaseModel]] = [Deployment, Input, Check, Output, Arm, Constant, Monitor, Limits, Quotas]
 
 
 def rows(text: str) -> dict[str, list[str]]:

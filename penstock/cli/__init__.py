@@ -10,6 +10,7 @@ import click
 COMMANDS = {
     "apply": "apply",
     "audit": "audit",
+    "autoscale": "autoscale",
     "bench": "bench",
     "broker": "broker",
     "deadletters": "deadletters",

@@ -66,12 +66,14 @@ def said_plainly() -> Iterator[None]:
 
 @contextlib.contextmanager
 def refusals() -> Iterator[None]:
-    """The same for commands that run for long: end with 3 when another process has the slot, else with 2."""
+    """The same for commands that run for long: end with 3 when another process has the slot, with 6 when a slot has
+    more memory than its quota, else with 2.
+    """
     from schemas.errors import Explained
-    from streams.errors import Fenced
+    from streams.errors import Fenced, Outgrown
 
     try:
         yield
     except Explained as error:
         click.echo(f"Error: {error}", err=True)
-        raise SystemExit(3 if isinstance(error, Fenced) else 2) from error
+        raise SystemExit(3 if isinstance(error, Fenced) else 6 if isinstance(error, Outgrown) else 2) from error

@@ -14,6 +14,8 @@ from penstock.cli.common import said_plainly, servers_option
 
 if TYPE_CHECKING:
     from schemas.control import State
+    from schemas.vitals import Vitals
+    from streams.fleet import Group
     from streams.statuses import Row
 
 
@@ -30,7 +32,7 @@ def command(name: str | None, as_json: bool, bootstrap_servers: str | None) -> N
         from penstock.changes import printable
         from penstock.config import kafka_settings
         from penstock.errors import ConfigError
-        from streams import control, statuses
+        from streams import control, fleet, statuses
 
         kafka = kafka_settings(bootstrap_servers)
         states = control.read(kafka).states
@@ -40,21 +42,23 @@ def command(name: str | None, as_json: bool, bootstrap_servers: str | None) -> N
         if name is not None and not wanted and not rows:
             there = ", ".join(sorted(states)) or "none"
             raise ConfigError(f"control has no deployment {name}; it has {there}")
-    click.echo(_json(wanted, rows) if as_json else "\n".join(map(printable, _page(wanted, rows))))
+        groups = fleet.groups(kafka, wanted, [row.status for row in rows], time.time())
+    click.echo(_json(wanted, rows, groups) if as_json else "\n".join(map(printable, _page(wanted, rows, groups))))
     raise SystemExit(0 if all(row.fine for row in rows) else 1)
 
 
-def _json(states: dict[str, State], rows: list[Row]) -> str:
+def _json(states: dict[str, State], rows: list[Row], groups: list[Group]) -> str:
     return json.dumps(
         {
             "deployments": [json.loads(state.told()) for state in states.values()],
             "slots": [asdict(row.status) | {"verdict": row.verdict, "age": round(row.age, 1)} for row in rows],
+            "signals": [group.told() for group in groups],
         },
         indent=2,
     )
 
 
-def _page(states: dict[str, State], rows: list[Row]) -> Iterator[str]:
+def _page(states: dict[str, State], rows: list[Row], groups: list[Group]) -> Iterator[str]:
     if not states and not rows:
         yield "nothing is under control yet: `penstock apply FILE` begins"
     for name in sorted({*states, *(row.status.deployment for row in rows)}):
@@ -68,7 +72,22 @@ def _page(states: dict[str, State], rows: list[Row]) -> Iterator[str]:
             running = "-" if status.revision is None else str(status.revision)
             group = status.group.removeprefix(f"penstock.{name}").removeprefix(".") or "active"
             said = f"{status.state}, {status.host}:{status.pid}, {row.age:.0f} s ago"
-            yield f"  slot {group}/{status.slot}  revision {running} ({said}): {row.verdict}"
+            yield f"  slot {group}/{status.slot}  revision {running} ({said}): {row.verdict}{_load(status.vitals)}"
+        for each in (each for each in groups if each.deployment == name):
+            yield f"  load {each.arm:<7} {each}"
+
+
+def _load(vitals: Vitals | None) -> str:
+    """Return what a slot says of itself beyond what its group says."""
+    if vitals is None:
+        return ""
+    told = {
+        "reads": f"{vitals.partitions} of {vitals.topic_partitions} partitions",
+        "a row took": None if vitals.row_seconds is None else f"{vitals.row_seconds * 1e6:,.2f} us at the warm-up",
+        "uses": None if vitals.cpu is None else f"{vitals.cpu:.2f} cores",
+        "has": None if vitals.memory is None else f"{vitals.memory >> 20:,} MiB",
+    }
+    return "; " + ", ".join(f"{name} {text}" for name, text in told.items() if text is not None)
 
 
 def _told(state: State) -> str:

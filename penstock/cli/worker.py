@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,39 @@ from streams.orders import FROM_STDIN, REMOVED
 
 if TYPE_CHECKING:
     from penstock.config import Loaded
+    from penstock.supervisor import Steer
     from streams.orders import Order
+
+
+OPTIONS = (
+    click.option("--no-standby", is_flag=True, help="Keep no process ready to take over the slot of one that died."),
+    arm_option,
+    servers_option,
+    repository_option,
+    registry_option,
+    schemas_option,
+    click.option(
+        "--metrics-port",
+        type=int,
+        help="Serve /metrics, /live and /ready on this port (0: a free one); slots after the first on those after it.",
+    ),
+    metrics_host_option,
+    click.option(
+        "--batch-events",
+        default=BATCH_EVENTS,
+        show_default=True,
+        type=click.IntRange(1, 100_000),
+        help="Largest batch.",
+    ),
+    log_format_option,
+)
+
+
+def slot_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that hold for every slot."""
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
 
 
 @click.command()
@@ -36,22 +68,7 @@ if TYPE_CHECKING:
 @click.option(
     "--supervise", is_flag=True, help="Run each slot in a process of its own, and start again those that die."
 )
-@click.option("--no-standby", is_flag=True, help="Keep no process ready to take over the slot of one that died.")
-@arm_option
-@servers_option
-@repository_option
-@registry_option
-@schemas_option
-@click.option(
-    "--metrics-port",
-    type=int,
-    help="Serve /metrics, /live and /ready on this port (0: a free one); slots after the first on those after it.",
-)
-@metrics_host_option
-@click.option(
-    "--batch-events", default=BATCH_EVENTS, show_default=True, type=click.IntRange(1, 100_000), help="Largest batch."
-)
-@log_format_option
+@slot_options
 def command(
     deployment: str,
     slot: str,
@@ -76,8 +93,8 @@ def command(
 
     Exit status: 0 stopped by SIGTERM or SIGINT, or the deployment was removed from control, 2 refused (the message
     says what to change), 3 another worker has the slot, 4 with --supervise: no slot is left that could be started,
-    5 did not stop in time. SIGUSR1 goes on after the limit on dead letters was reached, and tries again what was given
-    up.
+    5 did not stop in time, 7 the slot has more memory than its quota: start it again. SIGUSR1 goes on after the limit
+    on dead letters was reached, and tries again what was given up.
     """
     names = [slot] if slots is None else [str(first_slot + i) for i in range(slots)]
     given = click.get_current_context().get_parameter_source
@@ -101,7 +118,7 @@ def command(
     )
     with refusals():
         if supervise or slots is not None:
-            raise SystemExit(_supervise(call, names, not no_standby))
+            raise SystemExit(supervise_slots(call, names, standby=not no_standby))
         _work(call, slot)
 
 
@@ -142,19 +159,28 @@ class Call:
 
         return load_deployment(self.deployment) if names_file(self.deployment) else None
 
+    def names(self) -> tuple[str, str]:
+        """Return the names of the deployment and of its arm's group."""
+        from schemas.deployment import group_of
 
-def _supervise(call: Call, names: list[str], standby: bool) -> int:
+        loaded = self.loaded()
+        if loaded is None:
+            return self.deployment, group_of(self.deployment, self.arm)
+        return loaded.deployment.name, loaded.deployment.group(self.arm)
+
+
+def supervise_slots(
+    call: Call, names: Sequence[str], *, standby: bool, first: int | None = None, steer: Steer | None = None
+) -> int:
+    """Run the slots, at first so many of them (None: all), and from then on as many as `steer` says."""
     import shlex
     import sys
 
     from penstock.config import STATE_FOLDER
     from penstock.logs import set_up
     from penstock.supervisor import Plan, Supervisor
-    from schemas.deployment import group_of
 
-    loaded = call.loaded()
-    name = loaded.deployment.name if loaded else call.deployment
-    group = loaded.deployment.group(call.arm) if loaded else group_of(name, call.arm)
+    name, group = call.names()
     set_up(call.log_format, {"deployment": name, "arm": call.arm, "slot": "supervisor"})
     advice = ["penstock", "quarantine", call.deployment, "--arm", call.arm]
     if call.bootstrap_servers:
@@ -168,6 +194,8 @@ def _supervise(call: Call, names: list[str], standby: bool) -> int:
         metrics_port=call.metrics_port,
         batch_events=call.batch_events,
         warm=standby,
+        first=first,
+        steer=steer,
     )
     return Supervisor(plan).run()
 

@@ -23,6 +23,7 @@ from schemas.control import (
 )
 from schemas.deployment import Deployment
 from schemas.errors import RecordInvalid
+from schemas.vitals import Vitals
 
 READER = {"type": "record", "name": "Event", "fields": [{"name": "a", "type": "double"}]}
 
@@ -54,6 +55,11 @@ RECORDS: list[Any] = [
     Swap("flights", 2, "active", "flights", "v", "d", "0", (First(0, 12), First(3, 1 << 40)), 5),
     Status("flights", "0", "active", "here", 1, 5, None, 3, (Running("active", "flights", "v", "d"),), "starting"),
     Status("flights", "0", "active", "here", 1, 5, 2, 3, (), "refused", "does not fit", 3),
+    Status("flights", "0", "active", "here", 1, 5, 2, 2, (), "running", vitals=Vitals(5, 1, 0, 8, 0)),
+    Status(
+        *("flights", "0", "active", "here", 1, 5, 2, 2, (), "running"),
+        vitals=Vitals(5, 1, 4, 8, 9, 1.0, 2.0, 3.0, 1.5, 1e-6, 0.5, 1 << 30, ("paused", "quota"), 4.0, 0.1),
+    ),
 ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schemas.deployment import Deployment
+from schemas.deployment import Deployment, Quotas
 from schemas.errors import ArmUnknown
 
 ACTIVE = {"role": "active", "model": "m@production"}
@@ -131,3 +131,19 @@ def test_a_limit_on_memory_is_no_new_revision_because_it_changes_no_inference() 
 
 def test_a_default_that_is_written_out_is_no_new_revision() -> None:
     assert declared(model_seconds=10.0, event_bytes="1MiB").revision(SCHEMA) == declared().revision(SCHEMA)
+
+
+def test_quotas_are_of_a_slot_and_give_no_other_revision() -> None:
+    declared = deployment(quotas={"events_per_second": 500, "cpu": 0.5, "memory": "1GiB"})
+    assert (declared.quotas.events_per_second, declared.quotas.cpu, declared.quotas.memory) == (500, 0.5, 1 << 30)
+    assert deployment().quotas == Quotas() == Quotas(events_per_second=None, cpu=None, memory=None)
+    assert declared.revision({}) == deployment().revision({}) != deployment(latency_ms=5).revision({})
+    assert Deployment.model_validate(declared.to_dict()) == declared
+
+
+@pytest.mark.parametrize(
+    "quotas", [{"events_per_second": 0}, {"cpu": 0.01}, {"cpu": 17}, {"memory": "lots"}, {"memory": 0}, {"disk": 1}]
+)
+def test_quotas_that_mean_nothing_are_refused(quotas: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="quotas"):
+        deployment(quotas=quotas)

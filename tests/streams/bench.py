@@ -9,6 +9,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from schemas.deployment import Quotas
 from streams.deadletters import LetterLimit
 from streams.memory import MemoryKafka, MemorySink, MemorySource
 from streams.metrics import WorkerMetrics
@@ -36,6 +37,7 @@ class Bench:
             Composer(route, options.pop("profiler", None), options.pop("starts", None)),
             LetterLimit(limit, time.monotonic),
             options.pop("budget", None),
+            quotas=options.pop("quotas", Quotas()),
         )
         self.worker = Worker(
             self._connect,

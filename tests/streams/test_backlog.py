@@ -139,3 +139,26 @@ def test_a_stuck_loop_never_drains_and_the_first_seconds_are_not_known(backlog: 
     assert math.isfinite(backlog.drain_seconds())
     time.now += 6  # nothing is noted any more
     assert backlog.drain_seconds() == math.inf
+
+
+def test_rates_of_the_last_seconds_tell_what_arrives_from_what_is_scored(backlog: Backlog, time: Time) -> None:
+    assert backlog.rates() is None
+    for second in range(11):
+        time.now += 1
+        backlog.committed({0: second * (100 if second <= 5 else 300) - (0 if second <= 5 else 1_000)})
+        backlog.ends({0: 1_000 + 500 * second})
+    assert backlog.rates(5.0) == (pytest.approx(300), pytest.approx(500))
+    assert backlog.rates(10.0) == (pytest.approx(200), pytest.approx(500))
+    assert backlog.waiting() == 6_000 - 2_000
+    assert (backlog.partitions(), backlog.settled_seconds()) == (2, 11.0)
+    backlog.revoked([1])
+    assert (backlog.rates(), backlog.partitions(), backlog.settled_seconds()) == (None, 1, 0.0)
+
+
+def test_rates_are_not_known_while_the_loop_is_stuck(backlog: Backlog, time: Time) -> None:
+    for _ in range(5):
+        time.now += 1
+        backlog.ends({0: 100})
+    assert backlog.rates(3.0) == (0.0, 0.0)
+    time.now += 60
+    assert backlog.rates(3.0) is None

@@ -139,3 +139,13 @@ def test_the_parts_of_a_cost_are_told_apart_where_batches_differ() -> None:
     for _ in range(5):
         same.saw(100, 0.01)
     assert same.parts() is None
+
+
+def test_what_large_batches_would_do_is_told_from_small_ones_that_differ() -> None:
+    cost = Cost()
+    assert cost.rate(10_000) is None
+    cost.saw(100, 0.01)
+    assert cost.rate(10_000) == pytest.approx(100 / 0.01)  # of one size: no more than was seen
+    for n in (1, 20, 50, 100):
+        cost.saw(n, 0.006 + 4e-5 * n)
+    assert cost.rate(10_000) == pytest.approx(10_000 / (0.006 + 0.4), rel=0.01)

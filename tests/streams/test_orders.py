@@ -11,7 +11,7 @@ import pytest
 
 from streams.orders import Caution, Order, await_end, await_order
 
-ORDER = Order("3", 9_103, Caution({0: (1, 5)}, 13, {2: (7, 8), 4: (1, 9)}))
+ORDER = Order("3", 9_103, Caution({0: (1, 5)}, 13, {2: (7, 8), 4: (1, 9)}), 2)
 
 
 @pytest.fixture

@@ -342,3 +342,14 @@ def test_tags_move_past_a_deployment_that_is_removed(plane: Plane) -> None:
     plane.take(removed(plane.world, "flights"))
     change = plane.take(tagged(plane.world, "flights", "production", Version("flights", "v9", "d")))
     assert [step.subject_kind for step in change.steps] == ["model"]
+
+
+def test_workers_of_two_deployments_are_never_in_one_group(plane: Plane) -> None:
+    plane.take(plane.apply(declared(name="flights.other")))
+    with pytest.raises(
+        ChangeRefused, match=r"flights\.shadow \(active\) and those of flights .* penstock\.flights\.shadow"
+    ):
+        plane.apply(declared(name="flights.shadow"))
+    with pytest.raises(ChangeRefused, match="would be one consumer group"):
+        plane.apply(declared(ACTIVE, {**SHADOW, "name": "other"}))
+    assert plane.apply(declared(ACTIVE, {**SHADOW, "name": "third"})) is not None

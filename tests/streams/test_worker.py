@@ -17,7 +17,7 @@ from streams.offsets import OffsetRange
 from streams.orders import Caution
 from streams.quarantine import Quarantine
 from streams.safeguard import LOOK_SECONDS, Safeguard
-from streams.worker import ENOUGH_SECONDS, FIRST_EVENTS
+from streams.worker import BATCH_BYTES, ENOUGH_SECONDS, FIRST_EVENTS
 from tests.streams.bench import Bench
 from tests.streams.fakes import NumberDecoder
 
@@ -256,12 +256,11 @@ def test_a_backlog_makes_batches_larger_while_scoring_them_costs_no_wait(
     assert max(sizes) == largest
 
 
-def test_large_events_make_small_batches(make: Callable[..., Bench]) -> None:
-    bench = make(batch_events=4)
-    assert bench.worker._fitting(bench_batch(b"x" * (20 << 20))) == 1
-    assert bench.worker._fitting(bench_batch(b"x")) == 4
-    assert bench.worker._fitting(bench_batch(b"x", b"k" * (20 << 20))) == 1  # keys take memory, too
-    assert bench.worker._fitting(bench_batch(None, b"k")) == 4
+def test_large_events_make_small_batches() -> None:
+    assert bench_batch(b"x" * (20 << 20)).fitting(BATCH_BYTES) == 1
+    assert bench_batch(b"x").fitting(BATCH_BYTES) == BATCH_BYTES // 2
+    assert bench_batch(b"x", b"k" * (20 << 20)).fitting(BATCH_BYTES) == 1  # keys take memory, too
+    assert bench_batch(None, b"k").fitting(BATCH_BYTES) == BATCH_BYTES // 2
 
 
 def bench_batch(value: bytes | None, key: bytes | None = None) -> Any:

@@ -1,0 +1,64 @@
+"""What a slot says of its load once a second: what autoscaling is decided by, here and elsewhere.
+
+Written to a file beside the slot's lock, for the supervisor on the same machine, and into the slot's status record, for
+everybody.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Self
+
+from schemas.errors import RecordInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """The load of one slot.
+
+    at_ms: when, in ms since 1970. process: its id. partitions: that the slot reads, of those that the input topic has.
+    lag: events of its partitions that are not committed. arriving, scored: events a second over the last seconds; None
+    while not known. capacity: events a second that it could score, quotas included. slowdown: how many times as long
+    model runs take as by themselves (95th percentile). row_seconds: of the version by itself. cpu: cores that it uses.
+    memory: resident bytes; both None where the system does not tell. held: causes for which it holds events back.
+    settled: seconds for which partitions and revision have been what they are; 0 while another revision is made ready.
+    turned: seconds since its loop last came round. joined: it is a member of its group.
+    """
+
+    at_ms: int
+    process: int
+    partitions: int
+    topic_partitions: int
+    lag: int
+    arriving: float | None = None
+    scored: float | None = None
+    capacity: float | None = None
+    slowdown: float | None = None
+    row_seconds: float | None = None
+    cpu: float | None = None
+    memory: int | None = None
+    held: tuple[str, ...] = ()
+    settled: float = 0.0
+    turned: float = 0.0
+    joined: bool = True
+
+    @property
+    def utilization(self) -> float | None:
+        """What the slot scores, of what it could; above 1 it cannot be."""
+        if self.scored is None or not self.capacity:
+            return None
+        return min(1.0, self.scored / self.capacity)
+
+    def to_line(self) -> bytes:
+        """Return it as one line of JSON."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, line: bytes) -> Self:
+        """Read `to_line`. Raises RecordInvalid when it is none, or one of another release."""
+        try:
+            found = json.loads(line)
+            return cls(**{**found, "held": tuple(found["held"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecordInvalid(f"no vitals of a slot: {line[:200]!r} ({error!r})") from error

@@ -1,0 +1,65 @@
+"""Puts a slot's vitals together: from its backlog, its loop, its process, and what is being made ready."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from schemas.vitals import Vitals
+from streams.metrics import WorkerMetrics
+from streams.pulse import Pulse
+from streams.residence import resident_bytes
+
+RATE_SECONDS = 5.0  # over which rates are taken: autoscaling must see a rise soon
+
+
+@dataclass(slots=True)
+class Signs:
+    """One slot's. arm: whose workers it belongs to. topic_partitions: of the input. swapping: another revision is made.
+
+    clock: seconds since 1970; monotonic: of any origin; cpu: seconds that the process used.
+    """
+
+    metrics: WorkerMetrics
+    pulse: Pulse
+    arm: str
+    topic_partitions: Callable[[], int]
+    swapping: Callable[[], bool] = lambda: False
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    cpu: Callable[[], float] = time.process_time
+    _samples: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=64))  # when, CPU-seconds used
+
+    def __call__(self) -> Vitals:
+        """Return the vitals of now; from any thread."""
+        backlog, pulse = self.metrics.backlog, self.pulse
+        scored, arriving = backlog.rates(RATE_SECONDS) or (None, None)
+        settled = 0.0 if self.swapping() else min(backlog.settled_seconds(), pulse.since_change())
+        return Vitals(
+            at_ms=int(self.clock() * 1000),
+            process=os.getpid(),
+            partitions=backlog.partitions(),
+            topic_partitions=self.topic_partitions(),
+            lag=backlog.waiting(),
+            arriving=arriving,
+            scored=scored,
+            capacity=pulse.capacity,
+            slowdown=pulse.slowdown,
+            row_seconds=pulse.row_seconds(self.arm),
+            cpu=self._cores(),
+            memory=resident_bytes(),
+            held=tuple(sorted(self.metrics.holding)),
+            settled=settled,
+            turned=pulse.since_turn(),
+            joined=backlog.joined,
+        )
+
+    def _cores(self) -> float | None:
+        """Return the cores that the process used in the last RATE_SECONDS; None when it was not asked before."""
+        now, used = self.monotonic(), self.cpu()
+        self._samples.append((now, used))
+        began, before = next(each for each in tuple(self._samples) if each[0] >= now - RATE_SECONDS)
+        return (used - before) / (now - began) if now > began else None
