@@ -48,6 +48,7 @@ class Finding:
     start: int  # ms of record time, of the window
     end: int
     explain: Callable[[], Explanation]  # asked only when an alert is due
+    critical: bool  # an alert that opens with it is critical, not a warning
 
 
 @dataclass(slots=True)
@@ -88,7 +89,7 @@ def alert(subject: Subject, change: Change, onset: int, finding: Finding) -> tup
     """Return key and value of the alert record."""
     identity = episode_id(subject, onset)
     explanation = finding.explain()
-    severity = "critical" if finding.value >= 2 * finding.threshold else "warning"
+    severity = "critical" if finding.critical else "warning"
     record = {
         "id": identity,
         "state": change,

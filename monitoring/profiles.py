@@ -11,7 +11,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,15 +23,18 @@ from monitoring.alerts import Change, Episode, Explanation, Finding, Subject
 from monitoring.drift import Counts, LevelShift, Shift, mean_rank, moved_bins, noise, psi
 from monitoring.errors import SnapshotInvalid
 from monitoring.folds import Out, Record
+from monitoring.watch import Columns, Watch, columns_of
 from schemas import records
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How windows are cut and judged."""
 
+    detector: Literal["windows", "e_detector"] = "windows"
+    false_alarms: float = 1.0  # of the e-detector, a column and week, at most and on average
     window_rows: int = 5000  # a window is as many closed ticks as hold this many events
     opens: float = 0.2  # PSI beyond chance at which a column deviates
     closes: float = 0.1  # PSI beyond chance below which it is calm
@@ -67,6 +70,7 @@ class Stream:
     start: int = 0  # ms, of the window
     episodes: dict[str, Episode] = field(default_factory=dict)  # detector/kind/name
     levels: dict[str, LevelShift] = field(default_factory=dict)  # name of an output
+    watch: Watch | None = None  # the e-detector's
 
 
 @dataclass(slots=True)
@@ -103,6 +107,7 @@ class ProfileFold:
         self._deployment, self._references, self._sources = deployment, dict(references), sources
         self._find, self._absent = find, set[Lineage]()
         self._settings, self._topic = settings or Settings(), topic
+        self._columns: dict[str, Columns] = {}  # by reference, when one is first asked for
 
     def new(self, partition: int) -> State:
         """Return the state before the first record."""
@@ -185,8 +190,13 @@ class ProfileFold:
                 del state.streams[lineage]
 
     def _closed_tick(self, lineage: Lineage, stream: Stream, tick: int, tally: Tally) -> Iterator[Out]:
-        if self._reference(lineage) is None:  # restored from a snapshot, and its model has gone since
-            stream.window, stream.last = None, (tick + 1) * stream.tick_ms
+        reference = self._reference(lineage)
+        if reference is None:  # restored from a snapshot, and its model has gone since
+            stream.window, stream.watch, stream.last = None, None, (tick + 1) * stream.tick_ms
+            return
+        if self._settings.detector == "e_detector":
+            stream.last = (tick + 1) * stream.tick_ms
+            yield from self._watch(lineage, stream, reference, tick, tally)
             return
         if stream.window is None:
             stream.window, stream.start = Tally.empty(len(tally.cells)), tick * stream.tick_ms
@@ -195,6 +205,16 @@ class ProfileFold:
         if stream.window.rows >= self._settings.window_rows:
             window, stream.window = stream.window, None
             yield from self._judge(lineage, stream, window)
+
+    def _watch(self, lineage: Lineage, stream: Stream, reference: Reference, tick: int, tally: Tally) -> Iterator[Out]:
+        stream.watch = stream.watch or self._new_watch(lineage, reference, stream.tick_ms)
+        for part, finding in stream.watch.step(tick, tally):
+            yield from self._step(lineage, stream, part, "e_detector", finding, 1, 1)
+
+    def _new_watch(self, lineage: Lineage, reference: Reference, tick_ms: int) -> Watch:
+        columns = self._columns.setdefault(lineage.reference, ()) or columns_of(reference)
+        self._columns[lineage.reference] = columns
+        return Watch(reference, columns, tick_ms, self._settings.false_alarms)
 
     def _judge(self, lineage: Lineage, stream: Stream, window: Tally) -> Iterator[Out]:
         reference, settings = self._references[lineage.reference], self._settings
@@ -221,7 +241,8 @@ class ProfileFold:
 
         settings = self._settings
         deviates, calm = beyond >= settings.opens, beyond < settings.closes
-        return Finding(deviates, calm, beyond, settings.opens, rows, stream.start, stream.last, explain)
+        critical = beyond >= 2 * settings.opens
+        return Finding(deviates, calm, beyond, settings.opens, rows, stream.start, stream.last, explain, critical)
 
     def _shifted(self, stream: Stream, part: Slice, expected: Counts, observed: Counts) -> Finding | None:
         rank = mean_rank(expected[:-1], observed[:-1])  # missing has no rank
@@ -232,7 +253,8 @@ class ProfileFold:
         told = Explanation(f"{part.name}: mean rank {rank:.3f}, its level was {level.mean:.3f}")
         threshold, rows = self._settings.shift.threshold, int(observed.sum())
         value = abs(rank - level.mean)
-        return Finding(shift, not shift, value, threshold, rows, stream.start, stream.last, lambda: told)
+        critical = value >= 2 * threshold
+        return Finding(shift, not shift, value, threshold, rows, stream.start, stream.last, lambda: told, critical)
 
     def _step(
         self, lineage: Lineage, stream: Stream, part: Slice, detector: str, finding: Finding, patience: int, rest: int
@@ -247,7 +269,7 @@ class ProfileFold:
         """Close the episodes of a version that scores no more."""
         end = stream.last + self._settings.idle_ms
         told = Explanation(f"version {lineage.version} has scored no event for {self._settings.idle_ms} ms")
-        finding = Finding(False, True, 0.0, self._settings.opens, 0, stream.last, end, lambda: told)
+        finding = Finding(False, True, 0.0, self._settings.opens, 0, stream.last, end, lambda: told, False)
         for name, episode in sorted(stream.episodes.items()):
             if episode.open:
                 subject = self._subject(lineage, *name.split("/", 2))
@@ -287,12 +309,19 @@ class ProfileFold:
             if document["format"] != FORMAT:
                 raise SnapshotInvalid(f"snapshot format {document['format']!r}; this version reads {FORMAT}")
             passed = {arm: dict(map(tuple, by)) for arm, by in document["passed"]}
-            streams = {Lineage(*lineage): self._load_stream(stream) for lineage, stream in document["streams"]}
+            streams = {}
+            for entry, stream in document["streams"]:
+                lineage = Lineage(*entry)
+                streams[lineage] = self._load_stream(lineage, stream)
             return State(document["sources"], passed, document["closed"], streams, document["counts"])
         except (zlib.error, ValueError, KeyError, TypeError) as error:
             raise SnapshotInvalid(f"a damaged snapshot: {type(error).__name__}: {error}") from error
 
-    def _load_stream(self, document: Mapping[str, Any]) -> Stream:
+    def _load_stream(self, lineage: Lineage, document: Mapping[str, Any]) -> Stream:
+        watch, reference = None, self._reference(lineage)
+        if document["watch"] is not None and reference is not None:
+            watch = self._new_watch(lineage, reference, document["tick_ms"])
+            watch.load(document["watch"])
         return Stream(
             document["tick_ms"],
             document["last"],
@@ -301,6 +330,7 @@ class ProfileFold:
             document["start"],
             {name: Episode(*values) for name, values in document["episodes"].items()},
             {name: LevelShift(self._settings.shift, values) for name, values in document["levels"].items()},
+            watch,
         )
 
 
@@ -313,6 +343,7 @@ def _dump_stream(stream: Stream) -> dict[str, Any]:
         "start": stream.start,
         "episodes": {name: [e.onset, e.streak, e.open] for name, e in stream.episodes.items()},
         "levels": {name: level.dump() for name, level in stream.levels.items()},
+        "watch": None if stream.watch is None else stream.watch.dump(),
     }
 
 

@@ -162,7 +162,13 @@ def fold_of(
     from schemas.deployment import Monitor
 
     watched = declared.monitor or Monitor()
-    settings = Settings(window_rows=watched.window_rows, opens=watched.opens, closes=watched.closes)
+    settings = Settings(
+        detector=watched.detector,
+        false_alarms=watched.false_alarms,
+        window_rows=watched.window_rows,
+        opens=watched.opens,
+        closes=watched.closes,
+    )
     return ProfileFold(declared.name, found, sources, settings, topic, Finder(models))
 
 

@@ -9,7 +9,8 @@ SUBJECT = Subject("flights", "active", "late", "v1", "psi", "feature", "wind")
 
 
 def _finding(value: float, at: int = 0) -> Finding:
-    return Finding(value >= 0.2, value < 0.1, value, 0.2, 100, at * 1000, (at + 1) * 1000, lambda: Explanation("moved"))
+    told = Explanation("moved")
+    return Finding(value >= 0.2, value < 0.1, value, 0.2, 100, at * 1000, (at + 1) * 1000, lambda: told, value >= 0.4)
 
 
 def _steps(values: list[float], patience: int = 2, rest: int = 3) -> list[str]:

@@ -14,6 +14,8 @@ from schemas import records
 from tests.monitoring.traffic import DEPLOYMENT, START, Batches, events, fold_all, profiler, reference, told
 
 SETTINGS = Settings(window_rows=1000)
+EVIDENCE = Settings(detector="e_detector")
+BOTH = pytest.mark.parametrize("settings", [SETTINGS, EVIDENCE], ids=["windows", "e_detector"])
 
 
 def _fold(sources: int = 4, settings: Settings = SETTINGS, deployment: str = DEPLOYMENT) -> ProfileFold:
@@ -38,6 +40,38 @@ def test_a_change_opens_an_alert_once_and_its_end_closes_it_once() -> None:
         ("closed", "psi", "wind"),
         ("closed", "psi", "late"),
     ]
+
+
+def test_the_e_detector_finds_the_change_within_a_few_ticks_and_its_end() -> None:
+    found = [records.decode("alert", out.value) for out in fold_all(_fold(settings=EVIDENCE), _story())]
+    told_of = [(alert["state"], alert["detector"], alert["name"]) for alert in found]
+    assert told_of[:2] == [("opened", "e_detector", "wind"), ("opened", "e_detector", "late")]
+    assert sorted(told_of[2:]) == [("closed", "e_detector", "late"), ("closed", "e_detector", "wind")]
+    ends = [alert["at"].timestamp() - START / 1000 for alert in found[2:]]
+    assert all(120 < end <= 140 for end in ends)
+    opened = found[0]
+    onset, at = (opened[name].timestamp() - START / 1000 for name in ("onset", "at"))
+    assert (onset, opened["severity"]) == (60, "critical")
+    assert 60 < at <= 63
+    assert "wind: mean +" in opened["summary"]
+    assert opened["value"] >= opened["threshold"] == pytest.approx(np.log(7 * 24 * 3600), abs=1e-5)
+    most = opened["evidence"][0]
+    assert most["observed"] > most["expected"]
+
+
+def test_the_e_detector_finds_what_windows_overlook() -> None:
+    source = Batches(profiler(), sources=1)
+    values = [*source.batches(60), *source.batches(150, shift=0.2)]
+    assert ("opened", "e_detector", "wind") in told(fold_all(_fold(1, EVIDENCE), values))
+    assert fold_all(_fold(1), values) == []
+    assert fold_all(_fold(1, EVIDENCE), list(Batches(profiler(), sources=1).batches(600))) == []
+
+
+def test_a_change_that_stays_is_one_episode_however_small() -> None:
+    source = Batches(profiler(), sources=1)
+    values = [*source.batches(30), *source.batches(600, shift=0.3)]
+    found = told(fold_all(_fold(1, EVIDENCE), values))
+    assert [entry for entry in found if entry[2] == "wind"] == [("opened", "e_detector", "wind")]
 
 
 def test_the_level_of_the_score_is_watched_by_page_hinkley() -> None:
@@ -73,12 +107,16 @@ def test_key_and_id_of_an_alert_are_one_and_opening_and_closing_share_it() -> No
     assert all(key == alert["id"] for key, alert in wind)
 
 
+@BOTH
 @pytest.mark.parametrize("sources", [1, 4, 12])
-def test_the_same_events_give_the_same_alerts_over_any_number_of_partitions(sources: int) -> None:
-    assert fold_all(_fold(sources), _story(sources)) == fold_all(_fold(), _story())
+def test_the_same_events_give_the_same_alerts_over_any_number_of_partitions(sources: int, settings: Settings) -> None:
+    spread = fold_all(_fold(sources, settings), _story(sources))
+    assert spread == fold_all(_fold(settings=settings), _story())
+    assert spread
 
 
-def test_the_order_in_which_partitions_arrive_does_not_matter() -> None:
+@BOTH
+def test_the_order_in_which_partitions_arrive_does_not_matter(settings: Settings) -> None:
     values = _story()
     by_source: dict[int, list[bytes]] = {}
     for value in values:
@@ -88,7 +126,7 @@ def test_the_order_in_which_partitions_arrive_does_not_matter() -> None:
         part = rng.choice(waiting)
         shuffled.append(part.pop(0))
     assert shuffled != values
-    assert fold_all(_fold(), shuffled) == fold_all(_fold(), values)
+    assert fold_all(_fold(settings=settings), shuffled) == fold_all(_fold(settings=settings), values)
 
 
 def test_batches_that_span_ticks_give_the_same_alerts_as_batches_of_one_tick() -> None:
@@ -190,9 +228,10 @@ def test_a_partition_that_holds_back_the_others_costs_bounded_memory() -> None:
     assert facts["forced"] == 80
 
 
+@BOTH
 @pytest.mark.parametrize("every", [1, 7, 50])
-def test_starting_over_from_snapshots_changes_no_alert(every: int) -> None:
-    fold, values = _fold(), _story()
+def test_starting_over_from_snapshots_changes_no_alert(every: int, settings: Settings) -> None:
+    fold, values = _fold(settings=settings), _story()
     folding, outs = Folding(fold, 0, 0), []
     for offset, value in enumerate(values):
         outs += folding.apply(Record(0, offset, b"k", value))
