@@ -210,6 +210,7 @@ class Worker:
         publisher.join()
         self._metrics.changed(offered.paused, offered.models, offered.leaves)
         self._quiet.clear()
+        self._most = min(self._most, FIRST_EVENTS)  # another model may take longer for as many
         self.plan = offered
         log.info("scores by revision %d from here on%s", offered.revision, ": paused" if offered.paused else "")
 
