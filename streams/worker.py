@@ -207,6 +207,7 @@ class Worker:
             self._metrics.changed(self.plan.models, self.plan.leaves, self.plan.row_seconds)
         self._metrics.held("paused", self.plan.paused)
         self._quiet.clear()
+        self._most = min(self._most, FIRST_EVENTS)  # another model may take longer for as many
         self._governor.follow(self.plan)
         log.info("scores by revision %d from here on%s", self.plan.revision, ": paused" if self.plan.paused else "")
 

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -254,6 +255,29 @@ def test_a_backlog_makes_batches_larger_while_scoring_them_costs_no_wait(
     bench.stop()
     assert sizes[0] == FIRST_EVENTS
     assert max(sizes) == largest
+
+
+@pytest.mark.parametrize("changes", [True, False], ids=["another plan", "the same"])
+def test_another_plan_begins_with_small_batches_because_its_model_may_be_slow(
+    make: Callable[..., Bench], changes: bool
+) -> None:
+    sizes: list[int] = []
+
+    class Sized(NumberDecoder):
+        def decode(self, values: Sequence[bytes | None]) -> Any:
+            sizes.append(len(values))
+            if len(values) == 10_000 and changes:
+                bench.worker.offer(replace(bench.worker.plan, revision=len(sizes)))
+            return super().decode(values)
+
+    bench = make(decoder=Sized())
+    for i in range(40_000):
+        bench.kafka.append("in", b"%d" % (i * 100))
+    bench.start()
+    bench.wait(lambda: 10_000 in sizes[:-1])
+    bench.stop()
+    after = sizes[sizes.index(10_000) + 1]
+    assert after == FIRST_EVENTS if changes else after > FIRST_EVENTS
 
 
 def test_large_events_make_small_batches() -> None:
