@@ -100,7 +100,9 @@ class WorkerMetrics:
             self._broken_checks.labels(**self._bound, field=name).inc(total - self._broken_so_far.get(name, 0))
             self._broken_so_far[name] = total
 
-    def changed(self, models: Mapping[str, tuple[str, str]], leaves: Callable[[], Counts] = Counts) -> None:
+    def changed(
+        self, paused: bool, models: Mapping[str, tuple[str, str]], leaves: Callable[[], Counts] = Counts
+    ) -> None:
         """Another scorer counts from 0 on, and other models (name and version, by arm) score.
 
         leaves: what tells of the models of hierarchies among them.
@@ -109,6 +111,7 @@ class WorkerMetrics:
         self._broken_so_far.clear()
         self._circuits.clear()
         self._model.clear()
+        self.held("paused", paused)
         for arm, (name, version) in models.items():
             self._model.labels(**self._bound, scored_by=arm, model=name, version=version).set(1)
 

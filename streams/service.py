@@ -155,8 +155,7 @@ def _worker(
     built: Built, order: Order, options: Options, metrics: WorkerMetrics, watchdog: Watchdog, signals: Signals
 ) -> tuple[Worker, Safeguard]:
     site, name = built.site, built.wanted.deployment.name
-    metrics.changed(built.plan.models, built.plan.leaves)
-    metrics.held("paused", built.plan.paused)
+    metrics.changed(built.plan.paused, built.plan.models, built.plan.leaves)
     for arm, (model, version) in built.plan.models.items():
         log.info("scores with %s version %s%s", model, version, "" if arm == options.arm else f" ({arm})")
     slot_id, folder = f"{site.group}.{order.slot}", options.state_folder / "slots"
