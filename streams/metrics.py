@@ -127,6 +127,7 @@ class WorkerMetrics:
         self._broken_so_far.clear()
         self._circuits.clear()
         self._model.clear()
+        self.held("paused", paused)
         for arm, (name, version) in models.items():
             self._model.labels(**self._bound, scored_by=arm, model=name, version=version).set(1)
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
@@ -161,14 +162,16 @@ class Worker:
             except Rewind as error:
                 rewound = str(error)
             if rewound is not None:
-                self._rewound(source, rewound)
+                self._rewound(source, publisher, rewound)
         try:
             publisher.join()
         except Rewind as error:
             log.info("%s; it will be scored by whoever reads these partitions next", error)
             self.whole = False
 
-    def _rewound(self, source: Source, why: str) -> None:
+    def _rewound(self, source: Source, publisher: Publisher, why: str) -> None:
+        with suppress(Rewind):  # what is being committed must not be read again
+            publisher.join()
         log.warning("%s; reading again from the committed offsets", why)
         self._metrics.restarted("rewind")
         self._failures += 1
@@ -201,15 +204,16 @@ class Worker:
         if self._offered is self.plan:
             return
         publisher.join()
-        before, self.plan = self.plan, self._offered  # now, for a newer one may have come
+        before, offered = self.plan, self._offered  # now, for a newer one may have come
         self._metrics.broken_checks(before.scorer.broken_checks)
-        if self.plan.scorer is not before.scorer:  # else it goes on counting
-            self._metrics.changed(self.plan.models, self.plan.leaves, self.plan.row_seconds)
-        self._metrics.held("paused", self.plan.paused)
+        if offered.scorer is not before.scorer:  # else it goes on counting
+            self._metrics.changed(offered.models, offered.leaves, offered.row_seconds)
+        self._metrics.held("paused", offered.paused)
         self._quiet.clear()
         self._most = min(self._most, FIRST_EVENTS)  # another model may take longer for as many
-        self._governor.follow(self.plan)
-        log.info("scores by revision %d from here on%s", self.plan.revision, ": paused" if self.plan.paused else "")
+        self._governor.follow(offered)
+        self.plan = offered
+        log.info("scores by revision %d from here on%s", offered.revision, ": paused" if offered.paused else "")
 
     def _pause(self, source: Source) -> None:
         """Keep the group's membership and read nothing."""

@@ -114,6 +114,8 @@ class RecordReader:
             return True
         if error.code() == KafkaError._PARTITION_EOF:
             self._ended.add(int(message.partition() or 0))
+        elif self.group is None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return False  # librdkafka asks who coordinates a group that is never used
         elif error.fatal() or (not error.retriable() and error.code() not in _PASSING):
             raise cluster.explain(KafkaException(error), self.configuration["bootstrap.servers"], self.topic)
         else:

@@ -25,6 +25,7 @@ from confluent_kafka.admin import (
 )
 from confluent_kafka.cimpl import NewTopic
 
+from penstock import audit
 from penstock.embedded import EmbeddedKafka
 from schemas.chain import chained, hash_of, head_of, verify_chain
 from schemas.control import NO_HEAD, Entry, State, Swap
@@ -440,6 +441,7 @@ def test_looking_needs_no_rights_on_groups(tmp_path: Path) -> None:
         plane.note()
         assert SchemaTopic(plane.kafka).by_fingerprint(schema)["name"] == READER["name"]
         assert [each.range for each in QuarantineTopic(plane.kafka).read("g")] == quarantined
+        assert len(audit.read(plane.kafka)[0]) == 2
         reader = TopicReader(plane.kafka, "g")
         assert verify_swaps.read(reader) == [swap]
         reader.close()

@@ -25,6 +25,7 @@ from tests.rig import ROOT, Rig, Worker, account, encoder, sum_model
 
 pytestmark = pytest.mark.timeout(300)
 encode = encoder()
+WHOLE = {"lost": 0, "duplicated": 0, "out_of_order": 0, "unknown": 0}
 
 
 class Stand:
@@ -163,8 +164,7 @@ def test_every_change_is_followed_at_a_batch_boundary_and_nothing_is_lost(stand:
     stand.rig.wait_committed(sent())
     assert worker.stop() == 0
     found = stand.inferences(sent())
-    assert account([place for *_, place in found], share(sent()))["lost"] == 0
-    assert account([place for *_, place in found], share(sent()))["duplicated"] == 0
+    assert account([place for *_, place in found], share(sent())) == WHOLE
     assert {revision for revision, *_ in found} == {1, 2, 3, 4, 5}
     by_revision = {revision: {v for r, v, _ in found if r == revision} for revision in range(1, 6)}
     assert by_revision[1] == {stand.first}
@@ -393,12 +393,7 @@ def test_killed_workers_and_swaps_lose_and_double_nothing(stand: Stand) -> None:
     stand.rig.wait_committed(sent())
     assert [worker.stop() for worker in workers] == [0, 0]
     found = stand.inferences(sent())
-    assert {**account([place for *_, place in found], share(sent())), "out_of_order": 0} == {
-        "lost": 0,
-        "duplicated": 0,
-        "out_of_order": 0,
-        "unknown": 0,
-    }
+    assert account([place for *_, place in found], share(sent())) == WHOLE
     stand.verified()
 
 

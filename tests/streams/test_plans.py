@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -132,6 +133,31 @@ def test_a_batch_that_is_held_back_is_scored_by_what_was_offered_meanwhile(make:
     bench.wait(lambda: bench.decided() == 4)
     bench.stop()
     assert set(revisions(bench)) == {2}
+
+
+class Once(NumberDecoder):
+    """Decodes a batch, and then the source of schemas is away."""
+
+    def decode(self, values: Any) -> Any:
+        try:
+            return super().decode(values)
+        finally:
+            self.down = 10**9
+
+
+def test_what_is_being_committed_is_not_scored_again_by_what_was_offered_meanwhile(make: Callable[..., Bench]) -> None:
+    """A batch behind it is held back, given up for the offer, and read again: so would it be."""
+    bench, decided = make(decoder=Once(), batch_events=2), threading.Event()
+    bench.fail = lambda: None if decided.wait(10) else pytest.fail("was never let go")
+    feed(bench, 4)
+    bench.start()
+    bench.wait(lambda: bench.value("penstock_held", cause="schemas") == 1)
+    bench.worker.offer(plan(bench, 2))
+    time.sleep(0.5)  # by now it would have been read again
+    decided.set()
+    bench.wait(lambda: bench.decided() == 4)
+    bench.stop()
+    assert sorted(revisions(bench)) == [1, 1, 2, 2]
 
 
 def test_where_a_revision_begins_is_told_in_the_transaction_that_it_begins_with(make: Callable[..., Bench]) -> None:

@@ -116,8 +116,8 @@ def test_metrics_of_what_is_not_known_are_no_numbers() -> None:
     found = registry.get_sample_value("penstock_utilization", labels)
     assert found is not None
     assert found != found
-    metrics.changed(False, {"active": ("m", "v")}, row_seconds={"active": 2e-6})
+    metrics.changed({"active": ("m", "v")}, row_seconds={"active": 2e-6})
     told = {**labels, "scored_by": "active"}
     assert registry.get_sample_value("penstock_row_seconds", told) == 2e-6
-    metrics.changed(False, {"active": ("m", "w")})
+    metrics.changed({"active": ("m", "w")})
     assert registry.get_sample_value("penstock_row_seconds", told) is None
