@@ -94,7 +94,7 @@ class Builder:
         profilers = self._profilers(deployment, bundles)
         assembly = assemble(deployment, wanted.reader, bundles, self._writers, self._pool, wanted.revision)
         if assembly.codec.fingerprint not in self._findable:
-            _make_findable(self._schemas, assembly.codec.schema, self._stopping)
+            make_findable(self._schemas, assembly.codec.schema, self._stopping)
             self._findable.add(assembly.codec.fingerprint)
         arms = tuple(
             Running(name, bundle.manifest.name, bundle.manifest.version, bundle.digest)
@@ -170,7 +170,7 @@ class Builder:
         return Profilers(found)
 
 
-def _make_findable(topic: SchemaTopic, schema: Mapping[str, Any], stopping: Callable[[], bool]) -> None:
+def make_findable(topic: SchemaTopic, schema: Mapping[str, Any], stopping: Callable[[], bool]) -> None:
     """Publish the schema of the inferences; a broker that is away is waited for, but not for ever without a word."""
     deadline = time.monotonic() + PUBLISH_SECONDS
     while True:

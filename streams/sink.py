@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -73,6 +73,18 @@ def producer_settings(kafka: Mapping[str, str], message_bytes: int, batch_bytes:
     }
 
 
+class Origin(Protocol):
+    """Whose offsets a transaction commits."""
+
+    topic: str
+
+    def metadata(self) -> object:
+        """Return the group, with what fences a member that was overtaken."""
+
+    def doubt(self) -> None:
+        """Note that a producer of this slot was fenced."""
+
+
 class TransactionalSink:
     """Exactly once: the records and the offsets of a batch in one transaction; see streams.protocols.Sink."""
 
@@ -80,7 +92,7 @@ class TransactionalSink:
         self,
         kafka: Mapping[str, str],
         slot_id: str,
-        source: KafkaSource,
+        source: Origin,
         *,
         message_bytes: int,
         batch_bytes: int = BATCH_BYTES,

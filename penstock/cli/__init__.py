@@ -21,6 +21,7 @@ COMMANDS = {
     "produce": "produce",
     "promote": "rollout:promote",
     "quarantine": "quarantine",
+    "rescore": "rescore",
     "resume": "rollout:resume",
     "rollback": "rollout:rollback",
     "status": "status",
