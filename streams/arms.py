@@ -2,6 +2,8 @@
 
 A row is given to its assigned arm. Where that arm's model refuses or fails it, the next of the arm's chain has it, and
 so on; the inference says who was assigned, who scored, and why it was another. What the last refuses is a dead letter.
+
+Arms of the role `all` score every row beside that. What they refuse is a dead letter of theirs, and takes nothing away.
 """
 
 from __future__ import annotations
@@ -58,9 +60,10 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a frame. rows: those that have outputs, in order; None: all. refused: one for each other row.
+    """What became of a frame. rows: of each row of outputs the frame's, in order; None: all, once.
 
-    made: who made them; made_of: the index into it for each row of outputs, None where one made all.
+    refused: one for each row that has no outputs of its assigned arm or its chain. made: who made outputs; made_of: the
+    index into it for each row of outputs, None where one made all. beside: what arms refused that score every row.
     """
 
     outputs: pl.DataFrame
@@ -68,6 +71,7 @@ class Outcome:
     refused: list[Rejection]
     made: tuple[Made, ...]
     made_of: Rows | None = None
+    beside: Mapping[str, list[Rejection]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +82,18 @@ class _Part:
 
 
 class Arms:
-    """chains: for each arm that events are assigned to, itself and who steps in, in order. router: assigns them."""
+    """chains: for each arm that events are assigned to, itself and who steps in, in order. router: assigns them.
 
-    def __init__(self, chains: Mapping[str, Sequence[Contender]], router: Router | None = None) -> None:
-        self._chains, self._router = chains, router
+    everywhere: those who score every event beside that.
+    """
+
+    def __init__(
+        self,
+        chains: Mapping[str, Sequence[Contender]],
+        router: Router | None = None,
+        everywhere: Sequence[Contender] = (),
+    ) -> None:
+        self._chains, self._router, self._everywhere = chains, router, list(everywhere)
         self._only = next(iter(chains))
 
     @property
@@ -95,7 +107,19 @@ class Arms:
         refused: list[Rejection] = []
         for name, propensity, rows in self._assigned(frame, places):
             refused += self._through_chain(name, propensity, frame, rows, parts)
-        return _joined(parts, refused, len(frame))
+        if not self._everywhere or not len(frame):
+            return _joined(parts, refused, len(frame))
+        beside = {each.name: self._beside(each, frame, parts) for each in self._everywhere}
+        return replace(_joined(parts, refused, len(frame), several=True), beside=beside)
+
+    def _beside(self, contender: Contender, frame: pl.DataFrame, parts: list[_Part]) -> list[Rejection]:
+        """Score every row with an arm that stands beside the others; one that hangs must not hold them up for long."""
+        ran, model = self._run(contender, frame, last=False), contender.runner.model
+        if len(ran.outputs):
+            parts.append(
+                _Part(Made(contender.name, contender.name, 1.0, "", model.name, model.version), ran.rows, ran.outputs)
+            )
+        return ran.refused
 
     def _assigned(self, frame: pl.DataFrame, places: Callable[[], Places]) -> Sequence[tuple[str, float, Rows | None]]:
         router = self._router
@@ -161,8 +185,8 @@ def _merged(groups: Sequence[tuple[str, Rows | None]]) -> list[tuple[str, Rows |
     return [(why, np.sort(np.concatenate(rows))) for why, rows in found.items()]
 
 
-def _joined(parts: Sequence[_Part], refused: list[Rejection], height: int) -> Outcome:
-    """Put what different arms scored into the order of the frame's rows."""
+def _joined(parts: Sequence[_Part], refused: list[Rejection], height: int, *, several: bool = False) -> Outcome:
+    """Put what different arms scored into the order of the frame's rows; `several`: a row may be scored by some."""
     if not parts:
         return Outcome(pl.DataFrame(), np.zeros(0, np.int64), refused, ())
     if len(parts) == 1:
@@ -173,5 +197,5 @@ def _joined(parts: Sequence[_Part], refused: list[Rejection], height: int) -> Ou
     order = np.argsort(rows, kind="stable")
     made_of = np.repeat(np.arange(len(parts)), [len(each) for each in numbers])[order]
     outputs = pl.concat([part.outputs for part in parts])[order]
-    whole = len(rows) == height
+    whole = len(rows) == height and not several
     return Outcome(outputs, None if whole else rows[order], refused, tuple(part.made for part in parts), made_of)

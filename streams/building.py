@@ -137,7 +137,8 @@ class Builder:
     def _site(self, deployment: Deployment, *, controlled: bool) -> Site:
         """Return the site; the brokers are asked once about topics that stay the same, so that a way back is quick."""
         declared = (deployment.name, deployment.input.topic, deployment.input.start, deployment.delivery)
-        key = (*declared, deployment.output_topic(self._arm), deployment.monitor is None, controlled)
+        beside = tuple(deployment.everywhere)
+        key = (*declared, deployment.output_topic(self._arm), deployment.monitor is None, controlled, beside)
         if key not in self._sites:
             self._sites[key] = site_of(deployment, self._arm, self._options, self._topics, controlled=controlled)
         return self._sites[key]

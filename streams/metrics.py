@@ -41,6 +41,9 @@ class WorkerMetrics:
             "circuit_open", "1 while an arm's model is not called because it keeps failing", "scored_by"
         )
         self._dead_letters = counter("dead_letters", "Dead letters committed, by reason", "reason")
+        self._beside = counter(
+            "arm_dead_letters", "Dead letters of arms that score every event beside the others", "scored_by", "reason"
+        )
         self._broken_checks = counter("broken_checks", "Events read that broke a declared check, by field", "field")
         self._broken_so_far: dict[str, int] = {}
         self._lost = counter("events_lost", "Events that retention removed before they were scored", "partition")
@@ -84,6 +87,11 @@ class WorkerMetrics:
 
     def dead_letters(self, reason: str, count: int) -> None:
         self._dead_letters.labels(**self._bound, reason=reason).inc(count)
+
+    def arm_dead_letters(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """counts: by the arm and the reason."""
+        for (arm, reason), count in counts.items():
+            self._beside.labels(**self._bound, scored_by=arm, reason=reason).inc(count)
 
     def lost(self, partition: int, count: int) -> None:
         self._lost.labels(**self._bound, partition=str(partition)).inc(count)

@@ -216,7 +216,7 @@ def key_of(wanted: Wanted, digest: str, stretch: Stretch, output: str | None) ->
 
 def refuse_taken(deployment: Deployment, output: str) -> None:
     """Raise Refused for a topic that the deployment or control reads or writes: its readers take what they find."""
-    arms = [ACTIVE, *(name for name in deployment.named if deployment.is_shadow(name))]
+    arms = [ACTIVE, *deployment.everywhere, *(name for name in deployment.named if deployment.is_shadow(name))]
     taken = {deployment.input.topic, deployment.profile_topic, *TOPICS.settings()}
     taken |= {topic for arm in arms for topic in (deployment.output_topic(arm), deployment.dead_letter_topic(arm))}
     if output in taken or f"{output}.dead-letters" in taken:

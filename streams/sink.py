@@ -183,7 +183,7 @@ class TransactionalSink:
         self, error: KafkaError, records: Sequence[Records], positions: Mapping[int, int]
     ) -> Refused | None:
         """Count single events that a topic does not take: batches shrink to them, and would be tried for ever."""
-        if error.code() not in REFUSED_RECORD or any(len(group.values) > 1 for group in records):
+        if error.code() not in REFUSED_RECORD or any(len(group.values) > group.of_an_event for group in records):
             return None
         self._refused.update(positions.keys())
         if self._refused.total() < REFUSALS:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from confluent_kafka.admin._resource import ResourceType
 
 from models.repository import Repository
 from models.sandboxed import cpu_kind
+from schemas.deployment import ACTIVE
 from schemas.sources import SchemaTopic
 from schemas.values import Rejection
 from streams import verify_swaps
@@ -30,6 +31,7 @@ from streams.assembly import writers_of
 from streams.batch import Batch, batch_of
 from streams.batch import Message as BatchMessage
 from streams.clients import quiet
+from streams.crew import Crew, standing_beside
 from streams.errors import Refused
 from streams.findings import EXAMPLES_OF_A_KIND, Findings
 from streams.reading import Point, TopicReader, resolve
@@ -72,21 +74,33 @@ def verify(declarations: Sequence[Declaration], options: Options) -> Findings:
     topics that the arm writes are read whole, whatever the range; 33 bytes of memory an event of the range are needed.
     Raises Refused, and errors of models and schemas when repository or schema source do not answer.
     """
-    began = time.monotonic()
     newest = declarations[0].deployment
     for other in declarations[1:]:
         if other.deployment.name != newest.name:
             raise Refused(
                 f"the declarations are of {newest.name} and {other.deployment.name}; give states of one deployment"
             )
-    newest.arm(options.arm)  # refuses one that has no workers
+    beside = standing_beside(declarations)
+    if options.arm not in beside:
+        newest.arm(options.arm)  # refuses one that has no workers
+    findings = _verified(declarations, options)
+    if options.arm == ACTIVE:
+        findings.beside = {arm: _verified(declarations, replace(options, arm=arm)) for arm in beside}
+    return findings
+
+
+def _verified(declarations: Sequence[Declaration], options: Options) -> Findings:
+    """Verify what one arm recorded, or the active one and those that share its events."""
+    began, newest = time.monotonic(), declarations[0].deployment
     group = newest.group(options.arm)
     events, records = TopicReader(options.kafka, group), TopicReader(options.kafka, group, options.isolation)
     try:
         ranges = resolve(events, newest.input.topic, group, options.begin, options.end)
-        topics = (newest.input.topic, newest.output_topic(options.arm), newest.dead_letter_topic(options.arm))
+        owner = next((each.deployment for each in declarations if options.arm in each.deployment.named), newest)
+        topics = (newest.input.topic, owner.output_topic(options.arm), owner.dead_letter_topic(options.arm))
         findings = Findings(*topics, ranges, repeats=newest.delivery == "at_least_once")
-        recorded = Recorded(newest.name, findings, whole=options.begin is None)
+        crew = Crew(declarations, options.arm)
+        recorded = Recorded(newest.name, findings, crew, whole=options.begin is None)
         recorded.read(records)
         log.info("read %d inferences, %d dead letters", findings.counts["inferences"], findings.counts["dead_letters"])
         _Verification(declarations, options, findings, recorded, events, records).run()
@@ -127,7 +141,8 @@ class _Verification:
         self._versions = Versions(declarations, Repository(options.repository), writers, output)
         self._options, self._findings, self._recorded = options, findings, recorded
         self._events, self._records = events, records
-        self._arms = ArmJudge(findings, recorded, self._versions, self._spans(declarations[0]))
+        self._spans = self._told(declarations[0])
+        self._arms = ArmJudge(findings, recorded, self._versions, self._spans)
         self._starts_late = declarations[0].deployment.input.start == "latest" and options.begin is None
         sources = len(events.partitions(findings.source))
         self._floor = {partition: self._judged_from(partition, sources) for partition in recorded.ledgers}
@@ -148,18 +163,20 @@ class _Verification:
             self._versions.close()
             self._schema_topic.close()
 
-    def _spans(self, newest: Declaration) -> Spans:
+    def _told(self, newest: Declaration) -> Spans:
         """Return which revision scored what, as the workers told; nothing where control does not count revisions."""
         if newest.number is None:
             return Spans()
-        return spans_of(verify_swaps.read(self._records), newest.deployment.name, {self._options.arm})
+        workers = self._options.arm if newest.deployment.is_shadow(self._options.arm) else ACTIVE
+        return spans_of(verify_swaps.read(self._records), newest.deployment.name, {workers})
 
     # ---- before
 
     def _judged_from(self, partition: int, sources: int) -> int:
         """Return the first event that must have been recorded: retention of the output, or a late start, set it."""
         kept = self._recorded.kept_from(partition, sources)
-        return max(kept, self._recorded.first_inferred(partition)) if self._starts_late else kept
+        late = self._starts_late or self._recorded.crew.alone
+        return max(kept, self._recorded.first_inferred(partition)) if late else kept
 
     def _first_maker(self, ledger: Ledger) -> int:
         """Return what made the first inference of a partition: dead letters before it do not say what made them."""
@@ -176,7 +193,7 @@ class _Verification:
     def _check(self, batch: Batch) -> None:
         noted = self._noted(batch)
         self._findings.counts["events"] += len(batch)
-        self._miss(batch, np.flatnonzero(~noted.inferred & ~noted.rejected))
+        self._miss(batch, np.flatnonzero(~noted.inferred & ~noted.rejected & ~self._recorded.excused(batch)))
         again = noted.inferred.copy()
         again[self._check_letters(noted)] = True
         for maker in np.unique(noted.makers[again]).tolist():
@@ -207,7 +224,8 @@ class _Verification:
     def _miss(self, batch: Batch, rows: Indexes) -> None:
         for row in rows.tolist():
             partition, offset = int(batch.partitions[row]), int(batch.offsets[row])
-            if offset < self._floor[partition]:
+            due = int(self._spans.revision_of(partition, batch.offsets[row : row + 1])[0])
+            if not self._recorded.crew.due(due, offset >= self._floor[partition]):
                 self._findings.counts["unjudged"] += 1
                 continue
             event = self._recorded.event(partition, offset)
