@@ -14,11 +14,12 @@ from schemas.errors import ArmUnknown
 
 Framing = Literal["auto", "confluent", "single_object", "json"]
 Delivery = Literal["exactly_once", "at_least_once"]
-Role = Literal["active", "canary", "challenger", "shadow"]
+Role = Literal["active", "canary", "challenger", "all", "shadow"]
 Otherwise = Literal["dead_letter", "null", "pass"]
 TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 MODEL = r"^[A-Za-z0-9._-]+@[A-Za-z0-9._-]+$"  # NAME@TAG or NAME@UUID
 ACTIVE, FALLBACK, CONSTANT = "active", "fallback", "constant"  # names of arms: the last two step in
+ALONE = ("all", "shadow")  # roles of arms for which nobody steps in: each has an inference or a dead letter of an event
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
 
 
@@ -84,7 +85,10 @@ class Arm(Declared):
         if self.role != "shadow" and self.topic is not None:
             raise ValueError(f"only a shadow has a topic of its own; inferences of {self.role} go to output.topic")
         if (self.role in ("canary", "challenger")) != (self.percent is not None):
-            raise ValueError("canary and challenger need percent, and no other arm has it: active has what they leave")
+            raise ValueError(
+                "canary and challenger need percent, and no other arm has it: active has what they leave, all and "
+                "shadow have every event"
+            )
         if (self.role == ACTIVE) != (self.name == ACTIVE) and self.name is not None:
             raise ValueError("the active arm, and no other, is named active")
         return self
@@ -202,6 +206,11 @@ class Deployment(Declared):
         """The outputs at the end of the fallback chain."""
         return next((dict(step.constant) for step in self.fallback if isinstance(step, Constant)), None)
 
+    @property
+    def everywhere(self) -> list[str]:
+        """The names of the arms that score every event beside the one that it is assigned to."""
+        return [name for name, arm in self.named.items() if arm.role == "all"]
+
     def shares(self) -> dict[str, float]:
         """Return the percentage of events of each arm that events are assigned to, by name; active has the rest."""
         given = {name: arm.percent for name, arm in self.named.items() if arm.percent is not None}
@@ -210,15 +219,15 @@ class Deployment(Declared):
     def models(self, name: str) -> dict[str, str]:
         """Return what the workers of an arm score with: references to models by the names of their arms.
 
-        A shadow scores alone. The workers of the active arm score for canary, challengers and the fallback chain, too.
+        A shadow scores alone. The workers of the active arm score for all others and the fallback chain, too.
         """
         if self.arm(name).role == "shadow":
             return {name: self.named[name].model}
-        return {**{each: self.named[each].model for each in self.shares()}, **self.steps}
+        return {**{each: self.named[each].model for each in (*self.shares(), *self.everywhere)}, **self.steps}
 
     def chain(self, assigned: str) -> list[str]:
         """Return who scores an event that is assigned to an arm: the arm, then who steps in, in order."""
-        if self.named[assigned].role == "shadow":
+        if self.named[assigned].role in ALONE:
             return [assigned]
         last = [CONSTANT] if self.constant is not None else []
         return [*dict.fromkeys([assigned, ACTIVE]), *self.steps, *last]
@@ -254,8 +263,11 @@ class Deployment(Declared):
         return (self.is_shadow(name) and self.named[name].topic) or self.output.topic
 
     def dead_letter_topic(self, name: str = "active") -> str:
-        """Return where an arm's dead letters go: a shadow's go to a topic of its own, or each event would have two."""
-        return f"{self.name}.dead-letters" + (f".{name}" if self.is_shadow(name) else "")
+        """Return where an arm's dead letters go: to a topic of its own where every event is scored beside the others,
+        or each event would have several.
+        """
+        own = name in self.named and self.named[name].role in ALONE
+        return f"{self.name}.dead-letters" + (f".{name}" if own else "")
 
     @property
     def profile_topic(self) -> str:

@@ -2,6 +2,8 @@
 
 A row is given to its assigned arm. Where that arm's model refuses or fails it, the next of the arm's chain has it, and
 so on; the inference says who was assigned, who scored, and why it was another. What the last refuses is a dead letter.
+
+Arms of the role `all` score every row beside that. What they refuse is a dead letter of theirs, and takes nothing away.
 """
 
 from __future__ import annotations
@@ -63,9 +65,10 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a frame. rows: those that have outputs, in order; None: all. refused: one for each other row.
+    """What became of a frame. rows: of each row of outputs the frame's, in order; None: all, once.
 
-    made: who made them; made_of: the index into it for each row of outputs, None where one made all.
+    refused: one for each row that has no outputs of its assigned arm or its chain. made: who made outputs; made_of: the
+    index into it for each row of outputs, None where one made all. beside: what arms refused that score every row.
     """
 
     outputs: pl.DataFrame
@@ -73,6 +76,7 @@ class Outcome:
     refused: list[Rejection]
     made: tuple[Made, ...]
     made_of: Rows | None = None
+    beside: Mapping[str, list[Rejection]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +99,18 @@ class _Batch:
 class Arms:
     """chains: for each arm that events are assigned to, itself and who steps in, in order. router: assigns them.
 
-    clock: seconds of any origin. However many models hang, they share the time that a batch may take.
+    everywhere: those who score every event beside that. clock: seconds of any origin. However many models hang, they
+    share the time that a batch may take.
     """
 
     def __init__(
         self,
         chains: Mapping[str, Sequence[Contender]],
         router: Router | None = None,
+        everywhere: Sequence[Contender] = (),
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._chains, self._router, self._clock = chains, router, clock
+        self._chains, self._router, self._everywhere, self._clock = chains, router, list(everywhere), clock
         self._only = next(iter(chains))
 
     @property
@@ -117,7 +123,18 @@ class Arms:
         batch, refused = _Batch(frame, self._clock() + SEARCH_SECONDS), list[Rejection]()
         for name, propensity, rows in self._assigned(frame, places):
             refused += self._through_chain(name, propensity, rows, batch)
-        return _joined(batch.parts, refused, len(frame))
+        if not self._everywhere or not len(frame):
+            return _joined(batch.parts, refused, len(frame))
+        beside = {each.name: self._beside(each, batch) for each in self._everywhere}
+        return replace(_joined(batch.parts, refused, len(frame), several=True), beside=beside)
+
+    def _beside(self, contender: Contender, batch: _Batch) -> list[Rejection]:
+        """Score every row with an arm that stands beside the others; one that hangs must not hold them up for long."""
+        ran, model = self._run(contender, None, batch, is_last=False), contender.runner.model
+        if len(ran.outputs):
+            made = Made(contender.name, contender.name, 1.0, "", model.name, model.version)
+            batch.parts.append(_Part(made, ran.rows, ran.outputs))
+        return ran.refused
 
     def _assigned(self, frame: pl.DataFrame, places: Callable[[], Places]) -> Sequence[tuple[str, float, Rows | None]]:
         router = self._router
@@ -178,8 +195,8 @@ def _untried(height: int) -> Ran:
     return Ran(pl.DataFrame(), np.zeros(0, np.int64), refused)
 
 
-def _joined(parts: Sequence[_Part], refused: list[Rejection], height: int) -> Outcome:
-    """Put what different arms scored into the order of the frame's rows."""
+def _joined(parts: Sequence[_Part], refused: list[Rejection], height: int, *, several: bool = False) -> Outcome:
+    """Put what different arms scored into the order of the frame's rows; `several`: a row may be scored by some."""
     if not parts:
         return Outcome(pl.DataFrame(), np.zeros(0, np.int64), refused, ())
     if len(parts) == 1:
@@ -190,5 +207,5 @@ def _joined(parts: Sequence[_Part], refused: list[Rejection], height: int) -> Ou
     order = np.argsort(rows, kind="stable")
     made_of = np.repeat(np.arange(len(parts)), [len(each) for each in numbers])[order]
     outputs = pl.concat([part.outputs for part in parts])[order]
-    whole = len(rows) == height
+    whole = len(rows) == height and not several
     return Outcome(outputs, None if whole else rows[order], refused, tuple(part.made for part in parts), made_of)

@@ -60,7 +60,8 @@ class Assembly:
         contenders = {each: Contender(each, self._runner(each, slowdowns.get(each))) for each in self.models}
         chains = {each: [contenders[step] for step in self.deployment.chain(each)] for each in shares}
         router = Router(shares, self.deployment.salt or self.deployment.name) if len(shares) > 1 else None
-        return self._scorer(output, Arms(chains, router))
+        everywhere = [contenders[each] for each in self.deployment.everywhere] if name == ACTIVE else []
+        return self._scorer(output, Arms(chains, router, everywhere))
 
     def alone(self, output: Topic, made: Made) -> Scorer:
         """Return a scorer of one arm's model only, whose inferences say what `made` says."""

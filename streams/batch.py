@@ -81,6 +81,7 @@ class Records:
     """Records for one topic, in order.
 
     partitions: the partition of each record, -1 to let its key decide (murmur2); None: each one's key decides.
+    of_an_event: how many of them may be of one event.
     """
 
     topic: str
@@ -88,3 +89,4 @@ class Records:
     keys: Sequence[bytes | None]
     partitions: Sequence[int] | None = None
     headers: Sequence[Headers] | None = None
+    of_an_event: int = 1

@@ -100,7 +100,7 @@ class Builder:
         profilers = self._profilers(deployment, bundles)
         assembly = assemble(deployment, wanted.reader, bundles, self._writers, self._pool, wanted.revision)
         if assembly.codec.fingerprint not in self._findable:
-            _make_findable(self._schemas, assembly.codec.schema, self._stopping)
+            make_findable(self._schemas, assembly.codec.schema, self._stopping)
             self._findable.add(assembly.codec.fingerprint)
         arms = tuple(
             Running(name, bundle.manifest.name, bundle.manifest.version, bundle.digest)
@@ -148,7 +148,8 @@ class Builder:
     def _site(self, deployment: Deployment, *, controlled: bool) -> Site:
         """Return the site; the brokers are asked once about topics that stay the same, so that a way back is quick."""
         declared = (deployment.name, deployment.input.topic, deployment.input.start, deployment.delivery)
-        key = (*declared, deployment.output_topic(self.arm), deployment.monitor is None, controlled)
+        beside = tuple(deployment.everywhere)
+        key = (*declared, deployment.output_topic(self.arm), deployment.monitor is None, controlled, beside)
         if key not in self._sites:
             self._sites[key] = site_of(deployment, self.arm, self._options, self._topics, controlled=controlled)
         return self._sites[key]
@@ -207,7 +208,7 @@ class Builder:
         return Profilers(found)
 
 
-def _make_findable(topic: SchemaTopic, schema: Mapping[str, Any], stopping: Callable[[], bool]) -> None:
+def make_findable(topic: SchemaTopic, schema: Mapping[str, Any], stopping: Callable[[], bool]) -> None:
     """Publish the schema of the inferences; a broker that is away is waited for, but not for ever without a word."""
     deadline = time.monotonic() + PUBLISH_SECONDS
     while True:

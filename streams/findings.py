@@ -61,7 +61,8 @@ class Findings:
 
     counts: see COUNTS. ranges: per source partition the first offset and the one behind the last. letters: dead
     letters whose event does now what the text says, by reason. versions: inferences per `NAME@VERSION`; arms: per arm.
-    repeats: the deployment delivers at least once, so that an event may have several records.
+    repeats: the deployment delivers at least once, so that an event may have several records. beside: what was found of
+    arms that score every event beside the others, by name.
     """
 
     source: str
@@ -76,12 +77,14 @@ class Findings:
     examples: list[Example] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    beside: dict[str, Findings] = field(default_factory=dict)
     _shown: Counter[str] = field(default_factory=Counter)
 
     @property
     def wrong(self) -> int:
         """How many things are wrong; 0: every event of the range is accounted for and every inference holds."""
-        return sum(self.counts[name] for name in WRONG if name != "twice" or not self.repeats)
+        mine = sum(self.counts[name] for name in WRONG if name != "twice" or not self.repeats)
+        return mine + sum(each.wrong for each in self.beside.values())
 
     def wants(self, what: str) -> bool:
         """Say whether another example of this kind would be kept."""
@@ -117,4 +120,5 @@ class Findings:
                 for each in self.examples
             ],
             "seconds": round(self.seconds, 3),
+            **({"beside": {arm: each.to_dict() for arm, each in self.beside.items()}} if self.beside else {}),
         }

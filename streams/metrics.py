@@ -34,6 +34,9 @@ class WorkerMetrics:
         def gauge(name: str, text: str, *more: str) -> Gauge:
             return Gauge(f"penstock_{name}", text, [*names, *more], registry=registry)
 
+        def histogram(name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"penstock_{name}", text, names, buckets=buckets, registry=registry)
+
         self._bound = bound
         self.events = counter("events", "Events read from the input topic and decided").labels(**bound)
         self._inferences = counter("inferences", "Inferences committed, by the arm that scored", "scored_by")
@@ -44,6 +47,9 @@ class WorkerMetrics:
             "circuit_open", "1 while an arm's model is not called because it keeps failing", "scored_by"
         )
         self._dead_letters = counter("dead_letters", "Dead letters committed, by reason", "reason")
+        self._beside = counter(
+            "arm_dead_letters", "Dead letters of arms that score every event beside the others", "scored_by", "reason"
+        )
         self._broken_checks = counter("broken_checks", "Events read that broke a declared check, by field", "field")
         self._broken_so_far: dict[str, int] = {}
         self._lost = counter("events_lost", "Events that retention removed before they were scored", "partition")
@@ -52,16 +58,9 @@ class WorkerMetrics:
         self.batches = counter("batches", "Batches committed").labels(**bound)
         self._stages = counter("stage_seconds", "Seconds spent in each stage of the hot path", "stage")
         self._restarts = counter("restarts", "Returns to the committed offsets, by cause", "cause")
-        self.batch_events = Histogram(
-            "penstock_batch_events", "Events in a batch", names, buckets=SIZES, registry=registry
-        ).labels(**bound)
-        self.age = Histogram(
-            "penstock_batch_age_seconds",
-            "From the log-append of a batch's first event to its commit",
-            names,
-            buckets=AGES,
-            registry=registry,
-        ).labels(**bound)
+        self.batch_events = histogram("batch_events", "Events in a batch", SIZES).labels(**bound)
+        age = "From the log-append of a batch's first event to its commit"
+        self.age = histogram("batch_age_seconds", age, AGES).labels(**bound)
         self.late = counter("late_events", "Events committed later than latency_ms").labels(**bound)
         self.lag = gauge("lag_events", "Events of this slot's partitions that are not read yet").labels(**bound)
         self.backlog = Backlog()
@@ -95,6 +94,11 @@ class WorkerMetrics:
     def dead_letters(self, reason: str, count: int) -> None:
         self._dead_letters.labels(**self._bound, reason=reason).inc(count)
 
+    def arm_dead_letters(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """counts: by the arm and the reason."""
+        for (arm, reason), count in counts.items():
+            self._beside.labels(**self._bound, scored_by=arm, reason=reason).inc(count)
+
     def lost(self, partition: int, count: int) -> None:
         self._lost.labels(**self._bound, partition=str(partition)).inc(count)
 
@@ -127,7 +131,6 @@ class WorkerMetrics:
         self._broken_so_far.clear()
         self._circuits.clear()
         self._model.clear()
-        self.held("paused", paused)
         for arm, (name, version) in models.items():
             self._model.labels(**self._bound, scored_by=arm, model=name, version=version).set(1)
 

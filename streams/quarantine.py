@@ -82,9 +82,10 @@ def score_around(scorer: Scorer, batch: Batch, quarantined: npt.NDArray[np.bool_
     if not len(rows):
         return Scored([], rows, rejected, pl.DataFrame(), pl.DataFrame())
     scored = scorer.score(batch_of([batch.messages[row] for row in rows.tolist()]))
-    others = [Rejection(int(rows[each.row]), each.reason, each.detail, each.exception) for each in scored.rejected]
+    others = [replace(each, row=int(rows[each.row])) for each in scored.rejected]
     kept = rows if scored.rows is None else rows[scored.rows]
-    return replace(scored, rows=kept, rejected=rejected + others)
+    beside = {name: [replace(e, row=int(rows[e.row])) for e in found] for name, found in scored.beside.items()}
+    return replace(scored, rows=kept, rejected=rejected + others, beside=beside)
 
 
 class QuarantineTopic:

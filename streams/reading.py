@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -23,6 +23,8 @@ TIMEOUT = 10.0
 # librdkafka looks for the coordinator of a group also for who never joins it, and says so where it may not
 UNJOINED = KafkaError.GROUP_AUTHORIZATION_FAILED
 Ends = dict[int, tuple[int, int]]  # per partition: the first offset, and the one behind the last
+UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+DAYS = {"today": 0, "yesterday": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +35,36 @@ class Point:
     offsets: Mapping[int, int] | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Point:
-        """`2026-05-01T12:00:00Z` (UTC where it names no zone) or `0:1200,3:1100`. Raises Refused."""
+    def parse(cls, text: str, clock: Callable[[], float] = time.time) -> Point:
+        """`2026-05-01T12:00:00Z` (UTC where it names no zone), a day (its first moment), `today`, `yesterday`, `now`,
+        `7d ago` (or s, m, h); or `0:1200,3:1100`. Raises Refused.
+        """
         parts = [re.fullmatch(r"(\d{1,9}):(\d{1,18})", part.strip()) for part in text.split(",")]
         if all(parts):
             return cls(offsets={int(part[1]): int(part[2]) for part in parts if part})
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
+        ms = _moment(text.strip(), datetime.fromtimestamp(clock(), UTC))
+        if ms is None:
             raise Refused(
-                f"{text!r} is neither a time nor offsets: write 2026-05-01T12:00:00Z, or PARTITION:OFFSET and more "
-                "after commas"
-            ) from None
-        return cls(ms=round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000))
+                f"{text!r} is neither a time nor offsets: write 2026-05-01T12:00:00Z, 2026-05-01, yesterday or "
+                "'7d ago', or PARTITION:OFFSET and more after commas"
+            )
+        return cls(ms=max(0, ms))
+
+
+def _moment(text: str, now: datetime) -> int | None:
+    """Return a time as people say it in ms since 1970; None where it is none."""
+    if text == "now":
+        return round(now.timestamp() * 1000)
+    if text in DAYS:
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        return round((midnight - timedelta(days=DAYS[text])).timestamp() * 1000)
+    if match := re.fullmatch(r"(\d{1,9})([smhd]) ago", text):
+        return round((now.timestamp() - int(match[1]) * UNITS[match[2]]) * 1000)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 class TopicReader:
@@ -87,11 +106,16 @@ class TopicReader:
         if not wanted:
             raise Refused(f"topic {topic} does not exist: correct the deployment's YAML file or --bootstrap-servers")
 
-        def one(partition: int) -> tuple[int, int]:
-            low, high = self._whole.get_watermark_offsets(TopicPartition(topic, partition), TIMEOUT, cached=False)
-            return low, high
+        return {partition: self.bounds(topic, partition) for partition in wanted}
 
-        return {p: self._ask(lambda p=p: one(p), f"find the ends of {topic}/{p}") for p in wanted}  # type: ignore[misc]
+    def bounds(self, topic: str, partition: int) -> tuple[int, int]:
+        """Return the first offset of a partition, and the one behind its last, open transactions included."""
+        place = TopicPartition(topic, partition)
+        low, high = self._ask(
+            lambda: self._whole.get_watermark_offsets(place, TIMEOUT, cached=False),
+            f"find the ends of {topic}/{partition}",
+        )
+        return low, high
 
     def committed(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """Return what the group has committed, without the partitions of which it has nothing."""
@@ -147,6 +171,10 @@ class TopicReader:
                 if (place := place_of(message)) in wanted:
                     found[place] = message
         return found
+
+    def metadata(self) -> object:
+        """Return the group by which a transaction commits offsets; one without members, so that nothing fences it."""
+        return self._consumer.consumer_group_metadata()
 
     def close(self) -> None:
         """Let go of Kafka."""

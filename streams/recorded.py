@@ -11,24 +11,15 @@ import numpy.typing as npt
 from confluent_kafka import Message
 
 from schemas.heads import read_lineage, read_position
-from streams.arms import Made, made_of
+from streams.arms import made_of
 from streams.batch import Batch, Headers
+from streams.crew import BY_MODEL, Crew, Maker
 from streams.deadletters import PREFIX
 from streams.findings import Findings
 from streams.reading import TopicReader, place_of
 
 DIGEST = 16  # bytes of a record's digest
 MOST_KINDS = 1 << 16  # makers and kinds of letters that one index tells apart
-
-
-@dataclass(frozen=True, slots=True)
-class Maker:
-    """What made an inference, besides the event's schema."""
-
-    deployment: str
-    revision: int
-    source: str
-    made: Made
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +81,8 @@ class Recorded:
     removed. beyond: per source partition the last event that any record names, with that record.
     """
 
-    def __init__(self, deployment: str, findings: Findings, *, whole: bool = False) -> None:
-        """The ranges are those of `findings`; whole: they begin where retention left off."""
+    def __init__(self, deployment: str, findings: Findings, crew: Crew, *, whole: bool = False) -> None:
+        """The ranges are those of `findings`; crew: whose records count; whole: they begin where retention left off."""
         ranges = findings.ranges
         self.ledgers = {partition: Ledger(first, last) for partition, (first, last) in ranges.items()}
         self.makers: list[Maker] = []
@@ -100,6 +91,8 @@ class Recorded:
         self.beyond: dict[int, tuple[int, str, tuple[int, int]]] = {}
         self.outputs = 0
         self.truncated: set[int] = set()
+        self.crew = crew
+        self._excused = {partition: np.zeros(last - first, np.bool_) for partition, (first, last) in ranges.items()}
         self._deployment, self._findings, self._whole = deployment, findings, whole
         self._maker_of: dict[Maker, int] = {}
         self._kind_of: dict[Kind, int] = {}
@@ -129,6 +122,11 @@ class Recorded:
         for messages in reader.read(letters, ends):
             for message in messages:
                 self.take_letter(message)
+        common = self.crew.common_letters
+        if common is not None and reader.partitions(common):
+            for messages in reader.read(common, reader.ends(common)):
+                for message in messages:
+                    self.take_common_letter(message)
 
     def kept_from(self, partition: int, sources: int) -> int:
         """Return the first event of a source partition from which on retention cannot have removed an inference.
@@ -156,6 +154,8 @@ class Recorded:
         try:
             maker, partition, offset = self._parse(value)
         except (IndexError, UnicodeDecodeError, ValueError) as error:
+            if self.crew.alone:  # told of the others
+                return
             detail = f"is no inference ({type(error).__name__})"
             self._findings.found("unreadable", record=named(topic, place), detail=detail)
             return
@@ -188,7 +188,7 @@ class Recorded:
     def _parse_head(self, value: bytes) -> tuple[int, int]:
         lineage, at = read_lineage(value)
         maker = Maker(lineage.deployment, lineage.revision, lineage.source_topic, made_of(lineage))
-        ours = (maker.deployment, maker.source) == (self._deployment, self._findings.source)
+        ours = (maker.deployment, maker.source) == (self._deployment, self._findings.source) and self.crew.has(maker)
         if ours and maker not in self._maker_of:
             if len(self.makers) == MOST_KINDS:
                 raise ValueError(f"more than {MOST_KINDS} makers")
@@ -226,6 +226,32 @@ class Recorded:
             self._in_order(topic, partition, offset, place)
         else:
             self._twice(ledger, partition, offset, named(topic, place))
+
+    def take_common_letter(self, message: Message) -> None:
+        """Note an event that nobody can score, of which only the others have a dead letter."""
+        headers = headers_of(message)
+        own = {name: _said(text) for name, text in headers[_own(headers) :]}
+        if own.get(f"{PREFIX}deployment") != self._deployment or own.get(f"{PREFIX}reason") in BY_MODEL:
+            return
+        try:
+            partition, offset = int(own[f"{PREFIX}source.partition"]), int(own[f"{PREFIX}source.offset"])
+        except (KeyError, ValueError):
+            return
+        ledger = self.ledgers.get(partition)
+        if ledger is None or own.get(f"{PREFIX}source.topic") != self._findings.source:
+            return
+        if ledger.first <= offset < ledger.last:
+            self._excused[partition][offset - ledger.first] = True
+
+    def excused(self, batch: Batch) -> npt.NDArray[np.bool_]:
+        """Say of each event whether nobody could score it; shape (n,)."""
+        found = np.zeros(len(batch), np.bool_)
+        if not self.crew.alone:
+            return found
+        for partition in np.unique(batch.partitions).tolist():
+            rows = batch.partitions == partition
+            found[rows] = self._excused[partition][batch.offsets[rows] - self.ledgers[partition].first]
+        return found
 
     def _kind(self, kind: Kind) -> int:
         if kind not in self._kind_of:

@@ -24,6 +24,7 @@ class Scored:
 
     frame, outputs: the decoded columns and the models' outputs of the scored rows, for profiles.
     made: who made them; made_of: the index into it for each inference, None where one made all.
+    beside: by name, what arms rejected that score every event beside the others: a message may have an inference, too.
     seconds: what each stage took.
     """
 
@@ -34,6 +35,7 @@ class Scored:
     outputs: pl.DataFrame
     made: tuple[Made, ...] = ()
     made_of: Rows | None = None
+    beside: Mapping[str, list[Rejection]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -122,7 +124,11 @@ class Scorer:
                 **{name: frame[name] for name in self._echo},
             }
             inferences = self._codec.encode(pl.DataFrame(columns), self._prefix_of(decoded, ran))
-        return Scored(inferences, rows, rejected, frame, ran.outputs, ran.made, ran.made_of)
+        beside = {
+            name: [replace(each, row=at(decoded.rows, each.row)) for each in found]
+            for name, found in ran.beside.items()
+        }
+        return Scored(inferences, rows, rejected, frame, ran.outputs, ran.made, ran.made_of, beside)
 
     def _event_times(self, frame: pl.DataFrame, height: int) -> pl.Series:
         if self._event_time is None:
@@ -166,23 +172,31 @@ class Scorer:
     def _without_oversize(self, scored: Scored, sizes: list[int]) -> Scored:
         fits = np.array(sizes) <= self._inference_bytes
         indexes = np.arange(len(scored.inferences)) if scored.rows is None else scored.rows
-        oversize = [
-            Rejection(
-                int(indexes[i]),
-                "oversize_inference",
-                f"its inference and key have {sizes[i]} bytes, the output topic takes {self._inference_bytes}: "
-                "echo fewer fields or raise the topic's max.message.bytes",
-            )
-            for i in np.flatnonzero(~fits)
+        oversize = [self._oversize(int(indexes[i]), sizes[i]) for i in np.flatnonzero(~fits)]
+        names = [
+            scored.made[0 if scored.made_of is None else scored.made_of[i]].assigned for i in np.flatnonzero(~fits)
         ]
+        beside = {
+            name: found + [each for each, assigned in zip(oversize, names, strict=True) if assigned == name]
+            for name, found in scored.beside.items()
+        }
         return replace(
             scored,
             inferences=[value for value, ok in zip(scored.inferences, fits, strict=True) if ok],
             rows=indexes[fits],
-            rejected=scored.rejected + oversize,
+            rejected=scored.rejected + [e for e, name in zip(oversize, names, strict=True) if name not in beside],
             frame=scored.frame.filter(fits),
             outputs=scored.outputs.filter(fits),
             made_of=None if scored.made_of is None else scored.made_of[fits],
+            beside=beside,
+        )
+
+    def _oversize(self, row: int, size: int) -> Rejection:
+        return Rejection(
+            row,
+            "oversize_inference",
+            f"its inference and key have {size} bytes, the output topic takes {self._inference_bytes}: "
+            "echo fewer fields or raise the topic's max.message.bytes",
         )
 
 

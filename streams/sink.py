@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -73,6 +73,18 @@ def producer_settings(kafka: Mapping[str, str], message_bytes: int, batch_bytes:
     }
 
 
+class Origin(Protocol):
+    """Whose offsets a transaction commits."""
+
+    topic: str
+
+    def metadata(self) -> object:
+        """Return the group, with what fences a member that was overtaken."""
+
+    def doubt(self) -> None:
+        """Note that a producer of this slot was fenced."""
+
+
 class TransactionalSink:
     """Exactly once: the records and the offsets of a batch in one transaction; see streams.protocols.Sink."""
 
@@ -80,7 +92,7 @@ class TransactionalSink:
         self,
         kafka: Mapping[str, str],
         slot_id: str,
-        source: KafkaSource,
+        source: Origin,
         *,
         message_bytes: int,
         batch_bytes: int = BATCH_BYTES,
@@ -171,7 +183,7 @@ class TransactionalSink:
         self, error: KafkaError, records: Sequence[Records], positions: Mapping[int, int]
     ) -> Refused | None:
         """Count single events that a topic does not take: batches shrink to them, and would be tried for ever."""
-        if error.code() not in REFUSED_RECORD or any(len(group.values) > 1 for group in records):
+        if error.code() not in REFUSED_RECORD or any(len(group.values) > group.of_an_event for group in records):
             return None
         self._refused.update(positions.keys())
         if self._refused.total() < REFUSALS:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from schemas.deployment import Deployment
 from streams.control import TOPICS
@@ -24,7 +24,10 @@ Sink = TransactionalSink | AcknowledgedSink
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """group: of the arm's workers. delivery, start: as the deployment declares them. swaps: None without control."""
+    """group: of the arm's workers. delivery, start: as the deployment declares them. swaps: None without control.
+
+    beside: topics of the dead letters of arms that score every event beside the others, by the arm's name.
+    """
 
     group: str
     delivery: str
@@ -34,11 +37,12 @@ class Site:
     letters: Topic
     profiles: Topic | None
     swaps: Topic | None
+    beside: Mapping[str, Topic] = field(default_factory=dict)
 
     @property
     def targets(self) -> list[Topic]:
         """The topics that take the events' records, and those of their profiles."""
-        return [self.output, self.letters, *([self.profiles] if self.profiles else [])]
+        return [self.output, self.letters, *self.beside.values(), *([self.profiles] if self.profiles else [])]
 
     def route(self, deployment: str) -> Route:
         """Return where a deployment's records go."""
@@ -51,7 +55,8 @@ class Site:
             dead_letters=self.letters.name,
             dead_letter_count=self.letters.partitions,
             profiles=self.profiles.name if self.profiles else None,
-            letter_bytes=self.letters.message_bytes - FRAMING,
+            letter_bytes=min(each.message_bytes for each in (self.letters, *self.beside.values())) - FRAMING,
+            beside={name: topic.name for name, topic in self.beside.items()},
         )
 
     def connector(
@@ -99,6 +104,8 @@ def site_of(deployment: Deployment, arm: str, options: Options, topics: Topics, 
     limit = {"max.message.bytes": str(source.message_bytes + OVERHEAD)}
     letters = topics.ensure(deployment.dead_letter_topic(arm), source.partitions, limit)
     swaps = topics.ensure(TOPICS.swaps, 1, TOPICS.settings()[TOPICS.swaps]) if controlled else None
+    everywhere = [] if deployment.is_shadow(arm) else deployment.everywhere
+    beside = {each: topics.ensure(deployment.dead_letter_topic(each), letters.partitions, limit) for each in everywhere}
     site = Site(
         group=deployment.group(arm),
         delivery=deployment.delivery,
@@ -108,6 +115,7 @@ def site_of(deployment: Deployment, arm: str, options: Options, topics: Topics, 
         letters=letters,
         profiles=topics.ensure(deployment.profile_topic, 1) if deployment.monitor is not None else None,
         swaps=swaps,
+        beside=beside,
     )
     uphold(
         topics.admin,

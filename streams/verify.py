@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from confluent_kafka.admin._resource import ResourceType
 
 from models.repository import Repository
 from models.sandboxed import cpu_kind
+from schemas.deployment import ACTIVE
 from schemas.sources import SchemaTopic
 from schemas.values import Rejection
 from streams import verify_swaps
@@ -30,6 +31,7 @@ from streams.assembly import writers_of
 from streams.batch import Batch, batch_of
 from streams.batch import Message as BatchMessage
 from streams.clients import quiet
+from streams.crew import Crew, standing_beside
 from streams.errors import Refused
 from streams.findings import EXAMPLES_OF_A_KIND, Findings
 from streams.reading import Point, TopicReader, resolve
@@ -72,21 +74,33 @@ def verify(declarations: Sequence[Declaration], options: Options) -> Findings:
     topics that the arm writes are read whole, whatever the range; 33 bytes of memory an event of the range are needed.
     Raises Refused, and errors of models and schemas when repository or schema source do not answer.
     """
-    began = time.monotonic()
     newest = declarations[0].deployment
     for other in declarations[1:]:
         if other.deployment.name != newest.name:
             raise Refused(
                 f"the declarations are of {newest.name} and {other.deployment.name}; give states of one deployment"
             )
-    newest.arm(options.arm)  # refuses one that has no workers
+    beside = standing_beside(declarations)
+    if options.arm not in beside:
+        newest.arm(options.arm)  # refuses one that has no workers
+    findings = _verified(declarations, options)
+    if options.arm == ACTIVE:
+        findings.beside = {arm: _verified(declarations, replace(options, arm=arm)) for arm in beside}
+    return findings
+
+
+def _verified(declarations: Sequence[Declaration], options: Options) -> Findings:
+    """Verify what one arm recorded, or the active one and those that share its events."""
+    began, newest = time.monotonic(), declarations[0].deployment
     group = newest.group(options.arm)
     events, records = TopicReader(options.kafka, group), TopicReader(options.kafka, group, options.isolation)
     try:
         ranges = resolve(events, newest.input.topic, group, options.begin, options.end)
-        topics = (newest.input.topic, newest.output_topic(options.arm), newest.dead_letter_topic(options.arm))
+        owner = next((each.deployment for each in declarations if options.arm in each.deployment.named), newest)
+        topics = (newest.input.topic, owner.output_topic(options.arm), owner.dead_letter_topic(options.arm))
         findings = Findings(*topics, ranges, repeats=newest.delivery == "at_least_once")
-        recorded = Recorded(newest.name, findings, whole=options.begin is None)
+        crew = Crew(declarations, options.arm)
+        recorded = Recorded(newest.name, findings, crew, whole=options.begin is None)
         recorded.read(records)
         log.info("read %d inferences, %d dead letters", findings.counts["inferences"], findings.counts["dead_letters"])
         _Verification(declarations, options, findings, recorded, events, records).run()
@@ -162,19 +176,20 @@ class _Verification:
 
         Offsets of a revision that read another topic are those of that topic.
         """
-        newest, source = declarations[0], self._findings.source
+        newest, source, arm = declarations[0], self._findings.source, self._options.arm
         if newest.number is None:
             return Spans()
         others = {each.revision for each in declarations if each.deployment.input.topic != source}
-        told = (swap for swap in verify_swaps.read(self._events) if swap.revision not in others)
-        return spans_of(told, newest.deployment.name, {self._options.arm})
+        told = (swap for swap in verify_swaps.read(self._records) if swap.revision not in others)
+        return spans_of(told, newest.deployment.name, {arm if newest.deployment.is_shadow(arm) else ACTIVE})
 
     # ---- before
 
     def _judged_from(self, partition: int, sources: int) -> int:
         """Return the first event that must have been recorded: retention of the output, or a late start, set it."""
         kept = self._recorded.kept_from(partition, sources)
-        return max(kept, self._recorded.first_inferred(partition)) if self._starts_late else kept
+        late = self._starts_late or self._recorded.crew.alone
+        return max(kept, self._recorded.first_inferred(partition)) if late else kept
 
     def _first_maker(self, ledger: Ledger) -> int:
         """Return what made the first inference of a partition: dead letters before it do not say what made them."""
@@ -191,7 +206,7 @@ class _Verification:
     def _check(self, batch: Batch) -> None:
         noted = self._noted(batch)
         self._findings.counts["events"] += len(batch)
-        self._miss(batch, np.flatnonzero(~noted.inferred & ~noted.rejected))
+        self._miss(batch, np.flatnonzero(~noted.inferred & ~noted.rejected & ~self._recorded.excused(batch)))
         again = noted.inferred.copy()
         again[self._check_letters(noted)] = True
         for maker in np.unique(noted.makers[again]).tolist():
@@ -223,7 +238,8 @@ class _Verification:
         for row in rows.tolist():
             partition, offset = int(batch.partitions[row]), int(batch.offsets[row])
             due = int(self._spans.revision_of(partition, batch.offsets[row : row + 1])[0])
-            if offset < self._floor[partition] or due in self._elsewhere:
+            in_time = offset >= self._floor[partition]
+            if due in self._elsewhere or not self._recorded.crew.due(due, in_time):
                 self._findings.counts["unjudged"] += 1
                 continue
             event = self._recorded.event(partition, offset)

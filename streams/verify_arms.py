@@ -13,8 +13,9 @@ from models.routing import Router
 from schemas.deployment import Deployment
 from streams.arms import OPEN, Made
 from streams.batch import Batch, batch_of
+from streams.crew import Maker
 from streams.findings import Findings
-from streams.recorded import Maker, Recorded
+from streams.recorded import Recorded
 from streams.verify_swaps import UNKNOWN, Spans
 from streams.versions import Declaration, Version, Versions
 
@@ -100,9 +101,9 @@ def judge(deployment: Deployment, made: Made, batch: Batch, rows: Indexes) -> Ju
     """Judge inferences of some events of a batch that one maker made, under the declaration that they name."""
     nobody = np.zeros(0, np.int64)
     again = bool(made.fallback) and made.fallback not in ON_TRUST
-    if deployment.is_shadow(made.arm):
+    if deployment.is_shadow(made.arm) or {made.arm, made.assigned} & set(deployment.everywhere):
         wrong = (made.assigned, made.propensity, made.fallback) != (made.arm, 1.0, "")
-        return Judged(rows if wrong else nobody, "a shadow has every event, and nobody steps in for it", False)
+        return Judged(rows if wrong else nobody, f"{made.arm} has every event, and nobody steps in for it", False)
     if made.assigned not in deployment.shares():
         return Judged(rows, f"{made.assigned!r} is no arm that events are assigned to", False)
     chain = deployment.chain(made.assigned)

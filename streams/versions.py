@@ -11,45 +11,23 @@ from typing import Any
 
 from models.errors import ModelError, RepositoryUnavailable
 from models.repository import Repository
-from schemas.control import State
-from schemas.deployment import ACTIVE, CONSTANT, Deployment
+from schemas.deployment import ACTIVE, CONSTANT
 from schemas.errors import InferenceRefused, SchemaError, SourceUnavailable
 from schemas.inference import InferenceCodec
 from schemas.sources import Writers
 from streams.arms import Made
 from streams.assembly import Assembly, assemble
+from streams.crew import Maker
+from streams.declarations import Declaration
 from streams.pool import Pool
-from streams.recorded import Maker
 from streams.scorer import Scorer
 from streams.topics import Topic
 
+__all__ = ["Declaration", "Unknown", "Version", "Versions", "differences"]
 log = logging.getLogger(__name__)
 
 KEPT = 8  # models that stay loaded
 Key = tuple[int, str, str, str]  # revision, arm, model and version
-
-
-@dataclass(frozen=True, slots=True)
-class Declaration:
-    """One state of a deployment, with the event schema that it reads.
-
-    number: its revision, where control counts them; None for that of a file. pins: `NAME@VERSION` of each arm's model,
-    where control pins them.
-    """
-
-    deployment: Deployment
-    reader: Mapping[str, Any]
-    number: int | None = None
-    pins: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def revision(self) -> int:
-        return self.deployment.revision(self.reader) if self.number is None else self.number
-
-    @classmethod
-    def of_state(cls, state: State) -> Declaration:
-        """Return a state of control. Raises RecordInvalid."""
-        return cls(*state.content(), state.revision, {arm.name: arm.pinned for arm in state.arms})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +100,10 @@ class Versions:
     def newest(self, name: str) -> Maker | None:
         """Return what the newest declaration's arm would score with now; None where its model is not there."""
         deployment = self._newest.deployment
+        if name not in deployment.named:
+            return None
         try:
-            manifest = self._repository.resolve(deployment.arm(name).model).manifest
+            manifest = self._repository.resolve(deployment.named[name].model).manifest
         except ModelError:
             return None
         share = deployment.shares().get(name, 100.0) / 100

@@ -13,6 +13,7 @@ import polars as pl
 
 from models.runtimes.base import Counts
 from schemas.deployment import Quotas
+from schemas.values import Rejection
 from streams.arms import Made
 from streams.batch import Batch, Records
 from streams.budget import Budget
@@ -39,7 +40,10 @@ class Profiles(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a deployment's records go. A count is a topic's number of partitions."""
+    """Where a deployment's records go. A count is a topic's number of partitions.
+
+    beside: by name, where the dead letters of arms go that score every event beside the others; in as many partitions.
+    """
 
     deployment: str
     source: str
@@ -50,6 +54,7 @@ class Route:
     dead_letter_count: int
     profiles: str | None = None
     letter_bytes: int = 1 << 20  # the largest dead letter that its topic takes
+    beside: Mapping[str, str] = field(default_factory=dict)
 
 
 class Starts(Protocol):
@@ -61,13 +66,17 @@ class Starts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One batch, ready to be published whole. inferences: how many, by who made them. reasons: of dead letters."""
+    """One batch, ready to be published whole. inferences: how many, by who made them. reasons: of dead letters.
+
+    beside: reasons of dead letters of arms that score every event beside the others, by the arm's name and the reason.
+    """
 
     records: list[Records]
     batch: Batch
     inferences: dict[Made, int]
     reasons: dict[str, int]
     seconds: float  # what putting it together took
+    beside: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 class Composer:
@@ -93,17 +102,24 @@ class Composer:
         if scored.inferences:
             keys = batch.keys if scored.rows is None else [batch.keys[row] for row in scored.rows.tolist()]
             partitions = self._partitions(batch, scored.rows, route.output_count)
-            records.append(Records(route.output, scored.inferences, keys, partitions))
+            most = 1 + len(route.beside)
+            records.append(Records(route.output, scored.inferences, keys, partitions, of_an_event=most))
         reasons: dict[str, int] = {}
         if scored.rejected:
             for rejection in scored.rejected:
                 reasons[rejection.reason] = reasons.get(rejection.reason, 0) + 1
-            records.append(self._letters(batch, scored))
+            records.append(self._letters(batch, scored.rejected, route.dead_letters))
+        beside = dict[tuple[str, str], int]()
+        for name, found in scored.beside.items():
+            if found:
+                records.append(self._letters(batch, found, route.beside[name]))
+            for each in found:
+                beside[name, each.reason] = beside.get((name, each.reason), 0) + 1
         if self.profiler is not None and scored.inferences:
             records.append(self._profile(self.profiler, batch, scored))
         if self._starts is not None and (told := self._starts.records(batch.firsts())) is not None:
             records.append(told)
-        return Work(records, batch, _counted(scored), reasons, time.perf_counter() - began)
+        return Work(records, batch, _counted(scored), reasons, time.perf_counter() - began, beside)
 
     def progress(self, partitions: Sequence[int]) -> Records | None:
         """Return the records that say that these partitions were read to their end; None without a monitor."""
@@ -119,20 +135,18 @@ class Composer:
         if self._starts is not None:
             self._starts.forget()
 
-    def _letters(self, batch: Batch, scored: Scored) -> Records:
+    def _letters(self, batch: Batch, rejected: Sequence[Rejection], topic: str) -> Records:
         route = self.route
         values, keys, headers = letters(
             batch,
-            scored.rejected,
+            rejected,
             deployment=route.deployment,
             topic=route.source,
             now=self._clock(),
             limit=route.letter_bytes,
         )
-        rows = np.array(sorted(rejection.row for rejection in scored.rejected), np.int64)
-        return Records(
-            route.dead_letters, values, keys, self._partitions(batch, rows, route.dead_letter_count), headers
-        )
+        rows = np.array(sorted(rejection.row for rejection in rejected), np.int64)
+        return Records(topic, values, keys, self._partitions(batch, rows, route.dead_letter_count), headers)
 
     def _profile(self, profiler: Profiles, batch: Batch, scored: Scored) -> Records:
         partitions, times = batch.partitions, batch.timestamps()

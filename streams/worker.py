@@ -309,6 +309,7 @@ class Worker:
         metrics.age.observe(max(0.0, self._clock() - work.batch.messages[0].timestamp()[1] / 1000))
         for reason, count in work.reasons.items():
             metrics.dead_letters(reason, count)
+        metrics.arm_dead_letters(work.beside)
         if self.plan.budget is not None:
             self._keep(self.plan.budget, work.batch, time.perf_counter() - taken, whole)
 

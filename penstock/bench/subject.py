@@ -161,6 +161,11 @@ def measure_slot(subject: Subject, place: Place, events: Events, wish: Wish, run
         place.topics.forget(source)
         return found
 
+    if subject.loaded.deployment.everywhere:
+        raise NothingToMeasure(
+            "the deployment has arms that score every event, and a slot is measured by one inference an event: measure "
+            "a copy of the file without the arms of the role all; each adds a model run and an inference"
+        )
     say(f"a first run of {FIRST:,} events, which warms the brokers up")
     began = time.monotonic()
     first = over(FIRST, FIRST)

@@ -23,6 +23,7 @@ COMMANDS = {
     "promote": "rollout:promote",
     "quarantine": "quarantine",
     "remove": "rollout:remove",
+    "rescore": "rescore",
     "resume": "rollout:resume",
     "rollback": "rollout:rollback",
     "status": "status",

@@ -32,7 +32,7 @@ arm_option = click.option(
     "--arm",
     default="active",
     show_default=True,
-    help="active, whose workers score for canary and challengers too, or the name of a shadow.",
+    help="active, whose workers score for all arms but shadows, or the name of a shadow.",
 )
 metrics_host_option = click.option(
     "--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve them on."

@@ -78,11 +78,16 @@ def declared(text: str, servers: str | None) -> Deployment:
 
     if names_file(text):
         return load_deployment(text).deployment
+    return state_named(text, servers).content()[0]
+
+
+def state_named(name: str, servers: str | None) -> State:
+    """Return what control has under a name. Raises ConfigError where it has none."""
     states = look(servers).states
-    if text not in states:
+    if name not in states:
         there = ", ".join(sorted(states)) or "none"
-        raise ConfigError(f"{text} is neither a YAML file nor a deployment under control, which has {there}")
-    return states[text].content()[0]
+        raise ConfigError(f"{name} is neither a YAML file nor a deployment under control, which has {there}")
+    return states[name]
 
 
 def show(written: Written | None, unchanged: str) -> None:

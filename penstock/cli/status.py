@@ -66,6 +66,7 @@ def _page(states: dict[str, State], rows: list[Row], groups: list[Group]) -> Ite
         yield f"{name}: {_told(state)}" if state else f"{name}: not in control"
         for arm in state.arms if state else ():
             share = "" if arm.weight is None else f" {arm.weight:g} %"
+            share = " every event" if arm.role == "all" else share
             yield f"  {arm.name:<12} {arm.pinned}{share}  ({arm.ref})"
         for row in (each for each in rows if each.status.deployment == name):
             status = row.status

@@ -118,11 +118,24 @@ def _states(name: str, kafka: Mapping[str, str]) -> list[Declaration]:
 
 
 def _page(findings: Findings) -> str:
-    from streams.findings import COUNTS, WRONG
     from streams.offsets import ranges_of
 
     spans = {partition: span for partition, span in findings.ranges.items() if span[0] < span[1]}
-    lines = [*map(str, ranges_of(findings.source, spans)), ""]
+    lines = [*map(str, ranges_of(findings.source, spans)), "", *_found(findings)]
+    for arm, beside in findings.beside.items():
+        lines += ["", f"the arm {arm}, which scores every event:", *_found(beside)]
+    verdict = "nothing is wrong"
+    if findings.wrong:
+        verdict = "1 thing is wrong" if findings.wrong == 1 else f"{findings.wrong:,} things are wrong"
+    seconds = findings.seconds + sum(each.seconds for each in findings.beside.values())
+    return "\n".join([*lines, "", f"verified in {seconds:.1f} s: {verdict}"])
+
+
+def _found(findings: Findings) -> list[str]:
+    """Return the counts of one arm, or of those that share the events, and the examples."""
+    from streams.findings import COUNTS, WRONG
+
+    lines = []
     always = ("events", "inferences", "dead_letters", "missing", "twice", "out_of_order", "different")
     for name, meaning in COUNTS.items():
         if findings.counts[name] or name in always:
@@ -137,7 +150,4 @@ def _page(findings: Findings) -> str:
         lines += ["", "examples:"]
     for each in findings.examples:
         lines.append(f"  {each.what}: {' '.join(filter(None, (each.event, each.record)))}: {each.detail}")
-    verdict = "nothing is wrong"
-    if findings.wrong:
-        verdict = "1 thing is wrong" if findings.wrong == 1 else f"{findings.wrong:,} things are wrong"
-    return "\n".join([*lines, "", f"verified in {findings.seconds:.1f} s: {verdict}"])
+    return lines

@@ -242,3 +242,123 @@ def test_a_worker_of_an_arm_without_workers_says_which_to_run(stand: Rig, arm: s
     worker = stand.worker("--arm", arm)
     assert worker.process.wait(60) == 2
     assert said in worker.text()
+
+
+# ---- arms that score every event
+
+
+@pytest.fixture
+def ensemble(rig: Callable[..., Rig]) -> Rig:
+    """Two models that score every event; what lacks `b`, and is no number, only one of them takes."""
+    made = rig(
+        missing={},
+        arms=[
+            {"role": "active", "model": "sum@production"},
+            {"role": "canary", "model": "twice@production", "percent": 20.0},
+            {"role": "all", "name": "first", "model": "first@production"},
+        ],
+    )
+    made.add_model("twice", model=sum_model(scale=2.0))
+    made.add_model("first", model=sum_model(1, 100.0), features=["a"])
+    return made
+
+
+def split(messages: list[Message]) -> dict[str, list[Message]]:
+    found: dict[str, list[Message]] = {}
+    for message in messages:
+        found.setdefault(read_lineage(message.value() or b"")[0].assigned, []).append(message)
+    return found
+
+
+def test_every_model_scores_every_event_in_one_worker_and_all_of_it_is_verified_through_kills(ensemble: Rig) -> None:
+    rig, count = ensemble, 6_000
+    assert command(rig, "validate", str(rig.file)).returncode == 0
+    rig.produce([*(encode(event(number)) for number in range(count)), b"junk"])
+    for committed in (1_000, 3_000):
+        worker = rig.worker("--batch-events", "50")
+        rig.wait_committed(committed)
+        worker.kill()
+    worker = rig.worker("--metrics-port", "0")
+    rig.wait_committed(count + 1)
+    refused = Counter(math.isnan(event(number)["a"]) or event(number)["b"] is None for number in range(count))[True]
+    nowhere = sum(math.isnan(event(number)["a"]) for number in range(count))  # neither takes them
+    due = 2 * count - refused - nowhere
+    by_arm = split(rig.read(rig.inferences, due))
+    assert {arm: len(found) for arm, found in by_arm.items() if arm == "first"} == {"first": count - nowhere}
+    assert len(by_arm["active"]) + len(by_arm["canary"]) == count - refused
+    firsts = read(rig, by_arm["first"])
+    assert len(firsts) == count - nowhere
+    for number, (lineage, score, _) in firsts.items():
+        assert (lineage.arm, lineage.model, lineage.propensity, lineage.fallback) == ("first", "first", 1.0, "")
+        assert score == pytest.approx(100.0 * number)
+    assert len(rig.read(rig.dead_letters, refused + 1)) == refused + 1
+    assert len(rig.read(f"{rig.dead_letters}.first", nowhere)) == nowhere
+    assert worker.metric("penstock_arm_dead_letters_total", scored_by="first") <= nowhere
+    assert worker.stop() == 0
+    verified = command(rig, "verify", "--deployment", str(rig.file), "--json")
+    told = json.loads(verified.stdout)
+    assert (verified.returncode, told["ok"]) == (0, True), told
+    assert (told["inferences"], told["dead_letters"], told["missing"]) == (count - refused, refused + 1, 0)
+    beside = told["beside"]["first"]
+    assert (beside["events"], beside["inferences"], beside["dead_letters"]) == (count + 1, count - nowhere, nowhere)
+    assert (beside["missing"], beside["twice"], beside["different"]) == (0, 0, 0)
+    alone = json.loads(command(rig, "verify", "--deployment", str(rig.file), "--arm", "first", "--json").stdout)
+    assert alone["inferences"] == count - nowhere
+
+
+@pytest.mark.parametrize(
+    ("harm", "what", "elsewhere"),
+    [
+        (lambda records: [*records[:30], *records[31:]], "missing", ""),
+        (lambda records: [*records, records[-1]], "twice", ""),
+        (lambda records: [*records[:30], records[31], records[30], *records[32:]], "out_of_order", ""),
+        (lambda records: [*records[:30], _other_score(records[30]), *records[31:]], "different", ""),
+        (lambda records: [*records[:30], _other_arm(records[30]), *records[31:]], "missing", "twice"),
+    ],
+    ids=["lost", "doubled", "swapped", "altered", "under another arm"],
+)
+def test_what_is_wrong_with_one_of_the_models_is_found(ensemble: Rig, harm: Any, what: str, elsewhere: str) -> None:
+    """And told of that one alone; only an inference under another arm's name is one too many there."""
+    rig = ensemble
+    numbers = [number for number in range(1, 120) if number % 10 and number % 100 != 50]
+    rig.produce((encode(event(number)) for number in numbers), partition=1)
+    worker = rig.worker()
+    rig.wait_committed(len(numbers))
+    assert worker.stop() == 0
+    messages = rig.read(rig.inferences, 2 * len(numbers))
+    records = [(message.key(), message.value() or b"") for message in messages]
+    firsts = [record for record in records if read_lineage(record[1])[0].arm == "first"]
+    others = [record for record in records if read_lineage(record[1])[0].arm != "first"]
+    assert len(firsts) == len(others) == len(numbers)
+    _write_anew(rig, [*others, *harm(firsts)])
+    told = json.loads(command(rig, "verify", "--deployment", str(rig.file), "--json").stdout)
+    wrong = ("missing", "twice", "out_of_order", "different", "unreadable", "wrong_arm")
+    assert not told["ok"]
+    assert {name: told["beside"]["first"][name] for name in wrong if told["beside"]["first"][name]} == {what: 1}
+    assert [name for name in wrong if told[name]] == ([elsewhere] if elsewhere else [])
+
+
+def _other_score(record: tuple[Any, bytes]) -> tuple[Any, bytes]:
+    return record[0], record[1][:-1] + bytes([record[1][-1] ^ 1])
+
+
+def _other_arm(record: tuple[Any, bytes]) -> tuple[Any, bytes]:
+    """The same inference under the name of the active arm."""
+    return record[0], record[1].replace(b"\x0afirst", b"\x0cactive")
+
+
+def _write_anew(rig: Rig, records: list[tuple[Any, bytes]]) -> None:
+    import time
+
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.cimpl import NewTopic
+
+    admin = AdminClient({"bootstrap.servers": rig.servers})
+    admin.delete_topics([rig.inferences])[rig.inferences].result()
+    while rig.inferences in admin.list_topics(timeout=10).topics:
+        time.sleep(0.05)
+    admin.create_topics([NewTopic(rig.inferences, 4, 1)])[rig.inferences].result()
+    producer = Producer({"bootstrap.servers": rig.servers})
+    for key, value in records:
+        producer.produce(rig.inferences, value, key, 1)
+    assert producer.flush(30) == 0

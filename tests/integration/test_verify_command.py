@@ -114,9 +114,9 @@ def test_a_shadow_is_verified_by_its_own_topics(rig: Callable[..., Rig], topic: 
 
 def test_what_cannot_be_read_is_refused_with_what_to_change(rig: Callable[..., Rig]) -> None:
     stand = rig()
-    refused = verified(stand, "--from", "yesterday")
+    refused = verified(stand, "--from", "soon")
     assert refused.returncode == 2
-    assert "Error: 'yesterday' is neither a time nor offsets" in refused.stderr
+    assert "Error: 'soon' is neither a time nor offsets" in refused.stderr
     assert "Traceback" not in refused.stderr
     refused = verified(stand, files=(stand.folder / "absent.yaml",))
     assert refused.returncode == 2

@@ -13,6 +13,7 @@ from schemas.errors import ArmUnknown
 ACTIVE = {"role": "active", "model": "m@production"}
 CANARY = {"role": "canary", "model": "m@candidate", "percent": 5}
 CHALLENGER = {"role": "challenger", "model": "other@production", "percent": 20}
+ALL = {"role": "all", "name": "trees", "model": "trees@production"}
 SHADOW = {"role": "shadow", "model": "m@candidate", "topic": "d.shadow"}
 
 
@@ -46,6 +47,19 @@ def test_what_the_workers_of_an_arm_score_with() -> None:
     assert declared.models("shadow") == {"shadow": "m@candidate"}
 
 
+def test_an_arm_that_scores_every_event_takes_no_share_and_stands_alone_with_dead_letters_of_its_own() -> None:
+    declared = deployment(CANARY, ALL, {**ALL, "name": None}, fallback=["m@stable"])
+    assert declared.everywhere == ["trees", "all-2"]
+    assert declared.shares() == {"active": 95.0, "canary": 5.0}
+    assert list(declared.models("active")) == ["active", "canary", "trees", "all-2", "fallback"]
+    assert declared.chain("trees") == ["trees"]
+    assert (declared.group("trees"), declared.output_topic("trees")) == ("penstock.d", "out")
+    assert declared.dead_letter_topic("trees") == "d.dead-letters.trees"
+    assert declared.dead_letter_topic("canary") == declared.dead_letter_topic() == "d.dead-letters"
+    with pytest.raises(ArmUnknown, match="has no worker of its own"):
+        declared.arm("trees")
+
+
 def test_a_shadow_has_a_group_and_topics_of_its_own() -> None:
     declared = deployment(CANARY, SHADOW, {**SHADOW, "topic": "d.second"})
     assert [declared.group(name) for name in ("active", "shadow", "shadow-2")] == [
@@ -74,6 +88,8 @@ def test_only_active_and_shadows_have_workers() -> None:
         ([{**SHADOW, "percent": 5}], {}, "no other arm has it"),
         ([{**CANARY, "percent": 100}], {}, "less than 100"),
         ([{**CANARY, "percent": 60}, {**CHALLENGER, "percent": 40}], {}, "nothing is left for active"),
+        ([{**ALL, "percent": 5}], {}, "all and shadow have every event"),
+        ([{**ALL, "topic": "x"}], {}, "only a shadow has a topic of its own; inferences of all go to"),
         ([{**CANARY, "topic": "x"}], {}, "only a shadow has a topic of its own"),
         ([{**SHADOW, "topic": None}], {}, "a shadow arm needs its own topic"),
         ([{**SHADOW, "topic": "out"}], {}, "two arms write to out"),

@@ -21,8 +21,10 @@ from streams.arms import OPEN, Arms, Contender, Outcome
 from streams.batch import batch_of
 from streams.breaker import LEAST, REST, Breaker
 from streams.memory import MemoryKafka
+from streams.quarantine import score_around
 from streams.runner import Runner
 from streams.scorer import Scorer
+from streams.work import Composer, Route
 from tests.streams.fakes import CODEC, NumberDecoder
 
 OUTPUTS = (OutputField("double", "scalar", "double"),)
@@ -289,3 +291,99 @@ def test_the_inference_names_who_was_assigned_and_who_scored(clock: Clock) -> No
         assert lineage.fallback == ("missing_value" if fell else "")
         assert CODEC.decode(value)["double"] == row * (2 if lineage.arm == "canary" else 1)
     assert sum(each.reason == "malformed" for each in scored.rejected) == 4
+
+
+# ---- arms that score every event
+
+
+def beside(clock: Clock, **models: Any) -> list[Contender]:
+    return [contender(name, model, clock) for name, model in models.items()]
+
+
+def test_arms_of_every_event_score_it_beside_the_assigned_one_in_the_order_of_events(clock: Clock) -> None:
+    chain = [contender("active", Times(1), clock)]
+    outcome = Arms({"active": chain}, None, beside(clock, trees=Times(10), net=Times(100))).run(frame(1, 2), places(2))
+    assert told(outcome) == [
+        (1.0, "active", "active", ""),
+        (10.0, "trees", "trees", ""),
+        (100.0, "net", "net", ""),
+        (2.0, "active", "active", ""),
+        (20.0, "trees", "trees", ""),
+        (200.0, "net", "net", ""),
+    ]
+    assert outcome.rows is not None
+    assert outcome.rows.tolist() == [0, 0, 0, 1, 1, 1]
+    assert {made.arm: made.propensity for made in outcome.made} == {"active": 1.0, "trees": 1.0, "net": 1.0}
+    assert (outcome.refused, outcome.beside) == ([], {"trees": [], "net": []})
+
+
+def test_what_an_arm_of_every_event_refuses_takes_nothing_from_the_others_nor_they_from_it(clock: Clock) -> None:
+    chain = [contender("active", Times(1, refuses=[3]), clock), contender("fallback", Times(5, fails=[3]), clock)]
+    trees = beside(clock, trees=Times(10, refuses=[1], hangs=[2], clock=clock))
+    outcome = Arms({"active": chain}, None, trees).run(frame(1, 2, 3), places(3))
+    assert told(outcome) == [(1.0, "active", "active", ""), (2.0, "active", "active", ""), (30.0, "trees", "trees", "")]
+    assert [(each.row, each.reason) for each in outcome.refused] == [(2, "missing_value")]
+    assert [(each.row, each.reason) for each in outcome.beside["trees"]] == [
+        (0, "missing_value"),
+        (1, "model_timed_out"),
+    ]
+
+
+def test_an_arm_of_every_event_that_hangs_is_given_up_soon_and_opens_no_circuit(clock: Clock) -> None:
+    hangs = Times(10, hangs=range(400), clock=clock)
+    arms = Arms({"active": [contender("active", Times(1), clock)]}, None, beside(clock, trees=hangs))
+    began = clock.now
+    outcome = arms.run(frame(*range(400)), places(400))
+    assert clock.now - began < 45  # not the two minutes of a model that nobody stands beside
+    assert [row[1] for row in told(outcome)] == ["active"] * 400
+    assert len(outcome.beside["trees"]) == 400
+    assert arms.circuits == {}
+
+
+def test_a_message_has_the_inferences_of_all_and_the_dead_letters_of_each_by_itself(clock: Clock) -> None:
+    chain = [contender("active", Times(1, refuses=[2]), clock)]
+    arms = Arms({"active": chain}, None, beside(clock, trees=Times(10, refuses=[1])))
+    scorer = Scorer(NumberDecoder(), arms, CODEC, Lineage("fake", 1, *[""] * 4, "in"))
+    kafka = MemoryKafka({"in": 1})
+    for value in (b"junk", b"1", b"2", b"3"):
+        kafka.append("in", value, b"k", 0)
+    batch = batch_of(kafka.read("in"))
+    scored = scorer.score(batch)
+    found = [(place(value), CODEC.decode(value)["arm"], CODEC.decode(value)["double"]) for value in scored.inferences]
+    assert found == [(1, "active", 1.0), (2, "trees", 20.0), (3, "active", 3.0), (3, "trees", 30.0)]
+    assert [(each.row, each.reason) for each in scored.rejected] == [(0, "malformed"), (2, "missing_value")]
+    route = Route("fake", "in", 1, "out", 1, "letters", 1, beside={"trees": "letters.trees"})
+    work = Composer(route).work(batch, scored)
+    written = {records.topic: list(records.values) for records in work.records}
+    assert written["letters"] == [b"junk", b"2"]
+    assert written["letters.trees"] == [b"1"]
+    assert {records.topic: records.of_an_event for records in work.records}["out"] == 2
+    assert (work.reasons, work.beside) == ({"malformed": 1, "missing_value": 1}, {("trees", "missing_value"): 1})
+    assert {made.arm: count for made, count in work.inferences.items()} == {"active": 2, "trees": 2}
+    around = score_around(scorer, batch, np.array([False, False, True, False]))
+    assert [(each.row, each.reason) for each in around.rejected] == [(2, "quarantined"), (0, "malformed")]
+    assert [each.row for each in around.beside["trees"]] == [1]
+
+
+def place(value: bytes) -> int:
+    return read_position(value, read_lineage(value)[1])[1]
+
+
+def test_an_inference_too_large_is_a_dead_letter_of_the_arm_that_made_it(clock: Clock) -> None:
+    """The lineage of `trees-with-a-long-name` is longer than that of active, and so is its inference."""
+    chain, name = [contender("active", Times(1), clock)], "trees-with-a-long-name"
+    lineage = Lineage("fake", 1, *[""] * 4, "in")
+
+    def scored(limit: int) -> Any:
+        arms = Arms({"active": chain}, None, beside(clock, **{name: Times(10)}))
+        kafka = MemoryKafka({"in": 1})
+        kafka.append("in", b"1", b"k", 0)
+        return Scorer(NumberDecoder(), arms, CODEC, lineage, inference_bytes=limit).score(batch_of(kafka.read("in")))
+
+    active, trees = sorted(len(value) + len(b"k") for value in scored(10_000).inferences)
+    one = scored(trees - 1)
+    assert (len(one.inferences), one.rejected) == (1, [])
+    assert [(each.row, each.reason) for each in one.beside[name]] == [(0, "oversize_inference")]
+    none = scored(active - 1)
+    assert [(each.row, each.reason) for each in none.rejected] == [(0, "oversize_inference")]
+    assert [(each.row, each.reason) for each in none.beside[name]] == [(0, "oversize_inference")]

@@ -6,10 +6,23 @@ from typing import Any
 
 import pytest
 
+from schemas.deployment import Deployment
+from streams.arms import Made
+from streams.batch import batch_of
+from streams.crew import Crew, Maker, standing_beside
+from streams.declarations import Declaration
 from streams.findings import Findings
+from streams.memory import StoredMessage
 from streams.recorded import Recorded
 
 LAST = 100
+
+
+def declared(*everywhere: str, number: int = 1, pinned: bool = True) -> Declaration:
+    """A state with an active arm, and arms that score every event."""
+    arms = [{"role": "active", "model": "m@t"}, *({"role": "all", "name": name, "model": "m@t"} for name in everywhere)]
+    told = {"name": "d", "input": {"topic": "e", "schema": "e.avsc"}, "output": {"topic": "i"}, "arms": arms}
+    return Declaration(Deployment.model_validate(told), {}, number if pinned else None)
 
 
 def findings() -> Findings:
@@ -19,7 +32,7 @@ def findings() -> Findings:
 
 def recorded(**found: Any) -> Recorded:
     """What was read of the output topic, in the names of Recorded's attributes."""
-    made = Recorded("d", findings())
+    made = Recorded("d", findings(), Crew([declared()], "active"))
     for name, value in found.items():
         setattr(made, name, value)
     return made
@@ -103,5 +116,51 @@ def test_what_is_no_dead_letter_is_counted_and_that_of_others_is_not(
     headers: dict[str, bytes], found: dict[str, int]
 ) -> None:
     counted = findings()
-    Recorded("d", counted).take_letter(Letter(list(headers.items())))  # type: ignore[arg-type]
+    Recorded("d", counted, Crew([declared()], "active")).take_letter(Letter(list(headers.items())))  # type: ignore[arg-type]
     assert dict(counted.counts) == found
+
+
+def maker(arm: str, revision: int) -> Maker:
+    return Maker("d", revision, "e", Made(arm, arm, 1.0, "", "m", "v"))
+
+
+def test_inferences_of_an_arm_of_every_event_are_counted_by_themselves_as_their_revision_declares() -> None:
+    """Revision 1 had trees as an ordinary arm, revision 2 has it for every event."""
+    states = [declared("trees", number=2), declared(number=1)]
+    together, alone = Crew(states, "active"), Crew(states, "trees")
+    assert [together.has(maker("active", revision)) for revision in (1, 2)] == [True, True]
+    assert [together.has(maker("trees", revision)) for revision in (1, 2)] == [True, False]
+    assert [alone.has(maker(arm, 2)) for arm in ("active", "trees")] == [False, True]
+    assert together.has(maker("trees", 99)) is False  # of no state given: as the newest has it
+    assert standing_beside([declared(number=3), *states]) == standing_beside(states) == ["trees"]
+    assert standing_beside([declared(number=3, pinned=False), *states]) == []  # files tell not which state scored what
+    assert (together.common_letters, alone.common_letters) == (None, "d.dead-letters")
+
+
+def test_an_arm_of_every_event_must_have_those_of_the_revisions_that_declare_it() -> None:
+    states = [declared("trees", number=3), declared(number=2), declared("trees", number=1)]
+    alone = Crew(states, "trees")
+    assert [alone.due(revision, False) for revision in (1, 2, 3)] == [True, False, True]
+    assert [alone.due(-1, otherwise) for otherwise in (True, False)] == [True, False]
+    assert Crew(states, "active").due(2, True) is True
+
+
+@pytest.mark.parametrize(
+    ("reason", "excused"),
+    [(b"truncated", True), (b"quarantined", True), (b"missing_value", False), (b"model_failed", False)],
+)
+def test_an_event_that_nobody_can_score_is_told_once_for_all_arms(reason: bytes, excused: bool) -> None:
+    made = Recorded("d", findings(), Crew([declared("trees")], "trees"))
+    made.take_common_letter(Letter(list({**OURS, "penstock.reason": reason}.items())))  # type: ignore[arg-type]
+    batch = batch_of([StoredMessage((b"", None, partition, 20, 0, None)) for partition in (0, 1, 2)])
+    assert made.excused(batch).tolist() == [False, excused, False]
+    assert dict(made._findings.counts) == {}
+
+
+@pytest.mark.parametrize(
+    "change", [{"penstock.deployment": b"x"}, {"penstock.source.topic": b"x"}, {"penstock.source.offset": b"-"}]
+)
+def test_letters_of_others_excuse_nothing(change: dict[str, bytes]) -> None:
+    made = Recorded("d", findings(), Crew([declared("trees")], "trees"))
+    made.take_common_letter(Letter(list({**OURS, **change}.items())))  # type: ignore[arg-type]
+    assert not made.excused(batch_of([StoredMessage((b"", None, 1, 20, 0, None))])).any()

@@ -1,0 +1,73 @@
+"""Which past events a person means by two ends, as offsets of each partition, and where retention was quicker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from streams.errors import Refused
+from streams.offsets import OffsetRange, ranges_of
+from streams.reading import Ends, Point, TopicReader
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A range of one topic.
+
+    ranges: what was asked for, per partition with any. cut: of partitions whose first events retention removed, or may
+    have removed, the first offset that is left.
+    """
+
+    topic: str
+    ranges: Ends
+    cut: Mapping[int, int]
+
+    @property
+    def offsets(self) -> int:
+        """How many offsets it spans; transactions' markers have some, too."""
+        return sum(last - first for first, last in self.ranges.values())
+
+    def told(self) -> list[OffsetRange]:
+        """Return the ranges as people write them."""
+        return ranges_of(self.topic, self.ranges)
+
+    def options(self) -> str:
+        """Return the options that name just this range, whenever they are typed."""
+        begin, end = (",".join(f"{p}:{span[at]}" for p, span in sorted(self.ranges.items())) for at in (0, 1))
+        return f"--from {begin} --to {end}"
+
+
+def stretch_of(reader: TopicReader, topic: str, begin: Point, end: Point) -> Stretch:
+    """Return the offsets that lie between two ends. Where one names offsets, only the partitions named are meant.
+
+    Raises Refused for a range without events, and without the topic.
+    """
+    ends = reader.ends(topic)
+    named = {partition for point in (begin, end) if point.offsets for partition in point.offsets}
+    if absent := sorted(named - ends.keys()):
+        raise Refused(f"{topic} has no partition {absent[0]}; it has {', '.join(map(str, sorted(ends)))}")
+    ends = {partition: ends[partition] for partition in sorted(named or ends)}
+    firsts = _places(reader, topic, begin, ends, 0)
+    lasts = _places(reader, topic, end, ends, 1)
+    ranges = {p: (firsts[p], min(lasts[p], high)) for p, (_, high) in ends.items()}
+    cut = {p: low for p, (low, _) in ends.items() if low and _is_cut(begin, firsts[p], low)}
+    ranges = {p: span for p, span in ranges.items() if span[0] < span[1]}
+    if not any(last > ends[p][0] for p, (_, last) in ranges.items()):
+        held = ", ".join(map(str, ranges_of(topic, {p: span for p, span in ends.items() if span[0] < span[1]})))
+        raise Refused(
+            f"{topic} has no events between these ends; it has {held or 'none at all'}: name others with --from and "
+            "--to"
+        )
+    return Stretch(topic, ranges, cut)
+
+
+def _is_cut(begin: Point, first: int, low: int) -> bool:
+    """Say whether retention removed events behind the beginning; of a time that cannot be known, and counts as so."""
+    return first < low if begin.offsets is not None else first == low
+
+
+def _places(reader: TopicReader, topic: str, point: Point, ends: Ends, otherwise: int) -> dict[int, int]:
+    """Return what a point means in each partition. otherwise: which end is meant of one that it does not name."""
+    if point.ms is not None:
+        return reader.at(topic, point.ms, ends)
+    return {p: (point.offsets or {}).get(p, span[otherwise]) for p, span in ends.items()}
