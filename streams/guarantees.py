@@ -15,8 +15,7 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
 from streams.errors import Refused
-from streams.membership import SESSION_TIMEOUT_MS, set_group_timeouts
-from streams.sink import TRANSACTION_TIMEOUT_MS
+from streams.membership import SESSION_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS, set_group_timeouts
 from streams.topics import OVERHEAD
 
 log = logging.getLogger(__name__)

@@ -41,6 +41,7 @@ class Obeying:
         if self._reports is None:
             self._reports = Reports(self.kafka, self.name, built.site.group, self._builder.slot)
             self._reports.start()
+        self._builder.keep(built)
         revision, detail = self.refused or (None, "")
         self._reports.tell(
             revision=built.wanted.revision,
@@ -80,6 +81,8 @@ class Obeying:
             self._reports.close()
 
     def _changed(self, state: State | None) -> None:
+        if state is not None:
+            log.info("control asks for revision %d", state.revision)
         with self._lock:
             self._newest = state
             if self._obedience is not None:

@@ -16,8 +16,8 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from streams.clients import quiet
+from streams.codes import DENIED
 from streams.errors import Refused
-from streams.source import DENIED
 
 log = logging.getLogger(__name__)
 

@@ -256,6 +256,29 @@ def test_a_start_without_the_repository_runs_from_the_cache(stand: Stand) -> Non
     assert again.stop() == 0
 
 
+def test_a_way_back_needs_neither_repository_nor_cache_and_any_other_way_does(stand: Stand) -> None:
+    third = stand.rig.add_model(stand.model, "third", model=sum_model(scale=3.0))
+    stand.said("apply", str(stand.rig.file))
+    worker = stand.worker()
+    worker.wait_for("reads partitions")
+    for revision, version in ((2, stand.second), (3, third)):
+        stand.said("model", "tag", stand.model, version, "production")
+        stand.wait_status(revision)
+        stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
+        stand.rig.wait_committed(40 * (revision - 1))
+    shutil.rmtree(stand.rig.folder / "models")
+    shutil.rmtree(stand.rig.folder / ".penstock" / "cache")
+    stand.said("rollback", stand.name, "--to", "1")
+    worker.wait_for("revision 4 cannot be built now")
+    stand.said("rollback", stand.name, "--to", "2")
+    stand.wait_status(5)
+    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
+    stand.rig.wait_committed(120)
+    found = {revision: version for revision, version, _ in stand.inferences(120)}
+    assert found == {2: stand.second, 3: third, 5: stand.second}
+    assert worker.stop() == 0
+
+
 def test_a_state_that_writes_elsewhere_is_moved_to(stand: Stand, topic: Callable[..., str]) -> None:
     stand.said("apply", str(stand.rig.file))
     worker = stand.worker()
