@@ -36,6 +36,7 @@ SECONDS = 90.0  # in which a change is tried again
 LONGEST_WAIT = 8.0
 STEP_SECONDS = 10.0
 TRANSACTION_TIMEOUT_MS = 10_000  # for so long a killed writer's transaction holds back readers, unless another comes
+QUICK = {"reconnect.backoff.ms": "20"}  # librdkafka waits for half of it before a client's first connection
 LOOK = "look with `penstock history` whether it was changed"
 Decide = Callable[[World], Change | None]
 
@@ -86,7 +87,7 @@ class Writer:
         sleep: Callable[[float], object] = time.sleep,
         connect: Callable[[dict[str, Any]], Producer] = Producer,
     ) -> None:
-        self._kafka, self._topics = kafka, topics or control.TOPICS
+        self._kafka, self._topics = {**QUICK, **kafka}, topics or control.TOPICS
         self._seconds, self._clock, self._sleep, self._connect = seconds, clock, sleep, connect
 
     def change(self, decide: Decide, author: Author, *, whole: bool = False, rehearse: bool = False) -> Written | None:
@@ -104,10 +105,9 @@ class Writer:
                 names = self._topics.control, self._topics.audit
                 ensured = beside.submit(self._topics.ensure, self._kafka, *names)
                 connected, joined = beside.submit(self._connected), beside.submit(found.connect)
-                found.peek()  # before others are fenced, so that they are fenced for a short time only
+                _peek(found, ensured)  # before others are fenced, so that they are fenced for a short time only
                 if rehearse:
                     _rehearse(found, decide)
-                ensured.result()
                 joined.result()
                 return self._until_written(found, decide, author, connected)
         finally:
@@ -247,6 +247,18 @@ class Writer:
                 f"the change does not fit into a record: {failure.str()}; make the event schema smaller, or raise "
                 f"max.message.bytes of {self._topics.control} and {self._topics.audit} up to {RECORD_BYTES}"
             )
+
+
+def _peek(found: ControlLog, ensured: Future[None]) -> None:
+    """Read what is decided. Where that is refused, the topics are wrong, which is said first, or were just made."""
+    refused = False
+    try:
+        found.peek()
+    except Refused:
+        refused = True
+    ensured.result()
+    if refused:
+        found.peek()
 
 
 def _rehearse(found: ControlLog, decide: Decide) -> None:

@@ -70,6 +70,10 @@ class Topics:
             raise Refused(f"topic {name}: {found.error.str()}; grant DESCRIBE on it")
         return Topic(name, len(found.partitions), self._message_bytes(name))
 
+    def partitions(self) -> Mapping[str, int]:
+        """Return how many partitions each topic has that we may see. Raises Refused when no broker answers."""
+        return {name: len(topic.partitions) for name, topic in self._all().items() if topic.error is None}
+
     def _all(self) -> Mapping[str, TopicMetadata]:
         try:
             found: Mapping[str, TopicMetadata] = _asked(lambda: self.admin.list_topics(timeout=TIMEOUT).topics)
