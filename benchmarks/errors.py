@@ -15,3 +15,7 @@ class NoCompiler(Explained):
 
 class OtherMachine(Explained):
     """A file of figures was measured on another machine, or with other packages."""
+
+
+class StandFailed(Explained):
+    """What a measurement of swaps needs around it did not work: a command of the product failed, or events vanished."""

@@ -90,6 +90,10 @@ def commands(results: Results) -> list[str]:
     found += [
         [f"scripts/bench {name}", *words_of(results[name].get("options", {}))] for name in OTHERS if name in results
     ]
+    found += [
+        ["scripts/bench rollout", f"--parts {part}", *words_of(told.get("options", {}))]
+        for part, told in results.get("rollout", {}).items()
+    ]
     return [" ".join([*words, "--json results.json"]) for words in found]
 
 

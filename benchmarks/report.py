@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from benchmarks import plots, sections
+from benchmarks import plots, rollout_page, sections
 from benchmarks.compare import KEEPS_UP, UNMEASURED
 from benchmarks.contestants import (
     BARE,
@@ -250,7 +250,7 @@ def target_rows(results: Results) -> list[Cells]:
             if found := checked(results, job, name):
                 verdict = "met" if found == "exact" else "**MISSED**"
                 rows.append([f"{JOBS[job].letter}: outputs", name, "", "exact", found, verdict])
-    return rows
+    return rows + rollout_page.target_rows(results.get("rollout", {}))
 
 
 def summary(rows: Sequence[Cells]) -> str:

@@ -11,6 +11,7 @@ from benchmarks import costs
 from benchmarks.jobs import JOBS
 from benchmarks.parts import PARTS
 from benchmarks.plots import Panel
+from benchmarks.rollout_page import tell_rollout
 from benchmarks.start import FIRST_SECONDS, HELP_SECONDS
 from benchmarks.tables import Cells, number, plain, table
 
@@ -131,4 +132,5 @@ SECTIONS: Mapping[str, Callable[[Part], Iterator[str]]] = {
     "growth": tell_growth,
     "budget": tell_budget,
     "start": tell_start,
+    "rollout": tell_rollout,
 }

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from schemas import records
-from schemas.deployment import FALLBACK, Deployment
 from schemas.errors import RecordInvalid
 from schemas.vitals import Vitals
+
+if TYPE_CHECKING:
+    from schemas.deployment import Deployment
 
 HEAD_KEY = b""  # beside the names of deployments, none of which is empty
 FACTS = ("deployment", "revision", "declaration", "event_schema", "arms", "paused")  # of a state, as the audit tells it
@@ -103,6 +105,8 @@ class State:
 
     def content(self) -> tuple[Deployment, dict[str, Any]]:
         """Return declaration and event schema. Raises RecordInvalid for what this release cannot read."""
+        from schemas.deployment import Deployment  # here: a change that only moves states needs no such checks
+
         try:
             return Deployment.model_validate_json(self.declaration), json.loads(self.event_schema)
         except ValueError as error:
@@ -283,6 +287,8 @@ def arms_of(deployment: Deployment, versions: Mapping[str, Version]) -> list[Arm
 
     versions: what each reference means.
     """
+    from schemas.deployment import FALLBACK
+
     declared = [(name, arm.role, arm.model, arm.percent) for name, arm in deployment.named.items()]
     chain = [(name, FALLBACK, model, None) for name, model in deployment.steps.items()]
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -80,6 +81,15 @@ class EventDecoder:
         self._json = JsonEvents(self._reader)
         StrictReader(reader)  # says what fastavro dislikes about the schema
         self._fingerprint = fingerprint(reader)
+
+    def again(self) -> EventDecoder:
+        """Return a decoder of the same events that knows the writers' schemas already, and counts from 0 on.
+
+        Both must be used by the same thread.
+        """
+        other = copy.copy(self)
+        other._checks = self._checks.again()
+        return other
 
     @property
     def broken_checks(self) -> Mapping[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 
 import polars as pl
@@ -24,6 +25,12 @@ class FieldChecks:
             raise DeploymentInvalid(problems)
         self._checks = {name: (check, _broken(check, columns[name])) for name, check in checks.items()}
         self.counted: dict[str, int] = dict.fromkeys(checks, 0)  # rows that broke a check so far, whatever it does
+
+    def again(self) -> FieldChecks:
+        """Return the same checks, which count from 0 on."""
+        other = copy.copy(self)
+        other.counted = dict.fromkeys(self.counted, 0)
+        return other
 
     def apply(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, list[Rejection]]:
         """The frame with fields set to null where declared, and a rejection per row to drop (row = frame row)."""

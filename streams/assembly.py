@@ -100,15 +100,16 @@ def assemble(
     writers: Writers,
     pool: Pool,
     revision: int | None = None,
+    decoder: EventDecoder | None = None,
 ) -> Assembly:
     """Load the bundles for the deployment's events.
 
     reader: the event schema that the deployment reads. bundles: by the names of their arms, all of which write to one
     topic. The constant of the fallback chain comes with them. pool: owns the models. revision: None for that of a
-    declaration in a file.
+    declaration in a file. decoder: one of the same events; None: a new one.
     Raises an error of models or schemas when bundles, schema and declaration do not fit each other.
     """
-    decoder = EventDecoder(
+    decoder = decoder or EventDecoder(
         reader,
         writers=writers,
         framing=deployment.input.framing,

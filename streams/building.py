@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -89,6 +89,7 @@ class Builder:
         self._findable: set[str] = set()  # fingerprints of schemas that were published
         self._paces: WeakKeyDictionary[Model, Pace | None] = WeakKeyDictionary()
         self._fresh = True  # nothing was scored yet, so that what this process has is what any would
+        self._known: tuple[Built, ...] = ()  # states whose models are loaded
         self.slot = options.slot
 
     def build(self, wanted: Wanted) -> Built:
@@ -96,9 +97,10 @@ class Builder:
         deployment = wanted.deployment
         deployment.arm(self.arm)  # refuses one that has no workers
         site = self._site(deployment, controlled=bool(wanted.pins))
-        bundles = {name: self._bundle(wanted, name, ref) for name, ref in deployment.models(self.arm).items()}
+        known = self._assembled_before(wanted)
+        bundles = known.bundles if known else self._bundles(wanted)
         profilers = self._profilers(deployment, bundles)
-        assembly = assemble(deployment, wanted.reader, bundles, self._writers, self._pool, wanted.revision)
+        assembly = known or self._assembled(wanted, bundles)
         if assembly.codec.fingerprint not in self._findable:
             make_findable(self._schemas, assembly.codec.schema, self._stopping)
             self._findable.add(assembly.codec.fingerprint)
@@ -128,6 +130,7 @@ class Builder:
 
     def keep(self, *states: Built) -> None:
         """Let go of the models of all other states."""
+        self._known = states
         self._pool.keep(model for state in states for model in state.assembly.models.values())
 
     def stale(self, built: Built) -> bool:
@@ -144,6 +147,25 @@ class Builder:
         """Let go of models and clients."""
         self._pool.close()
         self._schemas.close()
+
+    def _bundles(self, wanted: Wanted) -> dict[str, Bundle]:
+        return {name: self._bundle(wanted, name, ref) for name, ref in wanted.deployment.models(self.arm).items()}
+
+    def _assembled(self, wanted: Wanted, bundles: Mapping[str, Bundle]) -> Assembly:
+        alike = (each.assembly.decoder.again() for each in self._known if _reads_the_same(each, wanted))
+        args = wanted.deployment, wanted.reader, bundles, self._writers, self._pool, wanted.revision
+        return assemble(*args, next(alike, None))
+
+    def _assembled_before(self, wanted: Wanted) -> Assembly | None:
+        """Return a state whose models are loaded under its new revision, None where there is none.
+
+        So a way back takes no longer than a batch, however large the models are.
+        """
+        for each in self._known:
+            if wanted.pins and replace(each.wanted, revision=wanted.revision, paused=wanted.paused) == wanted:
+                known = each.assembly
+                return replace(known, revision=wanted.revision, decoder=known.decoder.again())
+        return None
 
     def _site(self, deployment: Deployment, *, controlled: bool) -> Site:
         """Return the site; the brokers are asked once about topics that stay the same, so that a way back is quick."""
@@ -206,6 +228,16 @@ class Builder:
                 )
             log.warning("%s; the arm %s is not watched", text, name)
         return Profilers(found)
+
+
+def _reads_the_same(built: Built, wanted: Wanted) -> bool:
+    """Say whether the events of both states are decoded alike."""
+    known, asked = built.wanted.deployment, wanted.deployment
+    return (
+        built.wanted.reader == wanted.reader
+        and (known.input.framing, known.input.checks) == (asked.input.framing, asked.input.checks)
+        and known.limits.event_bytes == asked.limits.event_bytes
+    )
 
 
 def make_findable(topic: SchemaTopic, schema: Mapping[str, Any], stopping: Callable[[], bool]) -> None:

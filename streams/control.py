@@ -6,24 +6,23 @@ that it is about; see `streams.control_writer`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message
-from confluent_kafka.admin import AdminClient
 
 from schemas.chain import Finding, verify_chain, verify_end
 from schemas.control import HEAD_KEY, NO_HEAD, Entry, Head, State
 from schemas.errors import RecordInvalid
 from streams import guarantees
-from streams.clients import quiet
+from streams.codes import DENIED
 from streams.errors import ChainBroken, ControlUnavailable, Refused
 from streams.following import Follower
 from streams.rollout import World
-from streams.source import DENIED
 from streams.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -52,6 +51,7 @@ YEARS: Final = {"cleanup.policy": "delete", "retention.ms": str(10 * 366 * 86_40
 CHECKED = ("cleanup.policy", "retention.ms", "retention.bytes")
 REACH_SECONDS = 10.0
 LAST_ENTRIES = 64  # what a writer looks at, instead of an audit of years
+SPAN = 4 * LAST_ENTRIES  # offsets in which they are: markers and what was rolled back have some, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +96,16 @@ class ControlTopics:
         Raises Refused where one may not be made, or is there with settings under which records would vanish.
         """
         topics, settings = Topics(kafka), self.settings()
+        known = topics.partitions()  # the usual answer, in one request
         for name in names:
-            found = topics.ensure(name, 1, settings[name])
-            if found.partitions != 1:
+            count = known.get(name) or topics.ensure(name, 1, settings[name]).partitions
+            if count != 1:
                 raise Refused(
-                    f"topic {name} has {found.partitions} partitions, but its order needs one: delete it, if it is not "
+                    f"topic {name} has {count} partitions, but its order needs one: delete it, if it is not "
                     "in use, and it is made again as it must be"
                 )
         try:
-            facts = guarantees.read(topics.admin, names)
+            facts = guarantees.read(topics.admin, names, broker=False)
         except KafkaException as error:
             log.info("the settings of %s cannot be read: %s", ", ".join(names), error.args[0].str())
             return
@@ -144,7 +145,8 @@ class ControlLog:
         self.entries: list[Entry] = []
         self._strange: list[Finding] = []  # in the audit
         self._spoilt: dict[bytes, Finding] = {}  # in the control topic, by key
-        self._topics, self._whole, self._made = topics, whole, made
+        self._kafka, self._topics, self._whole, self._made = kafka, topics, whole, made
+        self._there: list[str] = []
         self._reader = Follower(kafka, f"{topics.control}.readers")
 
     def settle(self) -> World:
@@ -160,10 +162,34 @@ class ControlLog:
             if self.head == head:
                 return self.world()
 
+    def reach(self, seconds: float = REACH_SECONDS) -> None:
+        """Connect to a broker, and see which topics are there.
+
+        Raises ControlUnavailable when no broker answers, Refused when it does not let us.
+        """
+        _reached(self._kafka, lambda: self._reader.connect(self._topics.control, seconds))
+        self._there = [name for name in (self._topics.control, self._topics.audit) if self._reader.exists(name)]
+
+    def connect(self) -> None:
+        """Connect what asks for the topics' ends as well, which `settle` would otherwise wait for."""
+        with contextlib.suppress(KafkaException):  # what is wrong is said by what is asked next
+            self._reader.connect_whole(self._topics.control, REACH_SECONDS)
+
     def peek(self) -> None:
-        """Read what is decided already, so that `settle` has less to read; open transactions are not waited for."""
-        self._read(self._topics.control, decided=True)
-        self._read(self._topics.audit, decided=True)
+        """Read what is decided already of topics that were there when a broker was reached, so that `settle` has less
+        to read; open transactions are not waited for.
+
+        All ends are asked for before anything is read: a broker answers one after the other, and an answer to who reads
+        may wait for records.
+        """
+        ends = {name: self._reader.end(name, decided=True) for name in self._there}
+        for name, (low, high) in ends.items():
+            if not self._reader.follows(name):
+                self._begin(name, low, high)
+        for name, (low, high) in ends.items():
+            self._take(name, high)
+            if name == self._topics.audit and not self._whole and not self.entries and high - SPAN > low:
+                self._begin_at_the_end(low, high)
 
     def world(self) -> World:
         return World(dict(self.states), self.head, tuple(self.entries))
@@ -197,10 +223,14 @@ class ControlLog:
         """Let go of Kafka."""
         self._reader.close()
 
-    def _read(self, topic: str, *, decided: bool = False) -> None:
+    def _begin(self, topic: str, low: int, high: int) -> None:
+        last = topic == self._topics.audit and not self._whole
+        self._reader.begin(topic, max(low, high - SPAN) if last else low)
+
+    def _read(self, topic: str) -> None:
         if not self._reader.follows(topic) and not self._is_there(topic):
             return
-        low, high = self._reader.end(topic, decided=decided)
+        low, high = self._reader.end(topic)
         if not self._reader.follows(topic):
             if topic == self._topics.audit and not self._whole:
                 self._begin_at_the_end(low, high)
@@ -220,8 +250,8 @@ class ControlLog:
         return True
 
     def _begin_at_the_end(self, low: int, high: int) -> None:
-        """Read the audit's last entries: markers and what was rolled back have offsets, too."""
-        span = 4 * LAST_ENTRIES
+        """Read the audit's last entries."""
+        span = SPAN
         while True:
             first = max(low, high - span)
             self._reader.begin(self._topics.audit, first)
@@ -261,9 +291,9 @@ class ControlLog:
 
 def read(kafka: Mapping[str, str], topics: ControlTopics | None = None, *, whole: bool = False) -> ControlLog:
     """Return what both topics hold now; nothing where they do not exist. Raises Refused, ControlUnavailable."""
-    reach(kafka)
     log = ControlLog(kafka, topics or TOPICS, whole=whole)
     try:
+        log.reach()
         log.settle()
     finally:
         log.close()
@@ -281,12 +311,12 @@ def states_of(kafka: Mapping[str, str], deployment: str) -> list[State]:
     return [states[revision] for revision in sorted(states, reverse=True)]
 
 
-def reach(kafka: Mapping[str, str]) -> None:
+def _reached(kafka: Mapping[str, str], ask: Callable[[], object]) -> None:
     """Return when a broker answers. Raises ControlUnavailable when none does, Refused when it does not let us."""
     servers = kafka["bootstrap.servers"]
     failure: KafkaError | None = None
     try:
-        AdminClient({**kafka, **quiet()}).list_topics(timeout=REACH_SECONDS)
+        ask()
     except KafkaException as error:
         failure = error.args[0]
     if failure is None:

@@ -13,6 +13,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,12 +22,13 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from schemas.chain import chained, head_of
 from schemas.control import HEAD_KEY, Entry, Head, State
+from schemas.errors import Explained
 from streams import control
 from streams.clients import quiet
+from streams.codes import DENIED_TRANSACTION, PRODUCER_FENCED, REFUSED_RECORD
 from streams.control import RECORD_BYTES, ControlLog, ControlTopics
 from streams.errors import ChangeRefused, ControlUnavailable, Refused
 from streams.rollout import Change, World
-from streams.sink import DENIED_TRANSACTION, PRODUCER_FENCED, REFUSED_RECORD
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ SECONDS = 90.0  # in which a change is tried again
 LONGEST_WAIT = 8.0
 STEP_SECONDS = 10.0
 TRANSACTION_TIMEOUT_MS = 10_000  # for so long a killed writer's transaction holds back readers, unless another comes
+QUICK = {"reconnect.backoff.ms": "20"}  # librdkafka waits for half of it before a client's first connection
 LOOK = "look with `penstock history` whether it was changed"
 Decide = Callable[[World], Change | None]
 
@@ -84,30 +87,40 @@ class Writer:
         sleep: Callable[[float], object] = time.sleep,
         connect: Callable[[dict[str, Any]], Producer] = Producer,
     ) -> None:
-        self._kafka, self._topics = kafka, topics or control.TOPICS
+        self._kafka, self._topics = {**QUICK, **kafka}, topics or control.TOPICS
         self._seconds, self._clock, self._sleep, self._connect = seconds, clock, sleep, connect
 
-    def change(self, decide: Decide, author: Author, *, whole: bool = False) -> Written | None:
+    def change(self, decide: Decide, author: Author, *, whole: bool = False, rehearse: bool = False) -> Written | None:
         """Write what `decide` makes of what both topics hold; None where that is nothing. Makes the topics.
 
         decide: a pure function; it is asked again when another writer came first. whole: it needs the whole audit.
+        rehearse: ask it before others are fenced, too: it takes its time the first time, or may refuse.
         Raises what `decide` raises, ChainBroken, ChangeRefused where a record is too large, Refused where Kafka does
         not let us, and ControlUnavailable when no try succeeded: its text says whether the outcome is unknown.
         """
-        control.reach(self._kafka)
-        self._topics.ensure(self._kafka, self._topics.control, self._topics.audit)
         found = ControlLog(self._kafka, self._topics, whole=whole, made=True)
         try:
-            found.peek()  # before others are fenced, so that they are fenced for a short time only
-            return self._until_written(found, decide, author)
+            found.reach()
+            with ThreadPoolExecutor(3) as beside:  # most of a change is waiting for answers: of four clients at once
+                names = self._topics.control, self._topics.audit
+                ensured = beside.submit(self._topics.ensure, self._kafka, *names)
+                connected, joined = beside.submit(self._connected), beside.submit(found.connect)
+                _peek(found, ensured)  # before others are fenced, so that they are fenced for a short time only
+                if rehearse:
+                    _rehearse(found, decide)
+                joined.result()
+                return self._until_written(found, decide, author, connected)
         finally:
             found.close()
 
-    def _until_written(self, found: ControlLog, decide: Decide, author: Author) -> Written | None:
+    def _until_written(
+        self, found: ControlLog, decide: Decide, author: Author, connected: Future[Producer]
+    ) -> Written | None:
         deadline, doubtful, attempt = time.monotonic() + self._seconds, None, 0
         while True:
+            producer = self._connected() if attempt else connected.result()
             try:
-                tried = self._try(found, decide, author, doubtful)
+                tried = self._try(producer, found, decide, author, doubtful)
             except Refused as error:
                 if doubtful is None:
                     raise
@@ -125,11 +138,11 @@ class Writer:
             attempt += 1
 
     def _try(
-        self, found: ControlLog, decide: Decide, author: Author, doubtful: Written | None
+        self, producer: Producer, found: ControlLog, decide: Decide, author: Author, doubtful: Written | None
     ) -> Written | Failed | None:
-        producer, written, failure = self._connect(self._settings()), None, None
+        written, failure = None, None
         try:
-            self._fence(producer)
+            _patiently(partial(producer.init_transactions, STEP_SECONDS))
             world = found.settle()
             if doubtful is not None and found.has(doubtful.entries[0].id):
                 return doubtful
@@ -158,12 +171,16 @@ class Writer:
             "message.max.bytes": RECORD_BYTES,
         }
 
-    def _fence(self, producer: Producer) -> None:
-        """Connect first: asked while it is not connected, librdkafka waits half a second, see `streams.sink`."""
-        with contextlib.suppress(KafkaException):  # what is wrong is said below
+    def _connected(self) -> Producer:
+        """Return a producer that is connected: else librdkafka waits half a second to fence, see `streams.sink`.
+
+        It names no topic: brokers that make topics when asked for them would make ours with other settings.
+        """
+        producer = self._connect(self._settings())
+        with contextlib.suppress(KafkaException):  # what is wrong is said by what is asked next
             for _ in range(2):
-                producer.list_topics(self._topics.control, timeout=5)
-        _patiently(partial(producer.init_transactions, STEP_SECONDS))
+                producer.list_topics(timeout=5)
+        return producer
 
     def _composed(self, change: Change, world: World, author: Author) -> Written:
         """Return the entries, tied to the chain, and the states that name them."""
@@ -232,6 +249,29 @@ class Writer:
                 f"the change does not fit into a record: {failure.str()}; make the event schema smaller, or raise "
                 f"max.message.bytes of {self._topics.control} and {self._topics.audit} up to {RECORD_BYTES}"
             )
+
+
+def _peek(found: ControlLog, ensured: Future[None]) -> None:
+    """Read what is decided. Where that is refused, the topics are wrong, which is said first, or were just made."""
+    refused = False
+    try:
+        found.peek()
+    except Refused:
+        refused = True
+    ensured.result()
+    if refused:
+        found.peek()
+
+
+def _rehearse(found: ControlLog, decide: Decide) -> None:
+    """Decide on what is committed; where that is refused, on what is committed once open transactions have ended."""
+    refused = False
+    try:
+        decide(found.world())
+    except Explained:
+        refused = True
+    if refused:
+        decide(found.settle())
 
 
 def _patiently(step: Callable[[], object]) -> None:

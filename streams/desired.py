@@ -61,7 +61,8 @@ class Desired(threading.Thread):
         while not self._ended:
             failure: object = None
             try:
-                messages = self._consumer.consume(100, WAIT_SECONDS)
+                messages = self._consumer.consume(1, WAIT_SECONDS)  # then what is there: it would wait for a number
+                messages += self._consumer.consume(1_000, 0)
             except (KafkaException, RuntimeError) as error:
                 failure, messages = error, []
             errors = (message.error() for message in messages)

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
+from streams.codes import MISSING
 from streams.errors import Refused
 from streams.reading import PATIENCE, TIMEOUT, UNJOINED, TopicReader
-from streams.source import MISSING
+
+WAIT_MS = 5  # that a broker holds an answer back: one that says "this is the end" is waited for, and others behind it
 
 PASSED_OVER = MISSING | {UNJOINED}  # a topic that was just made may be unknown
 
@@ -22,8 +24,12 @@ class Follower(TopicReader):
 
     def __init__(self, kafka: Mapping[str, str], group: str) -> None:
         """group: never joined."""
-        super().__init__(kafka, group)
+        super().__init__(kafka, group, wait_ms=WAIT_MS)
         self._next: dict[str, int] = {}
+
+    def exists(self, topic: str) -> bool:
+        """Say whether the topic is there, by what reads it. Raises Refused where we may not see it."""
+        return bool(self._partitions(self._consumer, topic))
 
     def follows(self, topic: str) -> bool:
         """Say whether the topic is followed already."""
@@ -40,6 +46,14 @@ class Follower(TopicReader):
             lambda: asking.get_watermark_offsets(place, TIMEOUT, cached=False), f"find the ends of {topic}"
         )
         return low, high
+
+    def connect(self, topic: str, seconds: float) -> None:
+        """Ask a broker for the topic, to have a connection. Raises KafkaException when none answers in time."""
+        self._consumer.list_topics(topic, timeout=seconds)
+
+    def connect_whole(self, topic: str, seconds: float) -> None:
+        """The same for the other client, which says where topics end."""
+        self._whole.list_topics(topic, timeout=seconds)
 
     def begin(self, topic: str, offset: int) -> None:
         """Follow the topic from this offset on, also where it was followed from another one."""

@@ -15,8 +15,7 @@ from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 
 from streams.errors import Refused
-from streams.membership import SESSION_TIMEOUT_MS, set_group_timeouts
-from streams.sink import TRANSACTION_TIMEOUT_MS
+from streams.membership import SESSION_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS, set_group_timeouts
 from streams.topics import OVERHEAD
 
 log = logging.getLogger(__name__)
@@ -88,16 +87,17 @@ def _check(admin: AdminClient, promise: Promise) -> None:
         log.warning("%s", text)
 
 
-def read(admin: AdminClient, topics: Collection[str]) -> Facts:
-    """Return what the cluster says of itself and of those of the topics that exist.
+def read(admin: AdminClient, topics: Collection[str], *, broker: bool = True) -> Facts:
+    """Return what the cluster says of itself and of those of the topics that exist. broker: with a broker's settings.
 
     Raises KafkaException; settings alone may be missing without permission, which is said.
     """
     metadata = admin.list_topics(timeout=TIMEOUT)
     present = [name for name in topics if name in metadata.topics and metadata.topics[name].partitions]
     resources = {name: ConfigResource(ResourceType.TOPIC, name) for name in present}
-    asked = min(metadata.brokers, default=-1)  # orig_broker_id is -1 when librdkafka does not yet know who answered
-    resources[""] = ConfigResource(ResourceType.BROKER, str(asked))
+    if broker:
+        asked = min(metadata.brokers, default=-1)  # orig_broker_id is -1 when librdkafka does not yet know who answered
+        resources[""] = ConfigResource(ResourceType.BROKER, str(asked))
     settings = _settings(admin, resources)
     found = {
         name: TopicFacts(
@@ -107,7 +107,7 @@ def read(admin: AdminClient, topics: Collection[str]) -> Facts:
         )
         for name in present
     }
-    return Facts(len(metadata.brokers), settings[""], found)
+    return Facts(len(metadata.brokers), settings.get("", {}), found)
 
 
 def _settings(admin: AdminClient, resources: Mapping[str, ConfigResource]) -> dict[str, dict[str, str]]:

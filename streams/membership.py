@@ -21,6 +21,7 @@ from streams.clients import talkative
 log = logging.getLogger(__name__)
 
 SESSION_TIMEOUT_MS = 6_000
+TRANSACTION_TIMEOUT_MS = SESSION_TIMEOUT_MS  # when a lost slot's partitions are others', readers go on too
 HEARTBEAT_MS = 1_500
 ANSWER_BYTES = 4 << 20  # of one answer to a fetch: what comes in beside a full queue stays small
 STATISTICS_MS = 2_000  # how soon the markers of a producer's transactions are told from events that wait

@@ -55,6 +55,7 @@ class Obeying:
         if self._reports is None:
             self._reports = Reports(self.kafka, self.name, built.site.group, self._builder.slot, vitals=vitals)
             self._reports.start()
+        self._builder.keep(built)
         revision, detail = self.refused or (None, "")
         self._reports.tell(
             revision=built.wanted.revision,
@@ -106,6 +107,7 @@ class Obeying:
         if state is None:
             self._remove()
             return
+        log.info("control asks for revision %d", state.revision)
         with self._lock:
             self._newest = state
             if self._obedience is not None:

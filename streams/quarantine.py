@@ -23,11 +23,11 @@ from confluent_kafka.cimpl import NewTopic
 from schemas.values import Rejection
 from streams.batch import Batch, batch_of
 from streams.clients import quiet
+from streams.codes import DENIED, MISSING
 from streams.errors import Refused
 from streams.offsets import OffsetRange
 from streams.reading import UNJOINED
 from streams.scorer import Scored, Scorer
-from streams.source import DENIED, MISSING
 
 TOPIC = "penstock.quarantine"
 REASON: Final = "quarantined"

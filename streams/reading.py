@@ -70,8 +70,10 @@ def _moment(text: str, now: datetime) -> int | None:
 class TopicReader:
     """Reads ranges of topics. isolation: read_committed, or read_uncommitted for a look at what was aborted too."""
 
-    def __init__(self, kafka: Mapping[str, str], group: str, isolation: str = "read_committed") -> None:
-        """group: is only asked for its committed offsets, never joined."""
+    def __init__(
+        self, kafka: Mapping[str, str], group: str, isolation: str = "read_committed", wait_ms: int = 50
+    ) -> None:
+        """group: is only asked for its committed offsets, never joined. wait_ms: for which brokers wait for records."""
         settings: dict[str, Any] = {
             **{name: value for name, value in kafka.items() if not name.startswith("group.")},
             **quiet(),
@@ -83,7 +85,7 @@ class TopicReader:
             "queued.min.messages": 20_000,  # small ones cost many times their bytes
             "queued.max.messages.kbytes": 8_192,
             "fetch.message.max.bytes": 4 << 20,
-            "fetch.wait.max.ms": 50,
+            "fetch.wait.max.ms": wait_ms,
             "fetch.queue.backoff.ms": 2,
         }
         self._consumer = Consumer({**settings, "isolation.level": isolation}, logger=log)
@@ -95,7 +97,10 @@ class TopicReader:
 
         Asked for by its name: a list of all topics leaves out those that we may not see.
         """
-        found = self._ask(lambda: self._whole.list_topics(topic, timeout=TIMEOUT).topics[topic], f"list topic {topic}")
+        return self._partitions(self._whole, topic)
+
+    def _partitions(self, client: Consumer, topic: str) -> list[int]:
+        found = self._ask(lambda: client.list_topics(topic, timeout=TIMEOUT).topics[topic], f"list topic {topic}")
         if found.error is not None and found.error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             raise Refused(f"we may not see topic {topic}, or it does not exist: grant DESCRIBE and READ on it")
         return sorted(found.partitions)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from schemas.control import NO_HEAD, ArmState, Entry, Head, State, Version, canonical
-from schemas.deployment import Deployment
 from schemas.errors import RecordInvalid
 from streams.errors import ChangeRefused, RevisionMoved
+
+if TYPE_CHECKING:
+    from schemas.deployment import Deployment
 
 TAGGED = ("tag", "untag")
 STAYING = ("active", "fallback")  # roles that are not promoted
@@ -253,6 +253,10 @@ def _change(action: str, old: State | None, new: State, why: str = "") -> Change
 
 def deployment_of(name: str, declared: Mapping[str, Any]) -> Deployment:
     """Return the declaration of a state. Raises ChangeRefused where it is none."""
+    from pydantic import ValidationError
+
+    from schemas.deployment import Deployment  # here: a way back is made of states that were there, and needs none
+
     try:
         return Deployment.model_validate(declared)
     except ValidationError as error:

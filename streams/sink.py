@@ -21,30 +21,23 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streams.batch import Headers, Records
 from streams.clients import quiet
+from streams.codes import DENIED, DENIED_TRANSACTION, FENCED, PRODUCER_FENCED, REFUSED_RECORD
 from streams.errors import ProducerFenced, Refused, Rewind, StartOver
 from streams.marks import marked
-from streams.source import DENIED, FENCED, KafkaSource
+from streams.membership import TRANSACTION_TIMEOUT_MS
+from streams.source import KafkaSource
 
 log = logging.getLogger(__name__)
 
-TRANSACTION_TIMEOUT_MS = 6_000  # the session timeout: when a lost slot's partitions are others', readers go on too
 BATCH_BYTES = 1_000_000  # of a record batch, before compression
 QUEUE_KBYTES = 64 << 10  # of records that wait for a slow broker; producing waits while they are more
 QUEUE_RECORDS = 200_000
 PATIENCE = 10.0  # seconds that a retriable step of a transaction is tried again
 REFUSALS = 5  # how often topics refuse single events before the worker gives up
-REFUSED_RECORD = {KafkaError.INVALID_RECORD, KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 REBALANCED = {  # the partitions may be another's by now; whoever reads them scores the batch again
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.REBALANCE_IN_PROGRESS,
     KafkaError.UNKNOWN_MEMBER_ID,
-}
-DENIED_TRANSACTION = DENIED | {KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED}
-PRODUCER_FENCED = {
-    KafkaError._FENCED,
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError.INVALID_PRODUCER_ID_MAPPING,
 }
 
 

@@ -21,6 +21,7 @@ from streams.backlog import Backlog
 from streams.batch import Batch, batch_of
 from streams.batch import Message as BatchMessage
 from streams.clients import admin_of
+from streams.codes import DENIED, FENCED, MISSING
 from streams.errors import Fenced, Refused, Rewind, StartOver
 from streams.fencing import owners_of, was_taken
 from streams.membership import SESSION_TIMEOUT_MS, consumer_settings, is_classic
@@ -28,16 +29,8 @@ from streams.starts import Hooks, Reached, Starts, end_of, unknown
 
 log = logging.getLogger(__name__)
 
-FENCED = {KafkaError.FENCED_INSTANCE_ID, KafkaError._FENCED}
 INSTANCE_FENCED = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()  # a fatal error names its cause in words only
 FENCED_SECONDS = 8.0  # a session timeout and some: a member that is still there then lives
-DENIED = {
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError._AUTHENTICATION,
-}
-MISSING = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 OUT_OF_RANGE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
 MISSING_SECONDS = 30.0  # brokers that move leaders, or start, may say for a while that a topic does not exist
 LOOK_SECONDS = 1.0

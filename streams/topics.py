@@ -16,8 +16,8 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
 
 from streams.clients import quiet
+from streams.codes import DENIED
 from streams.errors import Refused, Unanswered
-from streams.source import DENIED
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,10 @@ class Topics:
         if found.error is not None:
             raise Refused(f"topic {name}: {found.error.str()}; grant DESCRIBE on it")
         return Topic(name, len(found.partitions), self._message_bytes(name))
+
+    def partitions(self) -> Mapping[str, int]:
+        """Return how many partitions each topic has that we may see. Raises Refused when no broker answers."""
+        return {name: len(topic.partitions) for name, topic in self._all().items() if topic.error is None}
 
     def _all(self) -> Mapping[str, TopicMetadata]:
         try:

@@ -80,6 +80,11 @@ class Process:
     ) -> None:
         self.end()
 
+    @property
+    def running(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
     def check(self) -> None:
         """Raise when the process has ended."""
         if self._process.poll() is not None:

@@ -91,10 +91,13 @@ def ends(kafka: Kafka, topic: str, partitions: int) -> Iterator[Callable[[], int
         consumer.close()
 
 
-def read(kafka: Kafka, topic: str, count: int, values: int = 0) -> tuple[Outputs, list[bytes]]:
-    """Return all committed records of a topic of `count` partitions, and the values of the first `values` of them."""
+def read(kafka: Kafka, topic: str, count: int, values: int = 0, begin: int = 0) -> tuple[Outputs, list[bytes]]:
+    """Return all committed records of a topic of `count` partitions, and the values of the first `values` of them.
+
+    begin: the offset in each partition from which on they are read.
+    """
     consumer = consumer_of(kafka, eof=True)
-    consumer.assign([TopicPartition(topic, p, 0) for p in range(count)])
+    consumer.assign([TopicPartition(topic, p, begin) for p in range(count)])
     reading = set(range(count))
     keys: list[bytes] = []
     partitions: list[int] = []

@@ -8,8 +8,9 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import click
 
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
     from streams.control_writer import Author, Decide, Written
     from streams.rollout import Change, World
 
+
+class HasDigest(Protocol):
+    """A version as a repository has it."""
+
+    @property
+    def digest(self) -> str: ...
+
+
+Found = TypeVar("Found", bound=HasDigest)
 why_option = click.option("--why", default="", help="The reason, for the audit.")
 by_option = click.option("--by", help="Who asks for it, for the audit.  [default: the login name]")
 
@@ -41,12 +51,14 @@ def _login() -> str:
         return f"uid {os.getuid()}"
 
 
-def write(servers: str | None, decide: Decide, by: str | None, why: str, *, whole: bool = False) -> Written | None:
-    """Make a change of control on the cluster of the option, the environment or this folder."""
+def write(
+    servers: str | None, decide: Decide, by: str | None, why: str, *, whole: bool = False, rehearse: bool = False
+) -> Written | None:
+    """Make a change of control on the cluster of the option, the environment or this folder; see `Writer.change`."""
     from penstock.config import kafka_settings
     from streams.control_writer import Writer
 
-    return Writer(kafka_settings(servers)).change(decide, author(by, why), whole=whole)
+    return Writer(kafka_settings(servers)).change(decide, author(by, why), whole=whole, rehearse=rehearse)
 
 
 def look(servers: str | None, *, whole: bool = False) -> World:
@@ -123,14 +135,25 @@ def checked(decide: Decide, repository: Models) -> Decide:
 
     A repository that does not answer stops nobody: this is said, and workers find the bundle in their cache or not.
     """
-    return _Checked(decide, repository)
+    return _Checked(decide, partial(_misfits, repository))
+
+
+def there(decide: Decide, url: str) -> Decide:
+    """The same for states that were desired before: their models fitted then, so it is checked that they are there.
+
+    What reads models is not even imported: that would take longer than all the rest of a rollback.
+    """
+    return _Checked(decide, partial(_absences, url))
 
 
 class _Checked:
-    """Checks a state once, however often it is decided: a writer must not work while it keeps others out."""
+    """Checks a state once, however often it is decided: a writer must not work while it keeps others out.
 
-    def __init__(self, decide: Callable[[World], Change | None], repository: Models) -> None:
-        self._decide, self._repository = decide, repository
+    problems: returns why a state could not run, or raises ChangeRefused or RepositoryUnavailable.
+    """
+
+    def __init__(self, decide: Callable[[World], Change | None], problems: Callable[[State], list[str]]) -> None:
+        self._decide, self._problems = decide, problems
         self._seen: set[str] = set()
 
     def __call__(self, world: World) -> Change | None:
@@ -144,37 +167,54 @@ class _Checked:
 
     def _check(self, state: State) -> None:
         from models.errors import RepositoryUnavailable
-        from penstock.cli.validate import problems
-        from penstock.config import Loaded
         from streams.errors import ChangeRefused
-        from streams.rollout import deployment_of
 
         name = state.deployment
-        declared = deployment_of(name, json.loads(state.declaration))
         try:
-            found = {arm.ref: self._entry(name, arm) for arm in state.arms}
-            bundles = Bundles(self._repository, found)
-            wrong = list(problems(Loaded(declared, json.loads(state.event_schema), Path(name)), bundles))
+            wrong = self._problems(state)
         except RepositoryUnavailable as error:
             click.echo(f"it was not checked that the models of {name} are there and fit: {error}", err=True)
             return
         if wrong:
             raise ChangeRefused(f"{name} could not run then: " + "; ".join(wrong))
 
-    def _entry(self, name: str, arm: ArmState) -> Entry:
-        from models.errors import ModelNotFound
-        from streams.errors import ChangeRefused
 
-        try:
-            entry = self._repository.resolve(arm.pinned)
-        except ModelNotFound as error:
-            raise ChangeRefused(f"{name}: the arm {arm.name} would have no model: {error}") from error
-        if entry.digest != arm.digest:
-            raise ChangeRefused(
-                f"{name}: {arm.pinned} in {self._repository.url} has the sha256 {entry.digest}, not {arm.digest} as "
-                "when it was declared: it was replaced; add it again as it was"
-            )
-        return entry
+def _misfits(repository: Models, state: State) -> list[str]:
+    """Return why a state could not run. Raises ChangeRefused for models that are not there as they were."""
+    from penstock.cli.validate import problems
+    from penstock.config import Loaded
+    from streams.rollout import deployment_of
+
+    name = state.deployment
+    declared = deployment_of(name, json.loads(state.declaration))
+    found = {arm.ref: _as_it_was(name, arm, repository.resolve, repository.url) for arm in state.arms}
+    return list(problems(Loaded(declared, json.loads(state.event_schema), Path(name)), Bundles(repository, found)))
+
+
+def _absences(url: str, state: State) -> list[str]:
+    """Return nothing. Raises ChangeRefused for models that are not there as they were."""
+    from models.digests import stated
+
+    for arm in state.arms:
+        _as_it_was(state.deployment, arm, partial(stated, url), url)
+    return []
+
+
+def _as_it_was(name: str, arm: ArmState, resolve: Callable[[str], Found], url: str) -> Found:
+    """Return what the repository has of an arm's version. Raises ChangeRefused where that is not what there was."""
+    from models.errors import ModelNotFound
+    from streams.errors import ChangeRefused
+
+    try:
+        found = resolve(arm.pinned)
+    except ModelNotFound as error:
+        raise ChangeRefused(f"{name}: the arm {arm.name} would have no model: {error}") from error
+    if found.digest != arm.digest:
+        raise ChangeRefused(
+            f"{name}: {arm.pinned} in {url} has the sha256 {found.digest}, not {arm.digest} as when it was declared: "
+            "it was replaced; add it again as it was"
+        )
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,7 @@ def promote(
 
     with said_plainly():
         decide = control.checked(lambda world: promoted(world, name, arm, keep=keep), open_repository(repository))
-        decide(control.look(bootstrap_servers))
-        written = control.write(bootstrap_servers, decide, by, why)
+        written = control.write(bootstrap_servers, decide, by, why, rehearse=True)
         control.show(written, f"{name}: the active arm has the version of {arm} already; nothing was changed")
 
 
@@ -54,13 +53,12 @@ def rollback(
     Without --to it is the last one whose active arm had another version; a second rollback undoes the first. Versions
     are those of that time, whatever tags mean now. A deployment that is paused stays so.
     """
-    from penstock.cli.common import open_repository
+    from penstock.config import repository_url
     from streams.rollout import rolled_back
 
     with said_plainly():
-        decide = control.checked(lambda world: rolled_back(world, name, to), open_repository(repository))
-        decide(control.look(bootstrap_servers, whole=True))
-        written = control.write(bootstrap_servers, decide, by, why, whole=True)
+        decide = control.there(lambda world: rolled_back(world, name, to), repository_url(repository))
+        written = control.write(bootstrap_servers, decide, by, why, whole=True, rehearse=True)
         control.show(written, f"{name} is at that state already; nothing was changed")
 
 

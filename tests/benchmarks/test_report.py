@@ -13,6 +13,7 @@ import pytest
 from benchmarks import budget
 from benchmarks.contestants import FAUST, JAVA, MLSERVER, OURS, QUIX, RELAXED, STREAMS, everybody
 from benchmarks.report import PROMISES, page, write
+from benchmarks.rollout_targets import EMPTY
 from benchmarks.sections import panels
 from benchmarks.tables import plain
 from benchmarks.targets import verdict
@@ -23,6 +24,12 @@ from scripts.project_checks import ROOT, forbidden_problems
 LATE = dict.fromkeys(("p50", "p95", "p99"), math.inf) | {"seconds": [], "arrived": 0.4}
 NOT_TRIED = LATE | {"arrived": 0.0}
 OPTIONS = {"runs": 3, "seconds": 8.0, "scale": 1.0, "only": None}
+
+
+def late(p95: float) -> dict[str, Any]:
+    return {"p50": p95 / 2, "p95": p95, "p99": p95 * 2, "seconds": [p95], "arrived": 1.0}
+
+
 PARTS: dict[str, Any] = {
     "costs": {
         "options": {"jobs": ["matrix", "mixed"], "rounds": 60, "batches": 25},
@@ -58,15 +65,29 @@ PARTS: dict[str, Any] = {
         },
     },
     "start": {"options": {"job": "matrix", "runs": 3}, "first_inference": [1.3, 1.1, 1.2], "help": [0.2, 0.1, 0.4]},
+    "rollout": {
+        "swaps": {
+            "options": {"rate": 50_000, "turns": 2, "swaps": 20, "every": 0.75, "kills": 2, "rollbacks": 1},
+            "rate": 35_000.0,
+            "steady": [{"latency": late(5.0), "lost": 0, "repeated": 0}] * 2,
+            "swapping": [{"latency": late(6.0), "lost": 0, "repeated": 0}] * 2,
+            "swaps": 22,
+            "kills": 2,
+            "taken": [0.1, 0.2, 0.12],
+            "checked": dict.fromkeys(EMPTY, 0) | {"ok": True, "events": 9_000},
+            "rolled": [{"command": 510.0, "record": 50.0, "arrival": 20.0, "batches": 0}],
+        },
+        "shadow": {
+            "options": {"shadow-rate": 10_000, "shadow-seconds": 4.0, "turns": 2},
+            "p95": {"is not there": [10.0, 11.0, 10.0], "hangs": [10.2, 10.0, 10.3]},
+            "ratios": {"hangs": 1.02},
+        },
+    },
 }
 
 
 def ran(rate: float, told: str = "exact", **more: float) -> dict[str, Any]:
     return {"rate": rate, "cpu": 2.75, "broker_cpu": math.nan, "rss": 201.4, "checked": told} | more
-
-
-def late(p95: float) -> dict[str, Any]:
-    return {"p50": p95 / 2, "p95": p95, "p99": p95 * 2, "seconds": [p95], "arrived": 1.0}
 
 
 def results() -> dict[str, Any]:
@@ -246,15 +267,31 @@ def test_what_was_not_measured_has_no_section() -> None:
     assert [heading for heading in headings if not heading.startswith("Job ")] == ["How it was measured", "Targets"]
 
 
+def test_what_swaps_and_shadows_cost_is_told_and_judged() -> None:
+    text = page(results() | PARTS)
+    assert ["p99 without swaps, with swaps", "10, 12"] in rows(text, "ms | median")
+    assert ["a rollback, from its command on", "510, at most 510"] in rows(text, "ms | median")
+    assert ["that hangs", "10.2", "1.02x"] in rows(text, "a shadow")
+    _, _, *found = rows(text, "target")
+    told = {row[0]: row[3:] for row in found}
+    assert told["A: p99 during swaps to that without"] == ["at most 1.5x", "1.20x", "met"]
+    assert told["A: rollback effective after the command"] == ["at most 500 ms", "510, at most 510 ms", "**MISSED**"]
+    assert told["A: p95 beside a shadow that hangs to that without one"] == ["below 1.05x", "1.020x", "met"]
+
+
 def test_what_else_was_measured_has_a_section_and_a_command() -> None:
     text = page(results() | PARTS)
     headings = re.findall(r"(?m)^## (.*)", text)
-    assert headings[3:] == ["What each part costs", "How cost grows", "A latency budget", "Start", "Targets"]
+    swap = "What a swap costs"
+    assert headings[3:] == ["What each part costs", "How cost grows", "A latency budget", "Start", swap, "Targets"]
     assert commands(text)[2:] == [
         "scripts/bench growth --json results.json",
         "scripts/bench costs --jobs matrix mixed --rounds 60 --batches 25 --json results.json",
         "scripts/bench budget --jobs matrix --runs 3 --seconds 8 --json results.json",
         "scripts/bench start --job matrix --runs 3 --json results.json",
+        "scripts/bench rollout --parts swaps --rate 50000 --turns 2 --swaps 20 --every 0.75 --kills 2 --rollbacks 1 "
+        "--json results.json",
+        "scripts/bench rollout --parts shadow --shadow-rate 10000 --shadow-seconds 4 --turns 2 --json results.json",
     ]
 
 

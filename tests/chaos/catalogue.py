@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from streams.sink import TRANSACTION_TIMEOUT_MS
+from streams.membership import TRANSACTION_TIMEOUT_MS
 from tests.chaos.controls import controls
 from tests.chaos.events import OUTPUT_BYTES, Events
 from tests.chaos.load import Step

@@ -40,7 +40,7 @@ from streams.quarantine import QuarantineTopic
 from streams.reading import TopicReader
 from streams.rollout import Change, World, applied, noted
 from tests.integration.control_writer import NAME, READER, Unshared, change, declared
-from tests.integration.planes import Plane, a_plane
+from tests.integration.planes import ADA, Plane, a_plane
 from tests.rig import ROOT
 from tests.schemas.test_chain import chain, follow
 
@@ -205,6 +205,27 @@ def vars_of(entry: Entry, **changes: Any) -> dict[str, Any]:
     for name in ("sequence", "previous", "hash"):
         del kept[name]
     return {**kept, **changes}
+
+
+@pytest.mark.parametrize("rehearse", [True, False])
+def test_a_change_that_is_refused_fences_nobody_where_it_is_rehearsed(plane: Plane, rehearse: bool) -> None:
+    """Without a rehearsal is the control."""
+    plane.note("first")
+    other = Producer({**plane.kafka, "transactional.id": plane.topics.transactional_id})
+    other.init_transactions(10)
+
+    def refuse(world: World) -> None:
+        raise ChangeRefused("made up")
+
+    with pytest.raises(ChangeRefused, match="made up"):
+        plane.writer().change(refuse, ADA, rehearse=rehearse)
+    other.begin_transaction()
+    other.produce(plane.topics.audit, b"", b"")
+    if rehearse:
+        other.commit_transaction(10)
+    else:
+        with pytest.raises(KafkaException):
+            other.commit_transaction(10)
 
 
 class Deaf:

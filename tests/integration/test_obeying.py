@@ -310,6 +310,68 @@ def test_a_start_without_the_repository_runs_from_the_cache(stand: Stand) -> Non
     assert again.stop() == 0
 
 
+def test_a_way_back_needs_neither_repository_nor_cache_and_any_other_way_does(stand: Stand) -> None:
+    third = stand.rig.add_model(stand.model, "third", model=sum_model(scale=3.0))
+    stand.said("apply", str(stand.rig.file))
+    worker = stand.worker()
+    worker.wait_for("reads partitions")
+    for revision, version in ((2, stand.second), (3, third)):
+        stand.said("model", "tag", stand.model, version, "production")
+        stand.wait_status(revision)
+        stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
+        stand.rig.wait_committed(40 * (revision - 1))
+    shutil.rmtree(stand.rig.folder / "models")
+    shutil.rmtree(stand.rig.folder / ".penstock" / "cache")
+    stand.said("rollback", stand.name, "--to", "1")
+    worker.wait_for("revision 4 cannot be built now")
+    stand.said("rollback", stand.name, "--to", "2")
+    stand.wait_status(5)
+    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
+    stand.rig.wait_committed(120)
+    found = {revision: version for revision, version, _ in stand.inferences(120)}
+    assert found == {2: stand.second, 3: third, 5: stand.second}
+    assert worker.stop() == 0
+
+
+def test_an_inference_that_claims_another_version_is_found_and_fails_the_benchmark(stand: Stand) -> None:
+    from benchmarks.rollout_targets import wrong
+
+    stand.said("apply", str(stand.rig.file))
+    worker = stand.worker()
+    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
+    stand.rig.wait_committed(40)
+    assert worker.stop() == 0
+    assert wrong({"checked": stand.verified(), "steady": [], "swapping": []}) == {}
+    records = stand.rig.read(stand.rig.inferences, 40)
+    _make_anew(stand)
+    producer = Producer({"bootstrap.servers": stand.rig.servers})
+    for number, record in enumerate(records):
+        value = record.value() or b""
+        forged = value.replace(stand.first.encode(), stand.second.encode()) if number == 7 else value
+        producer.produce(stand.rig.inferences, forged, record.key(), record.partition() or 0)
+    assert producer.flush(10) == 0
+    found = json.loads(stand.run("verify", "--deployment", stand.name, "--json").stdout)
+    assert wrong({"checked": found, "steady": [], "swapping": []}) == {"different": 1, "wrong_version": 1}
+
+
+def _make_anew(stand: Stand) -> None:
+    """Make the topic of the inferences again, empty."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.cimpl import NewTopic
+
+    admin, name = AdminClient({"bootstrap.servers": stand.rig.servers}), stand.rig.inferences
+    admin.delete_topics([name])[name].result()
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            admin.create_topics([NewTopic(name, num_partitions=4)])[name].result()
+            return
+        except KafkaException:  # its removal is not done yet
+            assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def test_a_state_that_writes_elsewhere_is_moved_to(stand: Stand, topic: Callable[..., str]) -> None:
     stand.said("apply", str(stand.rig.file))
     worker = stand.worker()

@@ -237,6 +237,18 @@ def test_a_writer_schema_is_asked_for_once() -> None:
     assert known.asked == 1
 
 
+def test_a_decoder_made_of_another_knows_its_schemas_and_counts_anew() -> None:
+    known = Known(POINT)
+    first = EventDecoder(POINT, writers=known, checks={"x": Check(min=1)})
+    first.decode(points(5))
+    second = first.again()
+    assert second.decode(points(5)).frame.equals(first.decode(points(5)).frame)
+    assert known.asked == 1
+    assert (first.broken_checks, second.broken_checks) == ({"x": 2}, {"x": 1})
+    assert EventDecoder(POINT, writers=known).decode(points(5)).rejected == []
+    assert known.asked == 2  # the control: one of its own asks
+
+
 def test_checks_reject_clear_or_count() -> None:
     checks = {
         "x": Check(min=1, max=8),

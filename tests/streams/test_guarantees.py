@@ -14,7 +14,7 @@ from penstock.embedded import EmbeddedKafka
 from streams import guarantees
 from streams.errors import Refused
 from streams.guarantees import Facts, Promise, TopicFacts, refusals, warnings
-from streams.sink import TRANSACTION_TIMEOUT_MS
+from streams.membership import TRANSACTION_TIMEOUT_MS
 
 SOUND = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false", "max.message.bytes": "1048588"}
 BROKER = {
