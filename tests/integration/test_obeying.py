@@ -538,3 +538,32 @@ def test_supervised_slots_of_a_deployment_that_is_removed_end_with_their_supervi
     stand.said("remove", stand.name, "--yes")
     assert supervisor.process.wait(60) == 0
     assert "no slot is left, for the deployment was removed from control" in supervisor.text()
+
+
+def test_an_arm_of_every_event_comes_and_goes_and_has_just_the_events_of_its_revisions(stand: Stand) -> None:
+    stand.said("apply", str(stand.rig.file))
+    worker = stand.worker()
+    worker.wait_for("reads partitions")
+    alone, beside = stand.rig.declared["arms"], {"role": "all", "name": "beside", "model": f"{stand.model}@candidate"}
+    with stand.stream() as sent:
+        stand.rig.wait_committed(500)
+        for revision, arms in ((2, [*alone, beside]), (3, alone), (4, [*alone, beside])):
+            stand.declare(arms=arms)
+            stand.said("apply", str(stand.rig.file))
+            stand.wait_status(revision)
+            seen = sent()
+            stand.rig.wait_committed(seen)
+    stand.rig.wait_committed(sent())
+    assert "every event" in stand.said("status", stand.name)
+    assert worker.stop() == 0
+    found = stand.inferences(sent())
+    revisions = {place: revision for revision, version, place in found if version == stand.first}
+    assert len(revisions) == sent()
+    both = [place for revision, version, place in found if version == stand.second]
+    assert sorted(both) == sorted(place for place, revision in revisions.items() if revision in (2, 4))
+    verified = stand.verified()
+    assert (verified["inferences"], verified["beside"]["beside"]["inferences"]) == (sent(), len(both))
+    assert len(both) < sent()
+    stand.declare(arms=alone)
+    stand.said("apply", str(stand.rig.file))
+    assert stand.verified()["beside"]["beside"]["inferences"] == len(both)  # of a state that is gone

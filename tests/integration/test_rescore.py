@@ -129,6 +129,22 @@ def test_a_rescore_of_the_same_version_changes_nothing(stand: Rig) -> None:
     assert (figures["changed"], figures["max"], found["comparison"]["worst"]) == (0, 0.0, [])
 
 
+def test_each_arm_is_compared_by_itself_wherever_keys_have_placed_its_inferences(rig: Callable[..., Rig]) -> None:
+    canary = {"role": "canary", "model": "sum@candidate", "percent": 50}
+    made = rig(outputs=3, arms=[{"role": "active", "model": "sum@production"}, canary])
+    version = add_candidate(made)
+    made.produce(map(event, range(EVENTS)))
+    score(made, EVENTS)
+    compared = told(made, "--from", "0:0,2:10", "--to", "0:100,2:60")["comparison"]
+    assert (compared["paired"], compared["only_now"], compared["only_then"]) == (150, 0, 0)
+    assert [each["arm"] for each in compared["versions"]] == ["active", "canary"]
+    active, canary = compared["versions"]
+    assert active["paired"] + canary["paired"] == 150
+    assert min(active["paired"], canary["paired"]) > 20
+    assert (canary["version"], canary["outputs"]["score"]["changed"]) == (version, 0)
+    assert active["outputs"]["score"]["changed"] == active["paired"]
+
+
 def test_only_the_range_that_was_asked_for_is_scored(stand: Rig) -> None:
     found = told(stand, "--from", "0:5,2:0", "--to", "0:15,2:3")
     assert (found["events"], found["ranges"]) == (13, [f"{stand.events}/0@5-14", f"{stand.events}/2@0-2"])
