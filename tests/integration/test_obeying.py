@@ -3,143 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
-from penstock.embedded import EmbeddedKafka
-from schemas.heads import read_lineage
-from tests.rig import ROOT, Rig, Worker, account, encoder, sum_model
+from tests.integration.obeying_stand import Stand, share
+from tests.rig import Rig, account, encoder, sum_model
 
 pytestmark = pytest.mark.timeout(300)
 encode = encoder()
 WHOLE = {"lost": 0, "duplicated": 0, "out_of_order": 0, "unknown": 0}
 
 
-class Stand:
-    """A deployment under control, with a second version of its model and an operator's commands."""
-
-    def __init__(self, rig: Rig) -> None:
-        self.rig, self.name = rig, rig.name
-        self.model = f"sum-{rig.name[-8:]}"  # of its own: a tag that moves concerns all deployments of the cluster
-        self.first = rig.add_model(self.model, "production", model=sum_model())
-        self.second = rig.add_model(self.model, "candidate", model=sum_model(scale=2.0))
-        self.declare(arms=[{"role": "active", "model": f"{self.model}@production"}])
-
-    def declare(self, **changes: Any) -> None:
-        self.rig.declared |= changes
-        self.rig.write()
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "PENSTOCK_BOOTSTRAP_SERVERS": self.rig.servers,
-            "PENSTOCK_REPOSITORY": str(self.rig.folder / "models"),
-        }
-        command = [sys.executable, "-m", "penstock.cli", *words]
-        return subprocess.run(
-            command, cwd=self.rig.folder, capture_output=True, text=True, env=environment, check=False
-        )
-
-    def said(self, *words: str) -> str:
-        done = self.run(*words)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def worker(self, *more: str) -> Worker:
-        """Start `penstock worker NAME`."""
-        where = ["--bootstrap-servers", self.rig.servers, "--repository", str(self.rig.folder / "models")]
-        worker = Worker([self.name, *where, *more], self.rig.folder, self.rig.folder / f"obeying-{time.time_ns()}.log")
-        self.rig._workers.append(worker)
-        return worker
-
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.run("status", self.name, "--json").stdout)
-        return found
-
-    def wait_status(self, revision: int, seconds: float = 30) -> None:
-        """Block until every slot that lives runs the revision."""
-        deadline = time.monotonic() + seconds
-        while True:
-            slots = [slot for slot in self.status()["slots"] if slot["state"] != "stopped"]
-            if slots and all(slot["revision"] == revision for slot in slots):
-                return
-            assert time.monotonic() < deadline, slots
-
-    def told(self, change: str) -> None:
-        """Let `penstock events` tell what is there; the audit then has the refusal once, and an event tells it."""
-        events = f"{self.name}.told"
-        self.said("events", "--once", "--events-topic", events)
-        lines = [line for line in self.said("history", self.name).splitlines() if change in line]
-        assert len(lines) == 1
-        assert "slot active/0  refused" in lines[0]
-        kinds = [json.loads(message.value() or b"")["type"] for message in self.rig.read(events, 1)]
-        assert "io.penstock.deployment.refused" in kinds
-
-    @contextmanager
-    def stream(self, rate: float = 2_000.0) -> Iterator[Callable[[], int]]:
-        """Publish events all the while; yields what tells how many so far."""
-        ended, sent = threading.Event(), [0]
-        producer = Producer({"bootstrap.servers": self.rig.servers, "linger.ms": 5})
-
-        def feed() -> None:
-            began = time.monotonic()
-            while not ended.is_set():
-                while sent[0] < (time.monotonic() - began) * rate:
-                    number = sent[0]
-                    value = encode({"id": number, "a": float(number), "b": 1.0})
-                    producer.produce(self.rig.events, value, b"k%d" % number, number % 4)
-                    sent[0] += 1
-                producer.poll(0.01)
-
-        thread = threading.Thread(target=feed)
-        thread.start()
-        try:
-            yield lambda: sent[0]
-        finally:
-            ended.set()
-            thread.join()
-            assert producer.flush(30) == 0
-
-    def inferences(self, count: int) -> list[tuple[int, str, tuple[int, int]]]:
-        """Revision, version and place of each inference."""
-        from tests.places import place_of
-
-        found = []
-        for message in self.rig.read(self.rig.inferences, count):
-            value = message.value() or b""
-            lineage, _ = read_lineage(value)
-            found.append((lineage.revision, lineage.version, place_of(value)))
-        return found
-
-    def verified(self) -> dict[str, Any]:
-        done = self.run("verify", "--deployment", self.name, "--json")
-        assert done.stdout, done.stderr
-        found: dict[str, Any] = json.loads(done.stdout)
-        assert found["ok"], (found["examples"], found["notes"])
-        return found
-
-
 @pytest.fixture
 def stand(rig: Callable[..., Rig]) -> Stand:
     return Stand(rig())
-
-
-def share(count: int) -> dict[int, int]:
-    return {partition: len(range(partition, count, 4)) for partition in range(4)}
 
 
 def test_every_change_is_followed_at_a_batch_boundary_and_nothing_is_lost(stand: Stand) -> None:
@@ -333,6 +214,24 @@ def test_a_way_back_needs_neither_repository_nor_cache_and_any_other_way_does(st
     assert worker.stop() == 0
 
 
+def _make_anew(stand: Stand) -> None:
+    """Make the topic of the inferences again, empty."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.cimpl import NewTopic
+
+    admin, name = AdminClient({"bootstrap.servers": stand.rig.servers}), stand.rig.inferences
+    admin.delete_topics([name])[name].result()
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            admin.create_topics([NewTopic(name, num_partitions=4)])[name].result()
+            return
+        except KafkaException:  # its removal is not done yet
+            assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
 def test_an_inference_that_claims_another_version_is_found_and_fails_the_benchmark(stand: Stand) -> None:
     from benchmarks.rollout_targets import wrong
 
@@ -352,92 +251,6 @@ def test_an_inference_that_claims_another_version_is_found_and_fails_the_benchma
     assert producer.flush(10) == 0
     found = json.loads(stand.run("verify", "--deployment", stand.name, "--json").stdout)
     assert wrong({"checked": found, "steady": [], "swapping": []}) == {"different": 1, "wrong_version": 1}
-
-
-def _make_anew(stand: Stand) -> None:
-    """Make the topic of the inferences again, empty."""
-    from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient
-    from confluent_kafka.cimpl import NewTopic
-
-    admin, name = AdminClient({"bootstrap.servers": stand.rig.servers}), stand.rig.inferences
-    admin.delete_topics([name])[name].result()
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            admin.create_topics([NewTopic(name, num_partitions=4)])[name].result()
-            return
-        except KafkaException:  # its removal is not done yet
-            assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
-def test_a_state_that_writes_elsewhere_is_moved_to(stand: Stand, topic: Callable[..., str]) -> None:
-    stand.said("apply", str(stand.rig.file))
-    worker = stand.worker()
-    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
-    stand.rig.wait_committed(40)
-    elsewhere = topic(4, "elsewhere")
-    stand.declare(output={"topic": elsewhere})
-    stand.said("apply", str(stand.rig.file))
-    worker.wait_for("new clients are made")
-    stand.wait_status(2)
-    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
-    assert len(stand.rig.read(elsewhere, 40)) == 40
-    stand.rig.wait_committed(80)
-    assert worker.stop() == 0
-    found = stand.verified()
-    assert (found["inferences"], found["unjudged"]) == (40, 40)
-
-
-def test_a_state_that_reads_elsewhere_is_moved_to_and_its_offsets_are_those_of_its_own_topic(
-    stand: Stand, topic: Callable[..., str]
-) -> None:
-    stand.said("apply", str(stand.rig.file))
-    worker = stand.worker()
-    for turn in range(2):
-        stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
-        stand.rig.wait_committed(40 + 40 * turn)
-        if not turn:
-            stand.said("model", "tag", stand.model, stand.second, "production")
-            stand.wait_status(2)
-    stand.rig.events = topic(4, "other")
-    stand.declare(input={**stand.rig.declared["input"], "topic": stand.rig.events})
-    stand.said("apply", str(stand.rig.file))
-    worker.wait_for("new clients are made")
-    stand.wait_status(3)
-    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(100))
-    stand.rig.wait_committed(100)
-    assert worker.stop() == 0
-    assert stand.verified()["inferences"] == 100
-
-
-def test_control_that_is_begun_anew_is_followed(tmp_path: Path) -> None:
-    """Its revisions count from 1 again, and mean something else."""
-    with EmbeddedKafka(tmp_path / "kafka") as kafka:
-        admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-
-        def topic(partitions: int, name: str) -> str:
-            admin.create_topics([NewTopic(f"anew.{name}", partitions, 1)])[f"anew.{name}"].result()
-            return f"anew.{name}"
-
-        stand = Stand(Rig(kafka.bootstrap_servers, tmp_path, topic))
-        try:
-            stand.said("apply", str(stand.rig.file))
-            worker = stand.worker()
-            stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
-            stand.rig.wait_committed(40)
-            for done in admin.delete_topics(["penstock.control", "penstock.audit"]).values():
-                done.result()
-            stand.declare(arms=[{"role": "active", "model": f"{stand.model}@{stand.second}"}])
-            assert "revision 1 " in stand.said("apply", str(stand.rig.file))
-            worker.wait_for("scores by revision 1 from here on", 60)
-            stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
-            stand.rig.wait_committed(80)
-            assert worker.stop() == 0
-            assert [version for _, version, _ in stand.inferences(80)].count(stand.second) == 40
-        finally:
-            stand.rig.close()
 
 
 def test_killed_workers_and_swaps_lose_and_double_nothing(stand: Stand) -> None:
@@ -498,72 +311,3 @@ def test_events_of_a_deployment_under_control_go_into_quarantine_by_its_name(sta
     assert worker.stop() == 0
     assert len(stand.rig.read(stand.rig.dead_letters, 3)) == 3
     stand.verified()
-
-
-def test_workers_of_a_deployment_that_is_removed_end_in_order_and_it_comes_back(stand: Stand) -> None:
-    stand.said("apply", str(stand.rig.file))
-    workers = [stand.worker("--slot", slot) for slot in "01"]
-    for each in workers:
-        each.wait_for("reads partitions")
-    with stand.stream() as sent:
-        stand.rig.wait_committed(200)
-        stand.said("remove", stand.name, "--yes")
-        assert [worker.process.wait(60) for worker in workers] == [0, 0]
-        for each in workers:
-            assert "the deployment was removed from control" in each.text()
-            assert "everything scored was committed" in each.text()
-        assert stand.name not in stand.said("status")
-        refused = stand.worker()
-        assert refused.process.wait(60) == 2
-        assert f"control has no deployment {stand.name}" in refused.text()
-        stand.verified()  # what it scored, by the states that the audit tells
-        assert "revision 2" in stand.said("apply", str(stand.rig.file))
-        again = stand.worker()
-        again.wait_for("reads partitions")
-    stand.rig.wait_committed(sent())
-    assert again.process.poll() is None, "an old removal must not end it"
-    assert again.stop() == 0
-    found = stand.inferences(sent())
-    assert {revision for revision, *_ in found} == {1, 2}
-    counted = account([place for *_, place in found], share(sent()))
-    assert (counted["lost"], counted["duplicated"]) == (0, 0)
-    stand.verified()
-
-
-def test_supervised_slots_of_a_deployment_that_is_removed_end_with_their_supervisor(stand: Stand) -> None:
-    stand.said("apply", str(stand.rig.file))
-    supervisor = stand.worker("--slots", "2")
-    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
-    stand.rig.wait_committed(40)
-    stand.said("remove", stand.name, "--yes")
-    assert supervisor.process.wait(60) == 0
-    assert "no slot is left, for the deployment was removed from control" in supervisor.text()
-
-
-def test_an_arm_of_every_event_comes_and_goes_and_has_just_the_events_of_its_revisions(stand: Stand) -> None:
-    stand.said("apply", str(stand.rig.file))
-    worker = stand.worker()
-    worker.wait_for("reads partitions")
-    alone, beside = stand.rig.declared["arms"], {"role": "all", "name": "beside", "model": f"{stand.model}@candidate"}
-    with stand.stream() as sent:
-        stand.rig.wait_committed(500)
-        for revision, arms in ((2, [*alone, beside]), (3, alone), (4, [*alone, beside])):
-            stand.declare(arms=arms)
-            stand.said("apply", str(stand.rig.file))
-            stand.wait_status(revision)
-            seen = sent()
-            stand.rig.wait_committed(seen)
-    stand.rig.wait_committed(sent())
-    assert "every event" in stand.said("status", stand.name)
-    assert worker.stop() == 0
-    found = stand.inferences(sent())
-    revisions = {place: revision for revision, version, place in found if version == stand.first}
-    assert len(revisions) == sent()
-    both = [place for revision, version, place in found if version == stand.second]
-    assert sorted(both) == sorted(place for place, revision in revisions.items() if revision in (2, 4))
-    verified = stand.verified()
-    assert (verified["inferences"], verified["beside"]["beside"]["inferences"]) == (sent(), len(both))
-    assert len(both) < sent()
-    stand.declare(arms=alone)
-    stand.said("apply", str(stand.rig.file))
-    assert stand.verified()["beside"]["beside"]["inferences"] == len(both)  # of a state that is gone
