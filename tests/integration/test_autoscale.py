@@ -14,7 +14,7 @@ import pytest
 from confluent_kafka import Producer
 
 from streams.vitals import read, vitals_path
-from tests.integration.test_obeying import Stand
+from tests.integration.obeying_stand import Stand
 from tests.integration.test_supervise import NOTHING_WRONG, Supervised, until
 from tests.rig import Rig, Worker, account, encoder
 
