@@ -6,7 +6,6 @@ import random
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,28 +15,17 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import (
-    AclBinding,
-    AclOperation,
-    AclPermissionType,
     AdminClient,
-    ResourcePatternType,
-    ResourceType,
 )
 from confluent_kafka.cimpl import NewTopic
 
-from penstock import audit
 from penstock.embedded import EmbeddedKafka
 from schemas.chain import chained, hash_of, head_of, verify_chain
-from schemas.control import NO_HEAD, Entry, State, Swap
-from schemas.sources import SchemaTopic
-from streams import control, verify_swaps
-from streams.control import ControlLog, ControlTopics
-from streams.desired import Desired
+from schemas.control import NO_HEAD, Entry
+from streams import control
+from streams.control import ControlLog
 from streams.errors import ChainBroken, ChangeRefused, ControlUnavailable, Refused, RevisionMoved
 from streams.following import Follower
-from streams.offsets import OffsetRange
-from streams.quarantine import QuarantineTopic
-from streams.reading import TopicReader
 from streams.rollout import Change, World, applied, noted
 from tests.integration.control_writer import NAME, READER, Unshared, change, declared
 from tests.integration.planes import Plane, a_plane
@@ -393,67 +381,6 @@ def test_a_change_that_fits_into_no_record_is_refused_and_leaves_nothing(plane: 
         plane.note("x" * (5 << 20))
     assert plane.read().entries == []
     assert plane.note().head.sequence == 1
-
-
-@pytest.mark.parametrize("denied", ["transactional id", "audit"])
-def test_a_writer_without_permission_says_which(tmp_path: Path, denied: str) -> None:
-    settings = {
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "allow.everyone.if.no.acl.found": "true",
-    }
-    with EmbeddedKafka(tmp_path / "kafka", settings=settings) as kafka:
-        plane = Plane(kafka.bootstrap_servers, ControlTopics())
-        plane.note()
-        kind, name = ResourceType.TRANSACTIONAL_ID, plane.topics.transactional_id
-        if denied == "audit":
-            kind, name = ResourceType.TOPIC, plane.topics.audit
-        user = "User:ANONYMOUS"
-        acls = [
-            AclBinding(kind, name, ResourcePatternType.LITERAL, user, "*", AclOperation.ALL, AclPermissionType.ALLOW),
-            AclBinding(kind, name, ResourcePatternType.LITERAL, user, "*", AclOperation.WRITE, AclPermissionType.DENY),
-        ]
-        admin = AdminClient(plane.kafka)
-        for created in admin.create_acls(acls).values():
-            created.result()
-        with pytest.raises(Refused, match=r"no permission to change control: .*grant WRITE and DESCRIBE on the topics"):
-            plane.note()
-
-
-def test_looking_needs_no_rights_on_groups(tmp_path: Path) -> None:
-    settings = {
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "allow.everyone.if.no.acl.found": "true",
-    }
-    with EmbeddedKafka(tmp_path / "kafka", settings=settings) as kafka:
-        plane = Plane(kafka.bootstrap_servers, ControlTopics())
-        plane.note()
-        schema, swap = SchemaTopic(plane.kafka).publish(READER), Swap("d", 1, "active", "m", "v", "d", "0", (), 0)
-        quarantined = [OffsetRange.parse("t/0@1-2")]
-        QuarantineTopic(plane.kafka).add("g", quarantined, 0.0)
-        plane.topics.ensure(plane.kafka, plane.topics.swaps)
-        plane.put(plane.topics.swaps, swap.encode(), swap.key)
-        literal, user = ResourcePatternType.LITERAL, "User:ANONYMOUS"
-        deny = AclBinding(ResourceType.GROUP, "*", literal, user, "*", AclOperation.ALL, AclPermissionType.DENY)
-        admin = AdminClient(plane.kafka)
-        for created in admin.create_acls([deny]).values():
-            created.result()
-        assert len(plane.read().entries) == 1
-        plane.note()
-        assert SchemaTopic(plane.kafka).by_fingerprint(schema)["name"] == READER["name"]
-        assert [each.range for each in QuarantineTopic(plane.kafka).read("g")] == quarantined
-        assert len(audit.read(plane.kafka)[0]) == 2
-        reader = TopicReader(plane.kafka, "g")
-        assert verify_swaps.read(reader) == [swap]
-        reader.close()
-        seen: list[State | None] = []
-        follower = Desired(plane.kafka, NAME, seen.append)
-        follower.start()
-        plane.change(lambda world: change("apply", 1, world))
-        deadline = time.monotonic() + 20
-        while not seen and time.monotonic() < deadline:
-            time.sleep(0.05)
-        follower.close()
-        assert [each and each.revision for each in seen] == [1]
 
 
 # topics
