@@ -11,15 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
-from penstock.embedded import EmbeddedKafka
 from schemas.heads import read_lineage
 from tests.rig import ROOT, Rig, Worker, account, encoder, sum_model
 
@@ -323,34 +319,6 @@ def test_a_state_that_reads_elsewhere_is_moved_to_and_its_offsets_are_those_of_i
     stand.rig.wait_committed(100)
     assert worker.stop() == 0
     assert stand.verified()["inferences"] == 100
-
-
-def test_control_that_is_begun_anew_is_followed(tmp_path: Path) -> None:
-    """Its revisions count from 1 again, and mean something else."""
-    with EmbeddedKafka(tmp_path / "kafka") as kafka:
-        admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-
-        def topic(partitions: int, name: str) -> str:
-            admin.create_topics([NewTopic(f"anew.{name}", partitions, 1)])[f"anew.{name}"].result()
-            return f"anew.{name}"
-
-        stand = Stand(Rig(kafka.bootstrap_servers, tmp_path, topic))
-        try:
-            stand.said("apply", str(stand.rig.file))
-            worker = stand.worker()
-            stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
-            stand.rig.wait_committed(40)
-            for done in admin.delete_topics(["penstock.control", "penstock.audit"]).values():
-                done.result()
-            stand.declare(arms=[{"role": "active", "model": f"{stand.model}@{stand.second}"}])
-            assert "revision 1 " in stand.said("apply", str(stand.rig.file))
-            worker.wait_for("scores by revision 1 from here on", 60)
-            stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
-            stand.rig.wait_committed(80)
-            assert worker.stop() == 0
-            assert [version for _, version, _ in stand.inferences(80)].count(stand.second) == 40
-        finally:
-            stand.rig.close()
 
 
 def test_killed_workers_and_swaps_lose_and_double_nothing(stand: Stand) -> None:
