@@ -1,4 +1,4 @@
-"""Who may do what with control, on a real Kafka with ACLs."""
+"""Rights on control with a broker that has ACLs: what is missing is named, and what is not needed is not asked for."""
 
 from __future__ import annotations
 

@@ -1,15 +1,11 @@
-"""Workers of deployments that move to other topics, get arms beside the others, are begun anew or removed."""
+"""Workers of deployments that move to other topics, get arms beside the others, or are removed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
-from penstock.embedded import EmbeddedKafka
 from tests.integration.obeying_stand import Stand, share
 from tests.rig import Rig, account, encoder
 
@@ -61,34 +57,6 @@ def test_a_state_that_reads_elsewhere_is_moved_to_and_its_offsets_are_those_of_i
     stand.rig.wait_committed(100)
     assert worker.stop() == 0
     assert stand.verified()["inferences"] == 100
-
-
-def test_control_that_is_begun_anew_is_followed(tmp_path: Path) -> None:
-    """Its revisions count from 1 again, and mean something else."""
-    with EmbeddedKafka(tmp_path / "kafka") as kafka:
-        admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
-
-        def topic(partitions: int, name: str) -> str:
-            admin.create_topics([NewTopic(f"anew.{name}", partitions, 1)])[f"anew.{name}"].result()
-            return f"anew.{name}"
-
-        stand = Stand(Rig(kafka.bootstrap_servers, tmp_path, topic))
-        try:
-            stand.said("apply", str(stand.rig.file))
-            worker = stand.worker()
-            stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
-            stand.rig.wait_committed(40)
-            for done in admin.delete_topics(["penstock.control", "penstock.audit"]).values():
-                done.result()
-            stand.declare(arms=[{"role": "active", "model": f"{stand.model}@{stand.second}"}])
-            assert "revision 1 " in stand.said("apply", str(stand.rig.file))
-            worker.wait_for("scores by revision 1 from here on", 60)
-            stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
-            stand.rig.wait_committed(80)
-            assert worker.stop() == 0
-            assert [version for _, version, _ in stand.inferences(80)].count(stand.second) == 40
-        finally:
-            stand.rig.close()
 
 
 def test_workers_of_a_deployment_that_is_removed_end_in_order_and_it_comes_back(stand: Stand) -> None:
