@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -301,12 +301,20 @@ class KafkaSource:
             self.consumer.unsubscribe()
             self.consumer.consume(1, 0.1)
 
+        if not leave:
+            self._close_by(
+                lambda: self.consumer.consume(1, 0.0)
+            )  # a rebalance that waits for us begins here, not below
         amid = time.monotonic() - self._gave_back < ROUNDS_SECONDS
-        for step in [leaving, self.consumer.close] if leave or amid else [self.consumer.close]:
-            try:
-                step()
-            except (KafkaException, RuntimeError) as error:
-                log.warning("closing the consumer: %s", error)
+        if leave or amid:
+            self._close_by(leaving)
+        self._close_by(self.consumer.close)
+
+    def _close_by(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except (KafkaException, RuntimeError) as error:
+            log.warning("closing the consumer: %s", error)
 
     # ---- rebalances (called inside consume)
 
