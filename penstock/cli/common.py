@@ -76,4 +76,4 @@ def refusals() -> Iterator[None]:
         yield
     except Explained as error:
         click.echo(f"Error: {error}", err=True)
-        raise SystemExit(3 if isinstance(error, Fenced) else 6 if isinstance(error, Outgrown) else 2) from error
+        raise SystemExit(3 if isinstance(error, Fenced) else 7 if isinstance(error, Outgrown) else 2) from error

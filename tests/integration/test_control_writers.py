@@ -318,6 +318,7 @@ def test_topics_that_a_broker_does_not_show_are_not_taken_for_empty_ones(
     with monkeypatch.context() as hidden:
         hidden.setattr(control, "REACH_SECONDS", 1.0)
         hidden.setattr(Follower, "partitions", lambda *_: [])
+        hidden.setattr(Follower, "exists", lambda *_: False)
         with pytest.raises(
             ControlUnavailable, match="exists, but a broker does not show it to us; nothing was changed"
         ):

@@ -71,7 +71,7 @@ def test_workers_of_a_deployment_that_is_removed_end_in_order_and_it_comes_back(
         for each in workers:
             assert "the deployment was removed from control" in each.text()
             assert "everything scored was committed" in each.text()
-        assert stand.name not in stand.said("status")
+        assert stand.name not in stand.run("status").stdout
         refused = stand.worker()
         assert refused.process.wait(60) == 2
         assert f"control has no deployment {stand.name}" in refused.text()

@@ -161,7 +161,7 @@ def test_a_slot_that_does_not_go_is_killed_and_its_name_is_not_given_away_meanwh
 
 
 def test_a_slot_that_outgrew_its_memory_is_counted_and_started_again(steered: Steer) -> None:
-    run = steered('#!/bin/sh\nread order\necho "has $order"\nexit 6\n')
+    run = steered('#!/bin/sh\nread order\necho "has $order"\nexit 7\n')
     run.wait_for("slot 5 had more memory than its quota, time 1; starting again")
     run.wait_for('has .*"outgrown": 1')
     run.wait_for("slot 5 had more memory than its quota, time 2; starting again in 1000 s")  # never in a loop

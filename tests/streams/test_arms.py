@@ -231,7 +231,7 @@ def all_hang(clock: Clock, of_batch: Callable[[], float]) -> Arms:
     models = {name: Times(1, hangs=range(10_000), clock=clock) for name in names}
     contenders = {name: contender(name, model, clock) for name, model in models.items()}
     chains = {name: [*dict.fromkeys([contenders[name], contenders["active"]])] for name in names}
-    return Arms(chains, Router(dict.fromkeys(names, 25.0), "salt"), of_batch)
+    return Arms(chains, Router(dict.fromkeys(names, 25.0), "salt"), clock=of_batch)
 
 
 def test_however_many_models_hang_a_batch_ends_before_the_group_loses_patience(clock: Clock) -> None:
@@ -254,7 +254,7 @@ def test_a_model_that_did_not_hang_is_tried_though_another_took_all_of_the_time(
         "blue": [contender("blue", blue, clock), active],
     }
     router = Router({"active": 40.0, "canary": 30.0, "blue": 30.0}, "salt")
-    outcome = Arms(chains, router, clock).run(frame(*range(1_000)), places(1_000))
+    outcome = Arms(chains, router, clock=clock).run(frame(*range(1_000)), places(1_000))
     due = np.array(router.names)[router.assign(*places(1_000)())]
     assert [(score, arm) for score, arm, _, _ in told(outcome)] == [
         (2.0 * row, "canary") for row in np.flatnonzero(due == "canary").tolist()

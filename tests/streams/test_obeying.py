@@ -51,7 +51,8 @@ def start(monkeypatch: pytest.MonkeyPatch, newest: State, refused: dict[int, Exp
     earlier = [state(revision) for revision in range(newest.revision - 1, 0, -1)]
     monkeypatch.setattr(control, "read", lambda _: SimpleNamespace(states={"d": newest}))
     monkeypatch.setattr(control, "states_of", lambda *_: [newest, *earlier])
-    known: Any = SimpleNamespace(name="d", kafka={}, refused=None)
+    known: Any = SimpleNamespace(name="d", kafka={}, refused=None, given_up=[])
+    known.give_up = lambda state, _: known.given_up.append(state.revision)
     builder: Any = Builder(refused)
     return builder, known, lambda: first_of(known, builder)
 
@@ -72,10 +73,11 @@ def test_a_start_goes_back_to_the_last_state_that_can_run(monkeypatch: pytest.Mo
 
 def test_a_start_does_not_go_back_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     no = {revision: ModelRefused(f"{revision} does not load") for revision in range(3, 10)}
-    builder, _, begin = start(monkeypatch, state(9), dict(no))
+    builder, known, begin = start(monkeypatch, state(9), dict(no))
     with pytest.raises(ModelRefused, match="9 does not load"):
         begin()
     assert len(builder.asked) == 1 + BACK
+    assert known.given_up == [9]
 
 
 def test_a_state_that_a_start_goes_back_to_is_paused_where_the_newest_one_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ CAUTION = Caution(held={3: (1000, 1001)})
 def built(source: str) -> Any:
     deployment = SimpleNamespace(name="d")
     return SimpleNamespace(
-        site=SimpleNamespace(source=Topic(source, 4, 1)), wanted=SimpleNamespace(deployment=deployment)
+        site=SimpleNamespace(source=Topic(source, 4, 1), group="g"), wanted=SimpleNamespace(deployment=deployment)
     )
 
 
@@ -33,7 +33,7 @@ class Guard:
 
 @pytest.mark.parametrize(("to", "caution"), [("other", Caution()), ("events", CAUTION)])
 def test_offsets_that_workers_died_on_are_those_of_the_topic_that_was_read_then(
-    monkeypatch: pytest.MonkeyPatch, to: str, caution: Caution
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, to: str, caution: Caution
 ) -> None:
     """Held back in another topic, they would stop a partition for nothing."""
     orders: list[Order] = []
@@ -42,13 +42,13 @@ def test_offsets_that_workers_died_on_are_those_of_the_topic_that_was_read_then(
     def worker(built: Any, order: Order, *_: Any) -> Any:
         orders.append(order)
         guards.append(Guard())
-        return SimpleNamespace(run=lambda: None, whole=True), guards[-1]
+        return SimpleNamespace(run=lambda: None, whole=True, outgrown=None), guards[-1]
 
     moves = [built(to), None]
-    obeying: Any = SimpleNamespace(attend=lambda *_: None, moved=lambda: moves.pop(0))
+    obeying: Any = SimpleNamespace(attend=lambda *_: None, swapping=lambda: False, moved=lambda: moves.pop(0))
     signals: Any = SimpleNamespace(tell=lambda _: None, stopping=lambda: False, ignore=lambda: None)
     monkeypatch.setattr(service, "_worker", worker)
-    options = Options(kafka={}, repository="", state_folder=Path("nowhere"))
+    options = Options(kafka={}, repository="", state_folder=tmp_path)
     builder: Any = SimpleNamespace()
     service._run(builder, built("events"), Order("0", None, CAUTION), options, signals, obeying)
     assert [order.caution for order in orders] == [CAUTION, caution]
