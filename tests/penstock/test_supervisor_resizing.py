@@ -104,7 +104,7 @@ def test_slots_are_added_with_names_and_ports_of_their_own_and_the_last_ones_go(
     run.want(1)
     run.wait_for("slot 7 stopped and is not started again")
     run.wait_for("slot 6 stopped and is not started again")
-    assert run.seen() == {"5": processes["5"]}
+    run.until(lambda: run.seen() == {"5": processes["5"]})
     assert alive(processes["5"])
     assert not alive(processes["6"])
     assert len(re.findall(r"\d+ ends", run.text())) == 2  # each in order
