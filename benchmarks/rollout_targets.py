@@ -7,25 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from streams.findings import WRONG
+
 Told = Mapping[str, Any]
 
 P99_RATIO = 1.5  # of the p99 without swaps, at most
 EFFECTIVE_MS = 500.0  # from the start of `penstock rollback`, at most
 LATE_BATCHES = 1  # a log tells milliseconds: one that began in the same one as the command came looks late
 P95_CHANGE = 1.05  # of the active path's p95 without a shadow: less
-EMPTY = (  # of what `penstock verify` counts
-    "missing",
-    "twice",
-    "out_of_order",
-    "different",
-    "wrong_arm",
-    "wrong_version",
-    "wrong_revision",
-    "without_event",
-    "unreadable",
-    "unknown_revision",
-    "unknown_version",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +33,7 @@ class Judged:
 def wrong(swaps: Told) -> dict[str, int]:
     """Return what of a run's events was lost, duplicated or scored by another version than was told, with how often."""
     checked, turns = swaps["checked"], [*swaps["steady"], *swaps["swapping"]]
-    found = {name: checked[name] for name in EMPTY if checked[name]}
+    found = {name: checked[name] for name in WRONG if checked[name]}
     seen = {f"{name} for a reader": sum(turn[name] for turn in turns) for name in ("lost", "repeated")}
     found |= {name: count for name, count in seen.items() if count}
     return found if checked["ok"] or found else {"not ok": 1}

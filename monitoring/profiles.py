@@ -212,9 +212,9 @@ class ProfileFold:
             yield from self._step(lineage, stream, part, "e_detector", finding, 1, 1)
 
     def _new_watch(self, lineage: Lineage, reference: Reference, tick_ms: int) -> Watch:
-        columns = self._columns.setdefault(lineage.reference, ()) or columns_of(reference)
-        self._columns[lineage.reference] = columns
-        return Watch(reference, columns, tick_ms, self._settings.false_alarms)
+        if lineage.reference not in self._columns:
+            self._columns[lineage.reference] = columns_of(reference)
+        return Watch(reference, self._columns[lineage.reference], tick_ms, self._settings.false_alarms)
 
     def _judge(self, lineage: Lineage, stream: Stream, window: Tally) -> Iterator[Out]:
         reference, settings = self._references[lineage.reference], self._settings

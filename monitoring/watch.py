@@ -72,10 +72,8 @@ class Watch:
                 hold.since += 1
                 if hold.since > PATIENCE * hold.needed + REST:
                     del self._holds[at]
-                    yield (
-                        part,
-                        self._finding(part, float(evidence[at]), tick + 1 - hold.since, tick, "as before"),
-                    )
+                    since = tick + 1 - hold.since
+                    yield part, self._finding(part, float(evidence[at]), since, tick, "as before")
 
     def _finding(self, part: Slice, evidence: float, since: int, tick: int, tilt: str) -> Finding:
         cells = self._past.since(since)

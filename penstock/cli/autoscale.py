@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -61,7 +60,7 @@ ASK_SECONDS = 10.0  # between two looks at status records: slots publish them as
 @click.option("--json", "as_json", is_flag=True, help="With --dry-run: each decision as one line of JSON.")
 @slot_options
 def command(
-    deployment: str,
+    call: Call,
     least: int,
     most: int,
     target_lag_seconds: float,
@@ -72,15 +71,6 @@ def command(
     dry_run: bool,
     as_json: bool,
     no_standby: bool,
-    arm: str,
-    bootstrap_servers: str | None,
-    repository: str | None,
-    registry: str | None,
-    schema_folder: Path | None,
-    metrics_port: int | None,
-    metrics_host: str,
-    batch_events: int,
-    log_format: str,
 ) -> None:
     """Run as many slots of a deployment on this machine as its load takes, as `penstock worker --slots` runs them.
 
@@ -100,18 +90,6 @@ def command(
     from streams.scaling import Targets
 
     targets = Targets(least, most, target_lag_seconds, target_utilization, max_slowdown, down_after)
-    call = Call(
-        deployment,
-        arm,
-        bootstrap_servers,
-        repository,
-        registry,
-        schema_folder,
-        metrics_port,
-        metrics_host,
-        batch_events,
-        log_format,
-    )
     with refusals():
         if dry_run:
             _watch(call, targets, as_json)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,99 +28,6 @@ if TYPE_CHECKING:
     from penstock.config import Loaded
     from penstock.supervisor import Steer
     from streams.orders import Order
-
-
-OPTIONS = (
-    click.option("--no-standby", is_flag=True, help="Keep no process ready to take over the slot of one that died."),
-    arm_option,
-    servers_option,
-    repository_option,
-    registry_option,
-    schemas_option,
-    click.option(
-        "--metrics-port",
-        type=int,
-        help="Serve /metrics, /live and /ready on this port (0: a free one); slots after the first on those after it.",
-    ),
-    metrics_host_option,
-    click.option(
-        "--batch-events",
-        default=BATCH_EVENTS,
-        show_default=True,
-        type=click.IntRange(1, 100_000),
-        help="Largest batch.",
-    ),
-    log_format_option,
-)
-
-
-def slot_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that hold for every slot."""
-    for option in reversed(OPTIONS):
-        function = option(function)
-    return function
-
-
-@click.command()
-@click.argument("deployment", metavar="NAME|FILE")
-@click.option("--slot", default="0", show_default=True, help="Stable identity of this worker among those of the arm.")
-@click.option("--slots", type=click.IntRange(1, 1_000), help="Run this many slots here; implies --supervise.")
-@click.option("--first-slot", default=0, type=click.IntRange(0), help="Number of the first of them.  [default: 0]")
-@click.option(
-    "--supervise", is_flag=True, help="Run each slot in a process of its own, and start again those that die."
-)
-@slot_options
-def command(
-    deployment: str,
-    slot: str,
-    slots: int | None,
-    first_slot: int,
-    supervise: bool,
-    no_standby: bool,
-    arm: str,
-    bootstrap_servers: str | None,
-    repository: str | None,
-    registry: str | None,
-    schema_folder: Path | None,
-    metrics_port: int | None,
-    metrics_host: str,
-    batch_events: int,
-    log_format: str,
-) -> None:
-    """Score the events of a deployment until told to stop.
-
-    NAME is that of a deployment under control (`penstock apply`): the worker follows every change of its state.
-    FILE is a YAML file, which holds as it is until the worker ends.
-
-    Exit status: 0 stopped by SIGTERM or SIGINT, or the deployment was removed from control, 2 refused (the message
-    says what to change), 3 another worker has the slot, 4 with --supervise: no slot is left that could be started,
-    5 did not stop in time, 7 the slot has more memory than its quota: start it again. SIGUSR1 goes on after the limit
-    on dead letters was reached, and tries again what was given up.
-    """
-    names = [slot] if slots is None else [str(first_slot + i) for i in range(slots)]
-    given = click.get_current_context().get_parameter_source
-    if slots is not None and given("slot") == click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError("give --slot or --slots, not both; --first-slot says where --slots begins")
-    if slots is None and given("first_slot") == click.core.ParameterSource.COMMANDLINE:
-        raise click.UsageError("--first-slot needs --slots: how many slots to run from there on")
-    if FROM_STDIN in names and supervise:
-        raise click.UsageError("--supervise needs the name of a slot")
-    call = Call(
-        deployment,
-        arm,
-        bootstrap_servers,
-        repository,
-        registry,
-        schema_folder,
-        metrics_port,
-        metrics_host,
-        batch_events,
-        log_format,
-    )
-    with refusals():
-        if supervise or slots is not None:
-            raise SystemExit(supervise_slots(call, names, standby=not no_standby))
-        _work(call, slot)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +75,84 @@ class Call:
         if loaded is None:
             return self.deployment, group_of(self.deployment, self.arm)
         return loaded.deployment.name, loaded.deployment.group(self.arm)
+
+
+OPTIONS = (
+    click.option("--no-standby", is_flag=True, help="Keep no process ready to take over the slot of one that died."),
+    arm_option,
+    servers_option,
+    repository_option,
+    registry_option,
+    schemas_option,
+    click.option(
+        "--metrics-port",
+        type=int,
+        help="Serve /metrics, /live and /ready on this port (0: a free one); slots after the first on those after it.",
+    ),
+    metrics_host_option,
+    click.option(
+        "--batch-events",
+        default=BATCH_EVENTS,
+        show_default=True,
+        type=click.IntRange(1, 100_000),
+        help="Largest batch.",
+    ),
+    log_format_option,
+)
+
+
+def slot_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that hold for every slot, with the deployment's name as one Call; and no_standby."""
+
+    @wraps(function)
+    def command(deployment: str, **given: Any) -> None:
+        shared = {each.name: given.pop(each.name) for each in fields(Call) if each.name != "deployment"}
+        function(Call(deployment, **shared), **given)
+
+    for option in reversed(OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("deployment", metavar="NAME|FILE")
+@click.option("--slot", default="0", show_default=True, help="Stable identity of this worker among those of the arm.")
+@click.option("--slots", type=click.IntRange(1, 1_000), help="Run this many slots here; implies --supervise.")
+@click.option("--first-slot", default=0, type=click.IntRange(0), help="Number of the first of them.  [default: 0]")
+@click.option(
+    "--supervise", is_flag=True, help="Run each slot in a process of its own, and start again those that die."
+)
+@slot_options
+def command(
+    call: Call,
+    slot: str,
+    slots: int | None,
+    first_slot: int,
+    supervise: bool,
+    no_standby: bool,
+) -> None:
+    """Score the events of a deployment until told to stop.
+
+    NAME is that of a deployment under control (`penstock apply`): the worker follows every change of its state.
+    FILE is a YAML file, which holds as it is until the worker ends.
+
+    Exit status: 0 stopped by SIGTERM or SIGINT, or the deployment was removed from control, 2 refused (the message
+    says what to change), 3 another worker has the slot, 4 with --supervise: no slot is left that could be started,
+    5 did not stop in time, 7 the slot has more memory than its quota: start it again. SIGUSR1 goes on after the limit
+    on dead letters was reached, and tries again what was given up.
+    """
+    names = [slot] if slots is None else [str(first_slot + i) for i in range(slots)]
+    given = click.get_current_context().get_parameter_source
+    if slots is not None and given("slot") == click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("give --slot or --slots, not both; --first-slot says where --slots begins")
+    if slots is None and given("first_slot") == click.core.ParameterSource.COMMANDLINE:
+        raise click.UsageError("--first-slot needs --slots: how many slots to run from there on")
+    if FROM_STDIN in names and supervise:
+        raise click.UsageError("--supervise needs the name of a slot")
+    with refusals():
+        if supervise or slots is not None:
+            raise SystemExit(supervise_slots(call, names, standby=not no_standby))
+        _work(call, slot)
 
 
 def supervise_slots(

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from streams import control
 from tests.integration.apicurio import Apicurio
+from tests.integration.desk import Desk
 from tests.integration.events_stand import Stand
+from tests.integration.planes import a_plane
 from tests.rig import Rig
 
 
@@ -48,3 +51,17 @@ def stand(bootstrap_servers: str, tmp_path: Path, topic: Callable[..., str]) -> 
     made = Stand(bootstrap_servers, tmp_path, topic)
     yield made
     made.close()
+
+
+@pytest.fixture
+def desk(
+    rig: Callable[..., Rig], bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Desk]:
+    """Where a person types who changes control."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PENSTOCK_BOOTSTRAP_SERVERS", bootstrap_servers)
+    monkeypatch.setenv("PENSTOCK_REPOSITORY", str(tmp_path / "models"))
+    monkeypatch.setenv("LOGNAME", "ada")
+    with a_plane(bootstrap_servers) as plane:
+        monkeypatch.setattr(control, "TOPICS", plane.topics)
+        yield Desk(rig(), plane)

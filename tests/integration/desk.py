@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from click.testing import CliRunner, Result
 
 from models.bundle import Bundle
@@ -12,9 +11,6 @@ from models.repository import Repository
 from penstock.cli import main
 from tests.integration.planes import Plane
 from tests.rig import Rig, sum_model
-
-pytestmark = pytest.mark.timeout(180)
-CANARY = {"role": "canary", "model": "sum@candidate", "percent": 5}
 
 
 class Desk:

@@ -12,15 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pytest
 from confluent_kafka import Producer
 
 from schemas.heads import read_lineage
 from tests.rig import ROOT, Rig, Worker, encoder, sum_model
 
-pytestmark = pytest.mark.timeout(300)
 encode = encoder()
-WHOLE = {"lost": 0, "duplicated": 0, "out_of_order": 0, "unknown": 0}
 
 
 class Stand:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,26 +18,10 @@ from schemas.control import NO_HEAD, Entry, Status
 from streams import control, statuses
 from streams.rollout import paused
 from tests.integration.desk import Desk
-from tests.integration.planes import Plane, a_plane
-from tests.rig import Rig
+from tests.integration.planes import Plane
 from tests.schemas.test_chain import chain, resealed
 
 pytestmark = pytest.mark.timeout(180)
-
-
-@pytest.fixture
-def desk(
-    rig: Callable[..., Rig], bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Desk]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PENSTOCK_BOOTSTRAP_SERVERS", bootstrap_servers)
-    monkeypatch.setenv("PENSTOCK_REPOSITORY", str(tmp_path / "models"))
-    monkeypatch.setenv("LOGNAME", "ada")
-    with a_plane(bootstrap_servers) as plane:
-        monkeypatch.setattr(control, "TOPICS", plane.topics)
-        yield Desk(rig(), plane)
-
-
 CANARY = {"role": "canary", "model": "sum@candidate", "percent": 5}
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,26 +10,10 @@ from click.testing import CliRunner
 
 from models.bundle import Bundle
 from penstock.cli import main
-from streams import control
 from tests.integration.desk import Desk
-from tests.integration.planes import a_plane
-from tests.rig import Rig, sum_model
+from tests.rig import sum_model
 
 pytestmark = pytest.mark.timeout(180)
-CANARY = {"role": "canary", "model": "sum@candidate", "percent": 5}
-
-
-@pytest.fixture
-def desk(
-    rig: Callable[..., Rig], bootstrap_servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Desk]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PENSTOCK_BOOTSTRAP_SERVERS", bootstrap_servers)
-    monkeypatch.setenv("PENSTOCK_REPOSITORY", str(tmp_path / "models"))
-    monkeypatch.setenv("LOGNAME", "ada")
-    with a_plane(bootstrap_servers) as plane:
-        monkeypatch.setattr(control, "TOPICS", plane.topics)
-        yield Desk(rig(), plane)
 
 
 def written(desk: Desk, features: tuple[str, ...] = ("a", "b"), **more: Any) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from streams.errors import Refused
 from streams.offsets import OffsetRange
 from streams.quarantine import QuarantineTopic
 from streams.reading import TopicReader
+from tests.guarded import GUARDED
 from tests.integration.control_writer import NAME, READER, change
 from tests.integration.planes import Plane
 
@@ -34,11 +35,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.mark.parametrize("denied", ["transactional id", "audit"])
 def test_a_writer_without_permission_says_which(tmp_path: Path, denied: str) -> None:
-    settings = {
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "allow.everyone.if.no.acl.found": "true",
-    }
-    with EmbeddedKafka(tmp_path / "kafka", settings=settings) as kafka:
+    with EmbeddedKafka(tmp_path / "kafka", settings=GUARDED) as kafka:
         plane = Plane(kafka.bootstrap_servers, ControlTopics())
         plane.note()
         kind, name = ResourceType.TRANSACTIONAL_ID, plane.topics.transactional_id
@@ -57,11 +54,7 @@ def test_a_writer_without_permission_says_which(tmp_path: Path, denied: str) -> 
 
 
 def test_looking_needs_no_rights_on_groups(tmp_path: Path) -> None:
-    settings = {
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "allow.everyone.if.no.acl.found": "true",
-    }
-    with EmbeddedKafka(tmp_path / "kafka", settings=settings) as kafka:
+    with EmbeddedKafka(tmp_path / "kafka", settings=GUARDED) as kafka:
         plane = Plane(kafka.bootstrap_servers, ControlTopics())
         plane.note()
         schema, swap = SchemaTopic(plane.kafka).publish(READER), Swap("d", 1, "active", "m", "v", "d", "0", (), 0)

@@ -11,7 +11,6 @@ from tests.rig import Rig, account, encoder
 
 pytestmark = pytest.mark.timeout(300)
 encode = encoder()
-WHOLE = {"lost": 0, "duplicated": 0, "out_of_order": 0, "unknown": 0}
 
 
 @pytest.fixture

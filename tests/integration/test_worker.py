@@ -19,6 +19,7 @@ from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from penstock.embedded import EmbeddedKafka
 from schemas.wire import confluent_header
+from tests.guarded import GUARDED
 from tests.rig import SCHEMA, Rig, account, encoder, place_of
 from tests.stub_registry import StubRegistry
 
@@ -359,11 +360,7 @@ def test_a_worker_tells_its_health_and_logs_json(rig: Callable[..., Rig]) -> Non
 def test_a_worker_without_permission_says_which(tmp_path: Path) -> None:
     from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
 
-    settings = {
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "allow.everyone.if.no.acl.found": "true",
-    }
-    with EmbeddedKafka(tmp_path / "kafka", settings=settings) as kafka:
+    with EmbeddedKafka(tmp_path / "kafka", settings=GUARDED) as kafka:
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
 
         def topic(partitions: int, name: str, **config: str) -> str:

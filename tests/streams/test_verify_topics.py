@@ -21,6 +21,7 @@ from confluent_kafka.admin import (
 
 from penstock.embedded import EmbeddedKafka
 from streams.errors import Refused
+from tests.guarded import GUARDED
 from tests.places import place_of
 from tests.rig import encoder, read_committed
 from tests.streams.test_verify import Stand, wrong
@@ -108,11 +109,7 @@ def test_a_dead_letter_topic_that_is_gone_has_a_note(bootstrap_servers: str, tmp
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[str]:
     """The address of a Kafka that asks who may do what."""
-    settings = {
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-        "allow.everyone.if.no.acl.found": "true",
-    }
-    with EmbeddedKafka(settings=settings) as kafka:
+    with EmbeddedKafka(settings=GUARDED) as kafka:
         yield kafka.bootstrap_servers
 
 
