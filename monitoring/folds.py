@@ -6,9 +6,9 @@ start over from a snapshot. That is what makes alerts repeatable under faults.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 S = TypeVar("S")
 
@@ -49,6 +49,24 @@ class Fold(Protocol[S]):
 
     def facts(self, state: S) -> Mapping[str, int]:
         """Return numbers about the state for metrics."""
+
+
+class Figure(NamedTuple):
+    """A number to look at: how far a column of a version in an arm is from its reference, by a measure."""
+
+    arm: str
+    version: str
+    column: str
+    measure: str
+    value: float
+
+
+@runtime_checkable
+class Figuring(Protocol[S]):
+    """A fold that has figures to show."""
+
+    def figures(self, state: S) -> Iterable[Figure]:
+        """Return them as they are now."""
 
 
 class Folding(Generic[S]):

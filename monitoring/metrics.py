@@ -7,6 +7,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from monitoring.folds import Figure
 from monitoring.ledger import Cut, Ledger
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,9 @@ class MonitorMetrics:
         self._state = gauge(
             "state", "Numbers of the fold: records, rows, late, unknown_reference, open_alerts ...", "partition", "what"
         )
+        self._distance = gauge(
+            "distance", "Of a column's last minute or two from its reference: psi, js, ks", *Figure._fields[:-1]
+        )
         self._lost = gauge("lost_records", "Profiles that retention removed before they were folded")
         self._repeated = gauge("repeated_records", "Profiles read again after a restart and dropped")
         self._alerts = counter("alert_records", "Alert records published, repeats included")
@@ -52,6 +56,9 @@ class MonitorMetrics:
                     self._said.add((partition, what))
                     log.warning("%s: %s (first seen; the metrics count them)", what, _WORTH_A_WARNING[what])
                 self._state.labels(self._deployment, partition, what).set(number)
+        self._distance.clear()
+        for *labels, value in ledger.figures():
+            self._distance.labels(self._deployment, *labels).set(value)
         self._lost.labels(self._deployment).set(ledger.lost)
         self._repeated.labels(self._deployment).set(ledger.repeated)
         self._alerts.inc(len(cut.outs))

@@ -19,7 +19,8 @@ from monitoring.alerts import Change, Episode, Explanation, Finding, Subject
 from monitoring.detector import Detector, Verdict, dump_tally, load_tally
 from monitoring.detectors import Detectors
 from monitoring.errors import SnapshotInvalid
-from monitoring.folds import Out, Record
+from monitoring.folds import Figure, Out, Record
+from monitoring.recent import Recent
 from monitoring.settings import Settings
 from schemas import records
 
@@ -55,6 +56,7 @@ class Stream:
     ticks: dict[int, Tally] = field(default_factory=dict)  # open ticks
     episodes: dict[str, Episode] = field(default_factory=dict)  # detector/kind/name
     watched: Watched | None = None
+    recent: Recent | None = None
 
 
 @dataclass(slots=True)
@@ -182,6 +184,8 @@ class ProfileFold:
         if stream.watched is None:
             stream.watched = Watched(self._settings.detector, self._detectors.new(reference, stream.tick_ms))
             yield from self._end(lineage, stream, stream.last, f"{self._settings.detector} watches it from here on")
+        stream.recent = stream.recent or Recent(stream.tick_ms)
+        stream.recent.add(tick, tally)
         for verdict in stream.watched.detector.update(tick, tally):
             yield from self._step(lineage, stream, verdict)
 
@@ -216,13 +220,21 @@ class ProfileFold:
         return Out(self._topic, *alerts.alert(subject, change, onset, finding))
 
     def facts(self, state: State) -> dict[str, int]:
-        """Return counters and sizes: records, rows, ticks, late, forced, poison, open_ticks, open_alerts, ..."""
+        """Return counters and sizes: records, rows, ticks, late, forced, poison, untested, open_alerts, ..."""
         return {
             **state.counts,
             "open_ticks": sum(len(stream.ticks) for stream in state.streams.values()),
+            "untested": sum(s.watched.detector.untested() for s in state.streams.values() if s.watched),
             "open_alerts": sum(e.open for stream in state.streams.values() for e in stream.episodes.values()),
             "streams": len(state.streams),
         }
+
+    def figures(self, state: State) -> Iterator[Figure]:
+        """Yield how far the columns of each version have been from their references of late."""
+        for lineage, stream in sorted(state.streams.items(), key=lambda each: each[0]):
+            reference = self._references.get(lineage.reference)
+            if reference is not None and stream.recent is not None:
+                yield from stream.recent.figures(reference, lineage.arm, lineage.version)
 
     def dump(self, state: State) -> bytes:
         """Return compressed JSON."""
@@ -263,6 +275,9 @@ class ProfileFold:
             detector = self._detectors.new(reference, stream.tick_ms)
             detector.load(state["state"])
             stream.watched = Watched(state["name"], detector)
+        if document["recent"] is not None:
+            stream.recent = Recent(stream.tick_ms)
+            stream.recent.load(document["recent"])
         return stream
 
 
@@ -273,5 +288,6 @@ def _dump_stream(stream: Stream) -> dict[str, Any]:
         "last": stream.last,
         "ticks": [[tick, dump_tally(tally)] for tick, tally in sorted(stream.ticks.items())],
         "episodes": {name: [e.onset, e.streak, e.open] for name, e in stream.episodes.items()},
+        "recent": None if stream.recent is None else stream.recent.dump(),
         "watched": None if watched is None else {"name": watched.name, "state": watched.detector.dump()},
     }

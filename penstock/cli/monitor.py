@@ -160,17 +160,36 @@ def fold_of(
     from monitoring.profiles import ProfileFold
     from monitoring.references import Finder
     from monitoring.settings import Settings
+    from monitoring.tilts import Zone
     from schemas.deployment import Monitor
 
     watched = declared.monitor or Monitor()
     settings = Settings(
         detector=watched.detector,
         false_alarms=watched.false_alarms,
+        budget=watched.budget,
+        weights=_weights(watched.weights, found),
+        arms=len(declared.references),
+        design_effect=None if watched.design_effect == "learned" else float(watched.design_effect),
+        zone=Zone(watched.zone, watched.zone_share),
+        rolling=watched.rolling_days,
+        season=watched.season,
         window_rows=watched.window_rows,
         opens=watched.opens,
         closes=watched.closes,
     )
     return ProfileFold(declared.name, found, sources, settings, topic, Finder(models))
+
+
+def _weights(weights: Mapping[str, float], found: Mapping[str, Reference]) -> Mapping[str, float]:
+    """Return the weights of columns. Raises ConfigError when a reference is known and none has such a column."""
+    from penstock.errors import ConfigError
+
+    there = {part.name for reference in found.values() for part in reference.slices}
+    if found and (unknown := sorted(weights.keys() - there)):
+        columns = ", ".join(sorted(there))
+        raise ConfigError(f"monitor.weights: no reference has a column {unknown[0]}; there are {columns}")
+    return weights
 
 
 def _run(

@@ -15,7 +15,7 @@ from schemas import records
 from tests.monitoring.traffic import DEPLOYMENT, START, Batches, events, fold_all, profiler, reference, told
 
 SETTINGS = Settings(window_rows=1000)
-EVIDENCE = Settings(detector="e_detector")
+EVIDENCE = Settings(detector="e_detector", design_effect=1.0)
 BOTH = pytest.mark.parametrize("settings", [SETTINGS, EVIDENCE], ids=["windows", "e_detector"])
 
 
