@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from schemas.errors import ArmUnknown
+from schemas.reserved import is_reserved, topics_of
 
 Framing = Literal["auto", "confluent", "single_object", "json"]
 Delivery = Literal["exactly_once", "at_least_once"]
@@ -166,6 +167,15 @@ class Deployment(Declared):
             raise ValueError(
                 f"{taken[0]} is where the dead letters or profiles of {self.name} go: neither its events nor its "
                 "inferences can be there; choose another topic"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _topics_are_nobody_elses(self) -> Deployment:
+        if taken := sorted({each for each in (*topics_of(self), self.profile_topic) if is_reserved(each)}):
+            raise ValueError(
+                f"{taken[0]} would be a topic of Penstock's or Kafka's own, whose readers cannot use a deployment's "
+                "records: choose a topic, and a name of the deployment, that begins with neither penstock nor __"
             )
         return self
 
