@@ -32,10 +32,10 @@ class Alarm:
 
 @dataclass(slots=True)
 class Answer:
-    """What a watcher says with a tick. fired: which columns alarm, again or for the first time."""
+    """What a watcher says with a tick. fired: which columns alarm."""
 
     fired: Flags
-    alarms: dict[int, Alarm] = field(default_factory=dict)  # by column, of those that open an episode
+    alarms: dict[int, Alarm] = field(default_factory=dict)  # by column, of who tells more
 
 
 class Watcher(Protocol):
@@ -55,16 +55,15 @@ class Evidence:
         chosen = Settings(detector="e_detector", false_alarms=WEEK_MS / tick_ms / budget, **settings)
         self._watch = Watch(columns.reference, columns_of(columns.reference, chosen.zone), tick_ms, chosen)
         self._names = {part.name: at for at, part in enumerate(columns.reference.slices)}
-        self._tick, self._tick_ms, self._alarms = 0, tick_ms, self._watch.alarms.copy()
+        self._tick, self._tick_ms = 0, tick_ms
 
     def step(self, tally: Tally, values: Floats) -> Answer:
-        found = {}
+        found, fired = {}, np.zeros(len(values), np.bool_)
         for verdict in self._watch.update(self._tick, tally):
             if verdict.finding.deviates:
                 onset, at = verdict.finding.start // self._tick_ms, self._names[verdict.name]
-                found[at] = Alarm(onset, self._watch.seen(at, onset)[1])
+                found[at], fired[at] = Alarm(onset, self._watch.seen(at, onset)[1]), True
         self._tick += 1
-        fired, self._alarms = self._watch.alarms > self._alarms, self._watch.alarms.copy()
         return Answer(fired, found)
 
 

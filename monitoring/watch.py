@@ -70,7 +70,6 @@ class Watch:
         self._hourly, self._hour = settings.season != "none", -1
         levels = max(STEADY_MS // tick_ms, 1).bit_length() if self._hourly else LEVELS
         self._effects = Effects(columns, levels, settings.design_effect)
-        self.alarms = np.zeros(len(columns), np.int64)  # of each column, those of open episodes included
         self._touched = np.full(len(columns), -1)  # the last tick of a column's latest episode
         self._holds: dict[int, Hold] = {}  # by column; of all of them together under their number
         self._opened: dict[int, int] = {}  # the tick at which a column's episode did
@@ -79,7 +78,7 @@ class Watch:
             self._places[at, : part.end - part.start] = np.arange(part.start, part.end)
 
     def update(self, tick: int, tally: Tally) -> Iterator[Verdict]:
-        """Take a tick; yield a verdict on each column that has moved, or moves no more."""
+        """Take a tick; yield a verdict on each column that has moved, still does, or moves no more."""
         tested = self._expected_now(tick, tally)
         self._learn(self._past.add(tick, tally.cells))
         if not self._effects.known:
@@ -127,11 +126,9 @@ class Watch:
         hold, onset, tilt = self._holds.get(at), self._onset(at), self._detector.strongest(at)[0]
         self._holds[at] = _held(hold, tick, onset)
         self._touched[at] = tick
-        self.alarms[at] += 1
         self._detector.restart(at)
-        if hold is None:
-            self._opened[at] = tick
-            yield self._verdict(at, evidence, onset, tick, tilt)
+        self._opened.setdefault(at, tick)
+        yield self._verdict(at, evidence, onset, tick, tilt)
 
     def _calm(self, at: int, tick: int, evidence: float) -> Iterator[Verdict]:
         hold = self._holds.get(at)
@@ -156,10 +153,9 @@ class Watch:
             named = np.argsort(-told, kind="stable")[:NAMED].tolist()
             onset = min(self._onset(at) for at in named)
             self._holds[key] = _held(hold, tick, onset)
-            if hold is None:
-                texts = [f"{self._parts[at].name} ({self._detector.strongest(at)[0]})" for at in named]
-                text = f"no column alone, but several together: {', '.join(texts)}"
-                yield self._joint(total, alarm, onset, tick, text, named)
+            texts = [f"{self._parts[at].name} ({self._detector.strongest(at)[0]})" for at in named]
+            text = f"no column alone, but several together: {', '.join(texts)}"
+            yield self._joint(total, alarm, onset, tick, text, named)
         elif hold is not None and hold.over():
             del self._holds[key]
             yield self._joint(0.0, alarm, tick + 1 - hold.since, tick, "all columns together: as before", [])

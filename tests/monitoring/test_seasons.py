@@ -47,8 +47,8 @@ def _minutes(first: int, last: int, shift: float = 0.0) -> Iterator[tuple[int, T
         yield START // MINUTE + minute, Tally(EVENTS, cells)
 
 
-def _opened(watch: Watch, minutes: Iterator[tuple[int, Tally]]) -> list[int]:
-    """The minutes in which an episode was opened."""
+def _alarms(watch: Watch, minutes: Iterator[tuple[int, Tally]]) -> list[int]:
+    """The minutes in which it alarms."""
     return [
         tick - START // MINUTE for tick, tally in minutes for each in watch.update(tick, tally) if each.finding.deviates
     ]
@@ -56,24 +56,23 @@ def _opened(watch: Watch, minutes: Iterator[tuple[int, Tally]]) -> list[int]:
 
 def test_what_comes_every_day_is_no_change_and_what_does_not_is_found_within_minutes() -> None:
     watch = _watch()
-    assert _opened(watch, _minutes(0, 4 * DAY)) == []
-    (found,) = _opened(watch, _minutes(4 * DAY, 4 * DAY + 60, 0.4))
-    assert found < 4 * DAY + 20
+    assert _alarms(watch, _minutes(0, 4 * DAY)) == []
+    assert min(_alarms(watch, _minutes(4 * DAY, 4 * DAY + 60, 0.4))) < 4 * DAY + 20
 
 
 def test_the_check_fails_without_a_season() -> None:
-    assert _opened(_watch(Settings(detector="e_detector", design_effect=1.0)), _minutes(0, DAY))
+    assert _alarms(_watch(Settings(detector="e_detector", design_effect=1.0)), _minutes(0, DAY))
 
 
 def test_nothing_is_tested_on_the_first_day() -> None:
-    assert _opened(_watch(), _minutes(0, DAY, 2.0)) == []
+    assert _alarms(_watch(), _minutes(0, DAY, 2.0)) == []
 
 
 def test_an_episode_is_not_learned_from() -> None:
     watch = _watch()
-    _opened(watch, _minutes(0, 3 * DAY))
-    assert len(_opened(watch, _minutes(3 * DAY, 4 * DAY, 0.5))) == 1
-    assert _opened(watch, _minutes(4 * DAY, 5 * DAY)) == []
+    _alarms(watch, _minutes(0, 3 * DAY))
+    assert _alarms(watch, _minutes(3 * DAY, 4 * DAY, 0.5))
+    assert _alarms(watch, _minutes(4 * DAY, 5 * DAY)) == []
 
 
 @pytest.mark.parametrize("cut", [100, DAY + 777, 2 * DAY + 61])
@@ -85,7 +84,7 @@ def test_it_goes_on_from_its_dump_as_if_nothing_had_happened(cut: int) -> None:
         list(whole.update(tick, tally))
         list(first.update(tick, tally))
     second.load(json.loads(json.dumps(first.dump())))
-    expected, found = (_opened(each, _minutes(cut, end, 0.3)) for each in (whole, second))
+    expected, found = (_alarms(each, _minutes(cut, end, 0.3)) for each in (whole, second))
     assert found == expected
     assert json.dumps(second.dump()) == json.dumps(whole.dump())
 
