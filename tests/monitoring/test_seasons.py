@@ -64,8 +64,17 @@ def test_the_check_fails_without_a_season() -> None:
     assert _alarms(_watch(Settings(detector="e_detector", design_effect=1.0)), _minutes(0, DAY))
 
 
-def test_nothing_is_tested_on_the_first_day() -> None:
-    assert _alarms(_watch(), _minutes(0, DAY, 2.0)) == []
+def test_nothing_is_tested_on_the_first_two_days_and_that_is_told() -> None:
+    watch = _watch()
+    assert _alarms(watch, _minutes(0, DAY)) == []
+    assert _alarms(watch, _minutes(DAY, 2 * DAY - 60, 2.0)) == []
+    assert watch.untested() == 1
+
+
+def test_on_the_third_day_all_is_tested() -> None:
+    watch = _watch()
+    _alarms(watch, _minutes(0, 2 * DAY + 10))
+    assert watch.untested() == 0
 
 
 def test_an_episode_is_not_learned_from() -> None:
