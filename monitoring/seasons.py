@@ -25,9 +25,7 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 SLOT_MS = 300_000  # the reference is brought up to date this often
 WANDER = 5.0  # deviations of what it was off by that are not looked for
-JUDGED = (
-    288  # slots with events, a day of them, that must have been compared with the reference before anything is tested
-)
+JUDGED = 288  # slots with events, a day of them, that are compared with it before anything is tested
 REMEMBERED = 2016  # slots (a week of them) that count in full for how far it is off
 FIRST_MONDAY = 4  # days since 1970
 Season = Literal["none", "daily", "weekly"]

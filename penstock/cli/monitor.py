@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -185,11 +185,18 @@ def _weights(weights: Mapping[str, float], found: Mapping[str, Reference]) -> Ma
     """Return the weights of columns. Raises ConfigError when a reference is known and none has such a column."""
     from penstock.errors import ConfigError
 
-    there = {part.name for reference in found.values() for part in reference.slices}
-    if found and (unknown := sorted(weights.keys() - there)):
-        columns = ", ".join(sorted(there))
-        raise ConfigError(f"monitor.weights: no reference has a column {unknown[0]}; there are {columns}")
+    if found and (problem := weights_problem(weights, found.values())):
+        raise ConfigError(problem)
     return weights
+
+
+def weights_problem(weights: Mapping[str, float], references: Iterable[Reference]) -> str:
+    """Return what is wrong with the weights of columns; nothing where all are columns of a reference."""
+    there = {part.name for reference in references for part in reference.slices}
+    unknown = sorted(weights.keys() - there)
+    if not unknown:
+        return ""
+    return f"monitor.weights: no reference has a column {unknown[0]}; there are {', '.join(sorted(there))}"
 
 
 def _run(

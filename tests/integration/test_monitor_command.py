@@ -211,6 +211,18 @@ def test_a_bundle_without_a_reference_is_refused_with_the_way_out(bootstrap_serv
     assert "Reference.from_frame" in result.output
 
 
+def test_a_weight_of_a_column_that_is_not_there_is_refused(bootstrap_servers: str, tmp_path: Path) -> None:
+    deployment, repository = _declare(tmp_path, "events", "unwatched"), _add(tmp_path, traffic.reference().to_bytes())
+    text = deployment.read_text()
+    deployment.write_text(text[: text.index("monitor:")] + "monitor: {weights: {wind: 2, snow: 1}}\n")
+    options = ["--bootstrap-servers", bootstrap_servers, "--repository", repository]
+    for command in ("monitor", "validate"):
+        chosen = options if command == "monitor" else options[2:]
+        result = CliRunner().invoke(main, [command, str(deployment), *chosen])
+        assert result.exit_code == 2
+        assert "no reference has a column snow; there are carrier, late, rain, wind" in result.output
+
+
 def test_a_model_that_the_repository_lacks_is_refused(bootstrap_servers: str, tmp_path: Path) -> None:
     deployment = _declare(tmp_path, "events", "unwatched")
     options = ["--bootstrap-servers", bootstrap_servers, "--repository", str(tmp_path / "nothing")]
