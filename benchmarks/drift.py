@@ -165,11 +165,11 @@ def ours(size: Size) -> dict[str, Found]:
         for at, (name, story) in enumerate(STORIES.items())
     }
     alarms = _kept(certain, columns, "independent", 0, size.ticks)
-    learned = {}
+    learned: dict[str, float] = {}
     for name in ("independent", "autocorrelated", "bursty"):
         learned |= _kept(learning, columns, name, LEARNING, size.ticks)
     learned |= _kept(seasonal, daily, "seasonal", DAYS * DAY, size.days * DAY)
-    without = {}
+    without: dict[str, float] = {}
     for name in ("autocorrelated", "bursty"):
         without |= _kept(certain, columns, name, 0, min(size.ticks, 500))
     without |= _kept(seasonless, daily, "seasonal", 0, DAY)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 S = TypeVar("S")
+In = TypeVar("In", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,10 @@ class Figure(NamedTuple):
 
 
 @runtime_checkable
-class Figuring(Protocol[S]):
+class Figuring(Protocol[In]):
     """A fold that has figures to show."""
 
-    def figures(self, state: S) -> Iterable[Figure]:
+    def figures(self, state: In) -> Iterable[Figure]:
         """Return them as they are now."""
 
 

@@ -128,7 +128,8 @@ def tilts_of(bins: Bins, counts: Counts, zone: Zone | None = None) -> Tilts:
 def _directions(tilts: Sequence[_Tilt]) -> tuple[Floats, Counts]:
     """Return the different directions, and which one each tilt is along."""
     places: dict[bytes, int] = {}
-    kept, along = [], []
+    kept: list[Floats] = []
+    along = []
     for tilt in tilts:
         direction = np.round(tilt.direction / GRID) * GRID
         if direction.tobytes() not in places:

@@ -27,6 +27,7 @@ CRITICAL = 0.2  # PSI since the onset from which a change is critical
 PATIENCE = 4  # times as long as it took at most the evidence may take to come again, ...
 REST = 3  # ... and so many ticks more, until an episode is over
 STEADY_MS = 64_000  # within which a season hardly moves
+NEVER = -1
 TOGETHER = "all columns"  # the name of what has moved where no column has done so alone
 NAMED = 5  # columns that an alert about all of them names
 Columns = tuple[Tilts, ...]
@@ -70,7 +71,7 @@ class Watch:
         self._hourly, self._hour = settings.season != "none", -1
         levels = max(STEADY_MS // tick_ms, 1).bit_length() if self._hourly else LEVELS
         self._effects = Effects(columns, levels, settings.design_effect)
-        self._touched = np.full(len(columns), -1)  # the last tick of a column's latest episode
+        self._edges = np.full((2, len(columns)), NEVER)  # ticks at which a column's latest episode began, and ended
         self._holds: dict[int, Hold] = {}  # by column; of all of them together under their number
         self._opened: dict[int, int] = {}  # the tick at which a column's episode did
         self._places = np.full((len(columns), self._detector.bins), len(self._reference))  # the last cell is none
@@ -96,7 +97,7 @@ class Watch:
             yield from self._all(tick, evidence, self._budget.together)
 
     def _by_column(self, cells: Counts) -> Counts:
-        return np.append(cells, 0)[self._places]
+        return np.asarray(np.append(cells, 0)[self._places], np.int64)
 
     def _expected_now(self, tick: int, tally: Tally) -> Flags | None:
         """Go on to the reference of this time; return which columns have one, None where it is always the same."""
@@ -118,14 +119,19 @@ class Watch:
         """Learn from the past how much events tell."""
         for pair in pairs:
             cells = np.stack([self._by_column(block.cells) for block in (pair.earlier, pair.later)])
-            self._effects.take(pair, cells, self._touched < pair.earlier.start)
+            first, last = pair.earlier.start, pair.later.start + pair.later.ticks - 1
+            steady = ~((first < self._edges) & (self._edges <= last)).any(axis=0)
+            moved = (first >= self._edges[0]) & ((last < self._edges[1]) | (self._edges[1] == NEVER))
+            moved &= self._edges[0] != NEVER
+            self._effects.take(pair, cells, steady, moved)
         if self._effects.tick():
             self._detector.allow(self._effects.values)
 
     def _alarm(self, at: int, tick: int, evidence: float) -> Iterator[Verdict]:
         hold, onset, tilt = self._holds.get(at), self._onset(at), self._detector.strongest(at)[0]
         self._holds[at] = _held(hold, tick, onset)
-        self._touched[at] = tick
+        if hold is None:
+            self._edges[:, at] = onset, NEVER
         self._detector.restart(at)
         self._opened.setdefault(at, tick)
         yield self._verdict(at, evidence, onset, tick, tilt)
@@ -134,8 +140,8 @@ class Watch:
         hold = self._holds.get(at)
         if hold is None:
             return
-        self._touched[at] = tick
         if hold.over():
+            self._edges[1, at] = tick + 1 - hold.since
             del self._holds[at]
             self._opened.pop(at, None)
             yield self._verdict(at, evidence, tick + 1 - hold.since, tick, "as before")
@@ -220,7 +226,7 @@ class Watch:
             "past": self._past.dump(),
             "effects": self._effects.dump(),
             "season": None if self._seasons is None else self._seasons.dump(),
-            "touched": self._touched.tolist(),
+            "edges": self._edges.tolist(),
             "hour": self._hour,
             "opened": sorted(self._opened.items()),
             "holds": [[at, hold.needed, hold.since] for at, hold in sorted(self._holds.items())],
@@ -237,7 +243,7 @@ class Watch:
                 self._seasons.load(document["season"])
                 if self._seasons.expected:
                     self._detector.bet(self._seasons.expected.tilts)
-            self._touched, self._hour = np.array(document["touched"], np.int64), int(document["hour"])
+            self._edges, self._hour = np.array(document["edges"], np.int64), int(document["hour"])
             self._opened = dict(map(tuple, document["opened"]))
             self._holds = {at: Hold(needed, since) for at, needed, since in document["holds"]}
         except (KeyError, TypeError, ValueError) as error:

@@ -86,10 +86,8 @@ def test_steep_tilts_are_allowed_less_where_events_repeat() -> None:
     rare = np.zeros((1, len(cells)), np.int64)
     rare[0, 1] = 6  # events in a tail bin
     detector.update(rare)
-    name, increments = detector.strongest(0)
-    gained = detector.evidence()[0]
-    assert name.endswith(("x200", "x20"))
-    assert gained < np.exp(6 * increments[1] / 3.0)
+    _, increments = detector.strongest(0)
+    assert detector.evidence()[0] < np.exp(6 * increments[1] / 3.0)
 
 
 def _bursts(rng: np.random.Generator, runs: int, shares: Counts, events: int, size: float) -> Counts:

@@ -10,7 +10,7 @@ import pytest
 
 from models.reference import Reference
 from monitoring.effects import FIRST, Effects
-from monitoring.past import Past
+from monitoring.past import Pair, Past
 from monitoring.tilts import Floats, Tilts, tilts_of
 
 EVENTS = 200
@@ -25,7 +25,7 @@ def _column() -> tuple[Tilts, Floats]:
 
 TILTS, EDGES = _column()
 MEAN = int(TILTS.along[TILTS.names.index("mean +0.1")])
-NOBODY = np.ones(1, np.bool_)
+EVERYBODY, NOBODY = np.ones(1, np.bool_), np.zeros(1, np.bool_)
 
 
 def _counts(values: Floats) -> Counts:
@@ -40,12 +40,16 @@ def _bursts(rng: np.random.Generator) -> Counts:
     return _counts(np.repeat(rng.normal(size=EVENTS), rng.geometric(0.25, EVENTS))[:EVENTS])
 
 
+def _cells(pair: Pair) -> Counts:
+    return np.stack([pair.earlier.cells, pair.later.cells])[:, None]
+
+
 def _learned(ticks: list[Counts], quiet: list[bool] | None = None) -> Effects:
     effects, past = Effects([TILTS]), Past()
     for tick, cells in enumerate(ticks):
         for pair in past.add(tick, cells):
             still = quiet is None or quiet[pair.earlier.start]
-            effects.take(pair, np.stack([pair.earlier.cells, pair.later.cells])[:, None], np.array([still]))
+            effects.take(pair, _cells(pair), np.array([still]), NOBODY)
         effects.tick()
     return effects
 
@@ -88,7 +92,16 @@ def test_a_level_that_moves_once_does_not_hide_that_it_moved() -> None:
     assert _learned(ticks).values[0][MEAN] < 1.5
 
 
-def test_pairs_that_an_episode_touches_do_not_count() -> None:
+def test_events_that_lie_elsewhere_are_no_dependence_of_theirs() -> None:
+    rng, effects, past = np.random.default_rng(11), Effects([TILTS]), Past()
+    for tick in range(600):
+        for pair in past.add(tick, _counts(rng.normal(3.0, 1, EVENTS))):
+            effects.take(pair, _cells(pair), EVERYBODY, EVERYBODY)
+        effects.tick()
+    assert effects.values.max() < 2
+
+
+def test_pairs_in_which_an_episode_begins_or_ends_do_not_count() -> None:
     rng = np.random.default_rng(6)
     ticks = [_alike(rng) for _ in range(600)] + [_alike(rng, 0.5) for _ in range(900)]
     quiet = [tick < 500 or tick > 700 for tick in range(1500)]
@@ -106,7 +119,7 @@ def test_what_was_declared_stays() -> None:
     effects, past, rng = Effects([TILTS], declared=3.0), Past(), np.random.default_rng(8)
     for tick in range(400):
         for pair in past.add(tick, _bursts(rng)):
-            effects.take(pair, np.stack([pair.earlier.cells, pair.later.cells])[:, None], NOBODY)
+            effects.take(pair, _cells(pair), EVERYBODY, NOBODY)
         assert not effects.tick()
     assert (effects.values == 3.0).all()
 
@@ -123,7 +136,7 @@ def test_it_goes_on_from_its_dump_to_the_last_bit(cut: int) -> None:
             part.load(document)
         for pair in past.add(tick, cells):
             for each in (whole, part):
-                each.take(pair, np.stack([pair.earlier.cells, pair.later.cells])[:, None], NOBODY)
+                each.take(pair, _cells(pair), EVERYBODY, NOBODY)
         assert whole.tick() == part.tick()
         assert whole.values.tobytes() == part.values.tobytes()
     assert whole.dump() == part.dump()

@@ -15,7 +15,7 @@ from monitoring.settings import Settings
 from monitoring.watch import Watch, columns_of
 
 MINUTE = 60_000
-START = 19_676 * DAY_MS  # a Tuesday
+START = 19_676 * DAY_MS  # a Wednesday
 EVENTS = 300
 DAY = 24 * 60
 
@@ -104,10 +104,10 @@ def test_it_goes_on_from_its_dump_as_if_nothing_had_happened(cut: int) -> None:
         (START, "none", 0),
         (START + 5 * HOUR_MS, "daily", 5),
         (START + 5 * HOUR_MS, "weekly", 5),
-        (START + 3 * DAY_MS + 23 * HOUR_MS, "weekly", 23),  # Friday
-        (START + 4 * DAY_MS, "weekly", 24),  # Saturday
-        (START + 5 * DAY_MS + HOUR_MS, "weekly", 25),
-        (START + 6 * DAY_MS + HOUR_MS, "weekly", 1),  # Monday
+        (START + 2 * DAY_MS + 23 * HOUR_MS, "weekly", 23),  # Friday
+        (START + 3 * DAY_MS, "weekly", 24),  # Saturday
+        (START + 4 * DAY_MS + HOUR_MS, "weekly", 25),
+        (START + 5 * DAY_MS + HOUR_MS, "weekly", 1),  # Monday
     ],
 )
 def test_the_phase_of_a_time(ms: int, season: Season, phase: int) -> None:

@@ -28,13 +28,17 @@ def _watch(**settings: object) -> Watch:
     return Watch(REFERENCE, columns_of(REFERENCE, chosen.zone), 1000, chosen)
 
 
-def _ticks(count: int, shifts: list[float], seed: int, size: float = 1.0) -> Iterator[Tally]:
-    """Ticks whose columns are off by so many standard deviations. size: events that are alike, on average."""
+def _ticks(count: int, shifts: list[float], seed: int, size: float = 1.0, *, alike: bool = False) -> Iterator[Tally]:
+    """Ticks whose columns are off by so many standard deviations.
+
+    size: events that are alike, on average. alike: all columns have the same values.
+    """
     rng = np.random.default_rng(seed)
     for _ in range(count):
         cells = []
+        same = rng.normal(0, 1, EVENTS)
         for at, shift in enumerate(shifts):
-            values = rng.normal(shift, 1, EVENTS)
+            values = same + shift if alike else rng.normal(shift, 1, EVENTS)
             if size > 1:
                 values = np.repeat(values, rng.geometric(1 / size, EVENTS))[:EVENTS]
             part = REFERENCE.slices[at]
@@ -53,14 +57,14 @@ EVERYWHERE = [0.12] * COLUMNS
 
 def test_what_moves_a_little_everywhere_is_found_before_any_column_alone_and_names_columns() -> None:
     watch = _watch(budget="deployment", false_alarms=0.001)
-    (tick, first), *_ = _verdicts(watch, _ticks(200, EVERYWHERE, 1))
+    (tick, first), *_ = _verdicts(watch, _ticks(200, EVERYWHERE, 1, alike=True))
     assert first.name == TOGETHER
     told = first.finding.explain()
     assert "no column alone, but several together: c" in told.summary
     assert "mean +" in told.summary
     assert all(": " in entry["bin"] for entry in told.evidence)
     assert first.finding.value >= first.finding.threshold
-    alone = _verdicts(_watch(budget="deployment", false_alarms=0.001 / COLUMNS), _ticks(200, EVERYWHERE, 1))
+    alone = _verdicts(_watch(budget="deployment", false_alarms=0.001 / COLUMNS), _ticks(200, EVERYWHERE, 1, alike=True))
     assert tick < min(at for at, each in alone if each.name != TOGETHER)
 
 
@@ -72,15 +76,15 @@ def test_one_column_that_moves_is_told_as_such_and_not_as_all() -> None:
 
 def test_what_moved_everywhere_closes_when_it_is_over() -> None:
     watch = _watch(budget="deployment", false_alarms=0.001)
-    moved = _verdicts(watch, _ticks(60, EVERYWHERE, 3))
+    moved = _verdicts(watch, _ticks(60, EVERYWHERE, 3, alike=True))
     assert moved[0][1].name == TOGETHER
-    after = _verdicts(watch, _ticks(400, STILL, 4), 60)
+    after = _verdicts(watch, _ticks(400, STILL, 4, alike=True), 60)
     ends = [each for _, each in after if each.name == TOGETHER]
     assert ends[-1].finding.calm
 
 
 def test_with_budgets_of_their_own_columns_are_not_judged_together() -> None:
-    assert all(each.name != TOGETHER for _, each in _verdicts(_watch(), _ticks(200, EVERYWHERE, 1)))
+    assert all(each.name != TOGETHER for _, each in _verdicts(_watch(), _ticks(200, EVERYWHERE, 1, alike=True)))
 
 
 def test_a_column_of_weight_0_is_not_tested() -> None:
