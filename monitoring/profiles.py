@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -19,14 +20,15 @@ from models import varint
 from models.errors import ReferenceInvalid
 from models.reference import Reference, Slice, Tally, tally_of
 from monitoring import alerts
-from monitoring.alerts import Change, Episode, Explanation, Finding, Subject
+from monitoring.alerts import Explanation, Finding, Subject, Told
 from monitoring.drift import Counts, LevelShift, Shift, mean_rank, moved_bins, noise, psi
+from monitoring.episodes import Book, Manners
 from monitoring.errors import SnapshotInvalid
 from monitoring.folds import Out, Record
 from monitoring.watch import Columns, Watch, columns_of
 from schemas import records
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Settings:
     grace_ms: int = 2000  # a partition has passed a tick when its watermark is this far beyond the tick's end
     open_ticks: int = 600  # of one version; the oldest is closed, and counted, when a partition holds more back
     idle_ms: int = 3_600_000  # a version without events for this long is forgotten, its episodes are closed
+    manners: Manners = field(default_factory=Manners)
 
 
 class Lineage(NamedTuple):
@@ -64,11 +67,11 @@ class Stream:
     """The state of one lineage."""
 
     tick_ms: int
+    book: Book  # what was told of its episodes
     last: int = 0  # ms, end of its last closed tick
     ticks: dict[int, Tally] = field(default_factory=dict)  # open ticks
     window: Tally | None = None
     start: int = 0  # ms, of the window
-    episodes: dict[str, Episode] = field(default_factory=dict)  # detector/kind/name
     levels: dict[str, LevelShift] = field(default_factory=dict)  # name of an output
     watch: Watch | None = None  # the e-detector's
 
@@ -145,7 +148,9 @@ class ProfileFold:
         if (tick + 1) * tick_ms <= state.closed.get(arm, 0):
             state.count("late", rows)
             return
-        stream = state.streams.setdefault(lineage, Stream(tick_ms, last=tick * tick_ms))
+        stream = state.streams.setdefault(
+            lineage, Stream(tick_ms, self._new_book(reference, tick_ms), last=tick * tick_ms)
+        )
         try:
             tally = tally_of(profile, len(reference.tally.cells))
         except ReferenceInvalid:
@@ -183,8 +188,10 @@ class ProfileFold:
                         break
                     state.closed[arm] = end
                     state.count("forced")
+                yield from self._outs(stream.book.settle(tick * stream.tick_ms))
                 yield from self._closed_tick(lineage, stream, tick, stream.ticks.pop(tick))
                 state.count("ticks")
+            yield from self._outs(stream.book.settle(state.closed.get(arm, 0)))
             if not stream.ticks and state.closed.get(arm, 0) > stream.last + self._settings.idle_ms:
                 yield from self._forget(lineage, stream)
                 del state.streams[lineage]
@@ -259,34 +266,28 @@ class ProfileFold:
     def _step(
         self, lineage: Lineage, stream: Stream, part: Slice, detector: str, finding: Finding, patience: int, rest: int
     ) -> Iterator[Out]:
-        episode = stream.episodes.setdefault(f"{detector}/{part.kind}/{part.name}", Episode())
-        change = episode.step(finding, patience, rest)
-        if change:
-            subject = self._subject(lineage, detector, part.kind, part.name)
-            yield self._out(subject, change, episode.onset, finding)
+        subject = Subject(self._deployment, lineage.arm, lineage.model, lineage.version, detector, part.kind, part.name)
+        yield from self._outs(stream.book.take(subject, finding, patience, rest))
 
     def _forget(self, lineage: Lineage, stream: Stream) -> Iterator[Out]:
         """Close the episodes of a version that scores no more."""
         end = stream.last + self._settings.idle_ms
-        told = Explanation(f"version {lineage.version} has scored no event for {self._settings.idle_ms} ms")
-        finding = Finding(False, True, 0.0, self._settings.opens, 0, stream.last, end, lambda: told, False)
-        for name, episode in sorted(stream.episodes.items()):
-            if episode.open:
-                subject = self._subject(lineage, *name.split("/", 2))
-                yield self._out(subject, "closed", episode.onset, finding)
+        why = f"version {lineage.version} has scored no event for {self._settings.idle_ms} ms"
+        yield from self._outs(stream.book.end(why, end))
 
-    def _subject(self, lineage: Lineage, detector: str, kind: str, name: str) -> Subject:
-        return Subject(self._deployment, lineage.arm, lineage.model, lineage.version, detector, kind, name)
+    def _outs(self, told: Iterator[Told]) -> Iterator[Out]:
+        return (Out(self._topic, *alerts.encoded(record)) for record in told)
 
-    def _out(self, subject: Subject, change: Change, onset: int, finding: Finding) -> Out:
-        return Out(self._topic, *alerts.alert(subject, change, onset, finding))
+    def _new_book(self, reference: Reference | None, tick_ms: int) -> Book:
+        columns = Counter(part.kind for part in reference.slices) if reference is not None else {}
+        return Book(columns, tick_ms, self._settings.manners)
 
     def facts(self, state: State) -> dict[str, int]:
         """Return counters and sizes: records, rows, ticks, late, forced, poison, open_ticks, open_alerts, ..."""
         return {
             **state.counts,
             "open_ticks": sum(len(stream.ticks) for stream in state.streams.values()),
-            "open_alerts": sum(e.open for stream in state.streams.values() for e in stream.episodes.values()),
+            "open_alerts": sum(stream.book.open for stream in state.streams.values()),
             "streams": len(state.streams),
         }
 
@@ -306,7 +307,7 @@ class ProfileFold:
         """Return the dumped state. Raises SnapshotInvalid."""
         try:
             document = json.loads(zlib.decompress(data))
-            if document["format"] != FORMAT:
+            if document["format"] not in (FORMAT - 1, FORMAT):
                 raise SnapshotInvalid(f"snapshot format {document['format']!r}; this version reads {FORMAT}")
             passed = {arm: dict(map(tuple, by)) for arm, by in document["passed"]}
             streams = {}
@@ -319,16 +320,19 @@ class ProfileFold:
 
     def _load_stream(self, lineage: Lineage, document: Mapping[str, Any]) -> Stream:
         watch, reference = None, self._reference(lineage)
+        book = self._new_book(reference, document["tick_ms"])
+        if "book" in document:  # an earlier release had none
+            book.load(document["book"])
         if document["watch"] is not None and reference is not None:
             watch = self._new_watch(lineage, reference, document["tick_ms"])
             watch.load(document["watch"])
         return Stream(
             document["tick_ms"],
+            book,
             document["last"],
             {tick: _load_tally(tally) for tick, tally in document["ticks"]},
             None if document["window"] is None else _load_tally(document["window"]),
             document["start"],
-            {name: Episode(*values) for name, values in document["episodes"].items()},
             {name: LevelShift(self._settings.shift, values) for name, values in document["levels"].items()},
             watch,
         )
@@ -341,7 +345,7 @@ def _dump_stream(stream: Stream) -> dict[str, Any]:
         "ticks": [[tick, _dump_tally(tally)] for tick, tally in sorted(stream.ticks.items())],
         "window": None if stream.window is None else _dump_tally(stream.window),
         "start": stream.start,
-        "episodes": {name: [e.onset, e.streak, e.open] for name, e in stream.episodes.items()},
+        "book": stream.book.dump(),
         "levels": {name: level.dump() for name, level in stream.levels.items()},
         "watch": None if stream.watch is None else stream.watch.dump(),
     }

@@ -55,7 +55,7 @@ class Watch:
             self._places[at, : part.end - part.start] = np.arange(part.start, part.end)
 
     def step(self, tick: int, tally: Tally) -> Iterator[tuple[Slice, Finding]]:
-        """Take a tick; yield a finding of each column that has moved, or moves no more."""
+        """Take a tick; yield a finding of each column that has moved, still does, or moves no more."""
         self._past.add(tick, tally.cells)
         evidence = self._detector.update(np.append(tally.cells, 0)[self._places])
         for at, part in enumerate(self._reference.slices):
@@ -66,8 +66,7 @@ class Watch:
                 needed = tick + 1 - onset if hold is None else max(hold.needed, hold.since + 1)
                 self._holds[at] = Hold(needed)
                 self._detector.restart(at)
-                if hold is None:
-                    yield part, self._finding(part, float(evidence[at]), onset, tick, tilt)
+                yield part, self._finding(part, float(evidence[at]), onset, tick, tilt)
             elif hold is not None:
                 hold.since += 1
                 if hold.since > PATIENCE * hold.needed + REST:
@@ -93,7 +92,7 @@ class Watch:
         start, end = since * self._tick_ms, (tick + 1) * self._tick_ms
         moved = evidence >= self._alarm
         value, threshold = (round(float(np.log(max(each, 1.0))), 6) for each in (evidence, self._alarm))
-        return Finding(moved, not moved, value, threshold, rows, start, end, explain, size >= CRITICAL)
+        return Finding(moved, not moved, value, threshold, rows, start, end, explain, size >= CRITICAL, size)
 
     def dump(self) -> dict[str, Any]:
         """Return the state as plain values."""

@@ -46,7 +46,7 @@ def command(
     from schemas import records
 
     with said_plainly(), contextlib.suppress(KeyboardInterrupt):
-        name, known = _topic(topic, alerts), [records.schema("alert")] if alerts else []
+        name, known = _topic(topic, alerts), records.written("alert") if alerts else []
         source = follow(
             kafka_settings(bootstrap_servers), name, "earliest" if start == "beginning" else "latest", known
         )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import random
+import zlib
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from monitoring.episodes import Manners
 from monitoring.errors import SnapshotInvalid
 from monitoring.folds import Folding, Record
 from monitoring.profiles import ProfileFold, Settings
@@ -15,7 +19,8 @@ from tests.monitoring.traffic import DEPLOYMENT, START, Batches, events, fold_al
 
 SETTINGS = Settings(window_rows=1000)
 EVIDENCE = Settings(detector="e_detector")
-BOTH = pytest.mark.parametrize("settings", [SETTINGS, EVIDENCE], ids=["windows", "e_detector"])
+GROUPED = Settings(detector="e_detector", manners=Manners(many=2))
+BOTH = pytest.mark.parametrize("settings", [SETTINGS, EVIDENCE, GROUPED], ids=["windows", "e_detector", "grouped"])
 
 
 def _fold(sources: int = 4, settings: Settings = SETTINGS, deployment: str = DEPLOYMENT) -> ProfileFold:
@@ -105,6 +110,43 @@ def test_key_and_id_of_an_alert_are_one_and_opening_and_closing_share_it() -> No
     wind = [(key, alert) for key, alert in wind if alert["name"] == "wind"]
     assert len({key for key, _ in wind}) == 1
     assert all(key == alert["id"] for key, alert in wind)
+
+
+def test_columns_that_move_together_are_told_of_by_one_alert_that_closes_with_the_last() -> None:
+    found = [records.decode("alert", out.value) for out in fold_all(_fold(settings=GROUPED), _story())]
+    assert [(alert["state"], alert["name"]) for alert in found[:3]] == [
+        ("opened", "columns"),
+        ("opened", "wind"),
+        ("opened", "late"),
+    ]
+    assert found[0]["summary"] == "1 of 3 features and 1 of 1 outputs moved together: wind, late"
+    assert {alert["group"] for alert in found if alert["kind"] != "group"} == {found[0]["id"]}
+    assert [alert["name"] for alert in found if alert["state"] == "closed"][-1] == "columns"
+
+
+def test_an_alert_that_grows_is_updated() -> None:
+    source = Batches(profiler(), sources=1)
+    values = [*source.batches(20), *source.batches(20, shift=0.5), *source.batches(60, shift=2.0)]
+    settings = Settings(detector="e_detector", manners=Manners(a_while_ms=30_000))
+    found = [records.decode("alert", out.value) for out in fold_all(_fold(1, settings), values)]
+    wind = [alert for alert in found if alert["name"] == "wind"]
+    assert {alert["state"] for alert in wind[1:]} == {"updated"}
+    assert all(later["size"] >= 1.5 * before["size"] for before, later in pairwise(wind))
+    assert wind[-1]["at"].timestamp() >= wind[0]["at"].timestamp() + 30
+    assert len({alert["id"] for alert in wind}) == 1
+
+
+def test_a_snapshot_of_the_release_before_is_read() -> None:
+    fold = _fold()
+    folding = Folding(fold, 0, 0)
+    for offset, value in enumerate(_story()):
+        folding.apply(Record(0, offset, None, value))
+    document = json.loads(zlib.decompress(folding.dump()))
+    document["format"] = 2
+    for _, stream in document["streams"]:
+        del stream["book"]
+        stream["episodes"] = {"psi/feature/wind": [0, 1, False]}
+    assert fold.facts(fold.load(zlib.compress(json.dumps(document).encode())))["open_alerts"] == 0
 
 
 @BOTH
