@@ -96,7 +96,11 @@ def test_only_active_and_shadows_have_workers() -> None:
         ([SHADOW, SHADOW], {}, "two arms write to d.shadow"),
         ([], {"output": {"topic": "in"}}, "in is the input topic and one that inferences go to"),
         ([{**SHADOW, "topic": "in"}], {}, "in is the input topic and one that inferences go to"),
-        ([{**SHADOW, "topic": "d.dead-letters"}], {}, "d.dead-letters is where the dead letters or profiles of d go"),
+        (
+            [{**SHADOW, "topic": "d.dead-letters"}],
+            {},
+            "d.dead-letters is where the dead letters, profiles or samples of d go",
+        ),
         ([{**SHADOW, "topic": "d.dead-letters.shadow"}], {}, "d.dead-letters.shadow is where"),
         ([], {"output": {"topic": "d.profiles"}}, "d.profiles is where"),
         ([], {"input": {"topic": "d.dead-letters", "schema": "e.avsc"}}, "d.dead-letters is where"),
