@@ -23,10 +23,12 @@ NEVER = 1 << 62
 class Manners:
     """When people hear of what. a_while_ms: between two updates of an alert, and until one that comes back is new.
 
+    remind_ms: what goes on is told again, so that its last record is not older than the topic keeps.
     gather_ms: openings are held back for so long, to be told together. many: columns from which they are a group.
     """
 
     a_while_ms: int = 300_000
+    remind_ms: int = 86_400_000
     gather_ms: int = 5_000
     many: int = 3
 
@@ -138,7 +140,8 @@ class Book:
         case.due = 0
         rises = SEVERITIES.index(finding.severity) > SEVERITIES.index(known["severity"])
         grows = finding.effect >= GROWTH * known["size"] > 0
-        if finding.end - known["at"] >= self._manners.a_while_ms and (rises or grows):
+        since = finding.end - known["at"]
+        if since >= self._manners.remind_ms or (since >= self._manners.a_while_ms and (rises or grows)):
             case.record = _grown(known, alerts.told(subject, "updated", known["onset"], finding))
             yield from self._emit(case, case.record)
 

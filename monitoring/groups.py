@@ -11,6 +11,7 @@ from monitoring.alerts import COLUMNS, SEVERITIES, Subject, Told, episode_id
 
 GROWTH = 1.5  # times the members told last: from then on they are told again
 NAMED = 5  # members that the summary names
+REMIND_MS = 86_400_000  # while its members are told again, so is it
 SHOWN = 20  # members whose most moved bin is evidence
 
 
@@ -53,6 +54,8 @@ class Group:
             if key not in self.open:
                 self.open.append(key)
             self._change(record)
+            if record["at"] - self.record["at"] >= REMIND_MS:
+                self.changed = record["at"]
 
     def _change(self, record: Told) -> None:
         self.severity = max(self.severity, record["severity"], key=SEVERITIES.index)

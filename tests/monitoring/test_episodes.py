@@ -106,8 +106,14 @@ def test_an_update_comes_when_severity_rises_and_none_when_it_falls() -> None:
     assert (told[-1]["worst"], told[-1]["peak"]) == ("critical", "moved by 10")
 
 
-def test_an_effect_that_stays_is_told_once() -> None:
+def test_an_effect_that_stays_is_told_once_and_again_after_a_day() -> None:
     assert len(tell(book(), story([2] * 1000))) == 1
+    days = [(hour * 3600, name, finding(hour * 3600, 2)) for hour in range(50) for name in ("a", "b", "c")]
+    told = [record for record in tell(book(), days, until=400_000) if record["name"] in ("a", "columns")]
+    assert [(record["name"], record["state"], record["at"] // 3_600_000) for record in told] == [
+        *[(name, state, hours) for hours, state in ((0, "opened"),) for name in ("columns", "a")],
+        *[(name, "updated", hours) for hours in (24, 48) for name in ("a", "columns")],
+    ]
 
 
 def test_what_comes_back_within_a_while_continues_the_episode() -> None:
