@@ -103,7 +103,7 @@ class Quotas(Declared):
 
 class Monitor(Declared):
     reference: Literal["bundle"] = "bundle"
-    detector: Literal["windows", "e_detector"] = "windows"
+    detector: Literal["windows", "e_detector", "adwin", "page_hinkley", "kswin"] = "windows"
     false_alarms: float = Field(default=1.0, gt=0, le=10_000)  # of the e-detector, on average a column and week
     window_rows: int = Field(default=5000, ge=1)  # events that are compared with the reference at a time
     opens: float = Field(default=0.2, gt=0)  # PSI beyond chance from which a column deviates

@@ -59,7 +59,14 @@ def test_every_key_of_a_deployment_is_documented_with_its_default(model: type[Ba
 
 @pytest.mark.parametrize(
     ("model", "key"),
-    [(Arm, "role"), (Input, "framing"), (Check, "otherwise"), (Labels, "task"), (Deployment, "delivery")],
+    [
+        (Arm, "role"),
+        (Input, "framing"),
+        (Check, "otherwise"),
+        (Labels, "task"),
+        (Deployment, "delivery"),
+        (Monitor, "detector"),
+    ],
 )
 def test_every_choice_of_a_key_is_documented(model: type[BaseModel], key: str) -> None:
     text = " ".join(rows(section(DOCS["deployment.md"], model.__name__))[key])

@@ -157,8 +157,9 @@ def fold_of(
     declared: Deployment, found: Mapping[str, Reference], sources: int, topic: str, models: Repository
 ) -> ProfileFold:
     """Return the fold that the deployment's declaration asks for."""
-    from monitoring.profiles import ProfileFold, Settings
+    from monitoring.profiles import ProfileFold
     from monitoring.references import Finder
+    from monitoring.settings import Settings
     from schemas.deployment import Monitor
 
     watched = declared.monitor or Monitor()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import random
-import zlib
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +11,8 @@ import pytest
 from monitoring.episodes import Manners
 from monitoring.errors import SnapshotInvalid
 from monitoring.folds import Folding, Record
-from monitoring.profiles import ProfileFold, Settings
+from monitoring.profiles import ProfileFold
+from monitoring.settings import Settings
 from schemas import records
 from tests.monitoring.traffic import DEPLOYMENT, START, Batches, events, fold_all, profiler, reference, told
 
@@ -134,19 +133,6 @@ def test_an_alert_that_grows_is_updated() -> None:
     assert all(later["size"] >= 1.5 * before["size"] for before, later in pairwise(wind))
     assert wind[-1]["at"].timestamp() >= wind[0]["at"].timestamp() + 30
     assert len({alert["id"] for alert in wind}) == 1
-
-
-def test_a_snapshot_of_the_release_before_is_read() -> None:
-    fold = _fold()
-    folding = Folding(fold, 0, 0)
-    for offset, value in enumerate(_story()):
-        folding.apply(Record(0, offset, None, value))
-    document = json.loads(zlib.decompress(folding.dump()))
-    document["format"] = 2
-    for _, stream in document["streams"]:
-        del stream["book"]
-        stream["episodes"] = {"psi/feature/wind": [0, 1, False]}
-    assert fold.facts(fold.load(zlib.compress(json.dumps(document).encode())))["open_alerts"] == 0
 
 
 @BOTH
