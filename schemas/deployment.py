@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from schemas.declared import TOPIC, Declared, Framing, parse_size
 from schemas.errors import ArmUnknown
 from schemas.labels import PARTITIONS, Labels
+from schemas.reserved import is_reserved, topics_of
 
 Delivery = Literal["exactly_once", "at_least_once"]
 Role = Literal["active", "canary", "challenger", "all", "shadow"]
@@ -166,6 +167,15 @@ class Deployment(Declared):
             raise ValueError(
                 f"labels: {self.labels.topic} is a topic of this deployment's own events or records; labels need "
                 "another one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _topics_are_nobody_elses(self) -> Deployment:
+        if taken := sorted({each for each in (*topics_of(self), self.profile_topic) if is_reserved(each)}):
+            raise ValueError(
+                f"{taken[0]} would be a topic of Penstock's or Kafka's own, whose readers cannot use a deployment's "
+                "records: choose a topic, and a name of the deployment, that begins with neither penstock nor __"
             )
         return self
 
