@@ -58,6 +58,13 @@ def test_an_alert_of_the_release_before_is_read_with_defaults_for_what_it_lacks(
     assert (found["number"], found["group"], found["worst"], found["members"]) == (0, "", "info", [])
 
 
+def test_the_word_of_a_slot_of_the_release_before_is_read() -> None:
+    for seed in range(20):  # some have vitals, others none
+        before = example("status.1", seed)
+        vitals = records.decode("status", records.encode("status.1", before))["vitals"]
+        assert vitals == (before["vitals"] and {**before["vitals"], "counts": {}, "circuits": [], "waits": []})
+
+
 def test_a_record_of_another_schema_is_refused() -> None:
     with pytest.raises(RecordInvalid, match="not the record alert"):
         records.decode("alert", records.encode("profile", example("profile")))
