@@ -44,7 +44,7 @@ def of_group(deployment: str, names: Sequence[str], onset: int, missing: bool) -
     if missing:
         return (
             f"Look for one source that all of them come from and that went away at about {clock(onset)}; "
-            f"`penstock alerts list --open --deployment {deployment}` names them."
+            f"`penstock alerts list --open --members --deployment {deployment}` names them."
         )
     return (
         f"Look for one cause at about {clock(onset)}: other producers or traffic, a join that fails, a change of "

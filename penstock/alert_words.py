@@ -29,7 +29,7 @@ def told(view: View, members: Sequence[View]) -> Iterator[str]:
     yield clean(f"{alert['severity'] if view.open else 'closed'}: {alert['summary']}")
     yield ""
     for name, value in _facts(view):
-        yield clean(f"{name:<10}  {value}")
+        yield f"{name:<10}  {clean(value)}"
     if alert["action"]:
         yield ""
         yield clean(f"What to do: {alert['action']}")

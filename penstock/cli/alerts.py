@@ -67,7 +67,9 @@ def watch(
 @click.option("--deployment", metavar="NAME", help="Only those of this deployment.")
 @click.option("--kind", metavar="KIND", help="Only of this kind: feature, output, group, ...")
 @click.option("--members", is_flag=True, help="Those, too, that the alert of a group tells of.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line; members are always there.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="One JSON object a line; members are always there, as with --kind."
+)
 @alerts_topic_option
 @silences_topic_option
 @servers_option
@@ -93,7 +95,7 @@ def list_(
         and view.alert["at"].timestamp() * 1000 >= begin
         and deployment in (None, view.alert["deployment"])
         and kind in (None, view.alert["kind"])
-        and (members or as_json or not view.alert["group"])
+        and (members or as_json or kind is not None or not view.alert["group"])
     ]
     if unreadable:
         click.echo(f"{unreadable} records of {alerts_topic} are no alerts that this release can read", err=True)
@@ -213,8 +215,8 @@ def list_silences(everything: bool, as_json: bool, silences_topic: str, bootstra
     ]
     for each in shown:
         until = f"until {_clock(each.until_ms)}" if each.until_ms is not None else "while it lasts"
-        line = f"{each.id}  {each.action:<7}  {until}  {each.about}  {each.who}: {each.why}"
-        click.echo(json.dumps(asdict(each)) if as_json else _clean(line))
+        cells = (each.id, each.action, until, each.about, f"{each.who}: {each.why}")
+        click.echo(json.dumps(asdict(each)) if as_json else "  ".join(map(_clean, cells)))
     if not shown and not as_json:
         click.echo("no alert is silenced")
 
