@@ -68,7 +68,8 @@ class Silences:
             except ConnectionFailed as error:
                 return str(error)
             try:
-                return self._read(reader, stop, once)
+                self._read(reader, stop, once)
+                return None
             except (ConnectionFailed, NoSuchTopic) as error:
                 return str(error)
             finally:

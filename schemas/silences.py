@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 from schemas import records
 
@@ -75,7 +75,7 @@ class Silence:
         found = records.decode("silence", data)
         if found["action"] not in ACTIONS:
             raise records.RecordInvalid(f"a word about alerts that this release does not know: {found['action']!r}")
-        return cls(**cast("dict[str, Any]", found))
+        return cls(**found)
 
 
 def silenced(alert: Mapping[str, Any], said: Iterable[Silence], now_ms: int) -> Silence | None:

@@ -1,7 +1,12 @@
-"""A real Prometheus Alertmanager for tests: that of Debian's package, fetched with apt and unpacked, no root needed."""
+"""A real Prometheus Alertmanager for tests: that of Debian's package, fetched with apt and unpacked, no root needed.
+
+Debian's program has the folder of its templates built in, where nobody but root can put them. In what is unpacked that
+path is replaced by one of the same length which means the folder that it is started in.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,6 +23,8 @@ from penstock.datafolder import free_port
 from penstock.maven import cache_folder
 
 PACKAGE = "prometheus-alertmanager"
+SHARED = b"/usr/share/prometheus/alertmanager"
+HERE = b"./" * (len(SHARED) // 2)
 START_SECONDS = 60.0
 
 
@@ -31,8 +38,10 @@ def binary() -> Path:
             pytest.skip(f"neither {PACKAGE} nor apt-get is on this machine")
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
-            _unpacked(Path(folder)).replace(kept)  # whole or not at all
-    return kept
+            unpacked = _unpacked(Path(folder))
+            with contextlib.suppress(OSError):  # another test was quicker
+                unpacked.rename(kept)  # whole or not at all
+    return kept / PACKAGE
 
 
 def _unpacked(folder: Path) -> Path:
@@ -45,7 +54,13 @@ def _unpacked(folder: Path) -> Path:
         subprocess.run([*apt, *words], cwd=folder, check=True, timeout=240)
     [package] = folder.glob("*.deb")
     subprocess.run(["dpkg-deb", "-x", package, folder / "content"], check=True, timeout=60)
-    return folder / "content" / "usr" / "bin" / PACKAGE
+    share = folder / "content" / SHARED.decode().lstrip("/")
+    content = (folder / "content" / "usr" / "bin" / PACKAGE).read_bytes()
+    assert SHARED in content
+    assert len(HERE) == len(SHARED)
+    (share / PACKAGE).write_bytes(content.replace(SHARED, HERE))
+    (share / PACKAGE).chmod(0o755)
+    return share
 
 
 class RealAlertmanager:
@@ -73,16 +88,17 @@ class RealAlertmanager:
 
     def start(self) -> None:
         """Start it and block until its API answers."""
-        log = (self._folder / "alertmanager.log").open("ab")
-        with log:
+        program = binary()
+        with (self._folder / "alertmanager.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    binary(),
+                    program,
                     f"--config.file={self._config}",
                     f"--storage.path={self._folder / 'data'}",
                     f"--web.listen-address=127.0.0.1:{self._port}",
                     "--cluster.listen-address=",
                 ],
+                cwd=program.parent,
                 stdout=log,
                 stderr=log,
             )
