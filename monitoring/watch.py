@@ -194,8 +194,9 @@ class Watch:
             )
 
         start, end = since * self._tick_ms, (tick + 1) * self._tick_ms
-        moved, critical = evidence >= alarm, psi(expected, observed) >= CRITICAL
-        finding = Finding(moved, not moved, _log(evidence), _log(alarm), rows, start, end, explain, critical)
+        moved, size = evidence >= alarm, psi(expected, observed)
+        told, critical = (_log(evidence), _log(alarm)), size >= CRITICAL
+        finding = Finding(moved, not moved, *told, rows, start, end, explain, critical, size)
         return Verdict("e_detector", part.kind, part.name, finding)
 
     def _joint(self, total: float, alarm: float, since: int, tick: int, text: str, named: Sequence[int]) -> Verdict:
@@ -211,7 +212,7 @@ class Watch:
         start, end = since * self._tick_ms, (tick + 1) * self._tick_ms
         moved, rows = total >= alarm, max((int(observed.sum()) for _, observed in seen.values()), default=0)
         finding = Finding(moved, not moved, _log(total), _log(alarm), rows, start, end, explain, critical=False)
-        return Verdict("e_detector", "feature", TOGETHER, finding)
+        return Verdict("e_detector", "group", TOGETHER, finding)
 
     def untested(self) -> int:
         """Return the columns of which it is not known yet how much events tell, or what is usual at this time."""
