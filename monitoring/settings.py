@@ -18,7 +18,7 @@ DetectorName = Literal["windows", "e_detector", "adwin", "page_hinkley", "kswin"
 class Settings:
     """Of one deployment; each detector takes what is its own."""
 
-    detector: DetectorName = "windows"
+    detector: DetectorName = "e_detector"
     false_alarms: float = 1.0  # of the e-detector, a week, at most and on average
     budget: Literal["column", "deployment"] = "column"  # what they are counted for
     weights: Mapping[str, float] = field(default_factory=dict)  # of columns in the budget; 1 for others, 0: not tested

@@ -120,7 +120,8 @@ class Watch:
         for pair in pairs:
             cells = np.stack([self._by_column(block.cells) for block in (pair.earlier, pair.later)])
             first, last = pair.earlier.start, pair.later.start + pair.later.ticks - 1
-            steady = ~((first < self._edges) & (self._edges <= last)).any(axis=0)
+            within = (first < self._edges) & (self._edges <= last)
+            steady = ~(within[0] | within[1])
             moved = (first >= self._edges[0]) & ((last < self._edges[1]) | (self._edges[1] == NEVER))
             moved &= self._edges[0] != NEVER
             self._effects.take(pair, cells, steady, moved)

@@ -119,7 +119,7 @@ class Operations(Declared):
 class Monitor(Declared):
     reference: str = Field(default="bundle", pattern=r"^(bundle|rolling ([1-9]|1\d|2[0-8])d)$")
     season: Literal["none", "daily", "weekly"] = "none"  # by which a rolling reference is kept apart
-    detector: Literal["windows", "e_detector", "adwin", "page_hinkley", "kswin"] = "windows"
+    detector: Literal["windows", "e_detector", "adwin", "page_hinkley", "kswin"] = "e_detector"
     false_alarms: float = Field(default=1.0, gt=0, le=10_000)  # of the e-detector, on average a week
     budget: Literal["column", "deployment"] = "column"  # what false_alarms are counted for
     weights: dict[str, Annotated[float, Field(ge=0, le=1000)]] = Field(default={})  # of columns; 0: not tested
@@ -138,8 +138,15 @@ class Monitor(Declared):
         return None if self.reference == "bundle" else int(self.reference.removeprefix("rolling ").removesuffix("d"))
 
     @model_validator(mode="after")
-    def _the_past_suffices(self) -> Monitor:
+    def _settings_fit(self) -> Monitor:
         days = self.rolling_days
+        own = ("window_rows", "opens", "closes")
+        if self.detector != "windows" and (
+            given := [name for name in own if getattr(self, name) != Monitor.model_fields[name].default]
+        ):
+            raise ValueError(
+                f"{given[0]} is of the detector windows, not of {self.detector}: leave it out, or say detector: windows"
+            )
         if days is not None and self.detector != "e_detector":
             raise ValueError(f"reference: {self.reference} is of the detector e_detector only, not of {self.detector}")
         least = {"none": 0, "daily": 2, "weekly": 7}[self.season]

@@ -50,7 +50,7 @@ name: {name}
 input: {{topic: {events}, schema: event.avsc}}
 output: {{topic: {name}.inferences}}
 arms: [{{role: active, model: linear@production}}]
-monitor: {{window_rows: 1000}}
+monitor: {{detector: windows, window_rows: 1000}}
 """
     )
     return path
@@ -154,7 +154,7 @@ def test_every_event_is_profiled_once_though_the_worker_is_killed_and_a_change_o
     scores = training.select(score=pl.col("a") + pl.col("b"))
     reference = Reference.from_frame(training, scores)
     bundle = {"reference": reference.to_bytes()}
-    rig = Rig(bootstrap_servers, tmp_path, topic, bundle=bundle, monitor={"window_rows": 500})
+    rig = Rig(bootstrap_servers, tmp_path, topic, bundle=bundle, monitor={"detector": "windows", "window_rows": 500})
     alerts, profiles, encode = topic(1, "alerts"), f"{rig.name}.profiles", encoder()
     begin = time.time_ns() // 1_000_000 - 60_000
     for second in range(32):
@@ -326,7 +326,9 @@ def test_a_monitor_of_control_watches_a_version_that_comes_later_without_a_resta
         # Then it is watched against its own reference
         _wait(lambda: (second, "opened", "wind") in scene.told(), process, log)
         published = read_committed(bootstrap_servers, scene.profiles, 1)
-        fold = ProfileFold(scene.name, {each.digest: each for each in (old, new)}, 4, Settings(window_rows=1000))
+        fold = ProfileFold(
+            scene.name, {each.digest: each for each in (old, new)}, 4, Settings(detector="windows", window_rows=1000)
+        )
         folding, expected = Folding(fold, 0, 0), set()
         for message in published:
             for out in folding.apply(Record(0, message.offset() or 0, None, message.value())):

@@ -29,6 +29,8 @@ def test_the_past_that_is_the_reference(settings: dict[str, Any], days: int | No
         ({"season": "daily"}, "season: daily is learned from the past: say reference: rolling 2d"),
         ({"season": "weekly", "reference": "rolling 6d"}, "say reference: rolling 7d, or of more days"),
         ({"reference": "rolling 7d", "detector": "windows"}, "is of the detector e_detector only, not of windows"),
+        ({"window_rows": 100}, "window_rows is of the detector windows, not of e_detector: leave it out, or say"),
+        ({"detector": "adwin", "closes": 0.3}, "closes is of the detector windows, not of adwin"),
         ({"reference": "rolling 0d"}, "rolling"),
         ({"reference": "rolling 29d"}, "rolling"),
         ({"reference": "yesterday"}, "rolling"),
@@ -45,6 +47,11 @@ def test_what_makes_no_sense_is_refused(settings: dict[str, Any], told: str) -> 
     with pytest.raises(ValidationError) as refused:
         Monitor(**({"detector": "e_detector"} | settings))
     assert told in str(refused.value)
+
+
+def test_the_e_detector_watches_where_nothing_else_is_said() -> None:
+    assert Monitor().detector == "e_detector"
+    assert Monitor(detector="windows", window_rows=100).window_rows == 100
 
 
 def test_settings_survive_being_written_down() -> None:
