@@ -17,7 +17,7 @@ EVIDENCE = 5  # bins shown in an alert
 
 def psi(expected: Counts, observed: Counts) -> float:
     """Return the population stability index of two histograms over the same bins; 0 is equal, above 0.2 has moved."""
-    p, q = _shares(expected), _shares(observed)
+    p, q = shares(expected), shares(observed)
     return float(((q - p) * np.log(q / p)).sum())
 
 
@@ -33,7 +33,7 @@ def noise(expected: Counts, observed: Counts) -> float:
 
 def moved_bins(expected: Counts, observed: Counts, labels: Sequence[str]) -> list[dict[str, Any]]:
     """Return the bins that carry most of the difference, the largest first: label, share expected, share observed."""
-    p, q = _shares(expected), _shares(observed)
+    p, q = shares(expected), shares(observed)
     weight = np.abs((q - p) * np.log(q / p))
     return [
         {"bin": labels[at], "expected": round(float(p[at]), 6), "observed": round(float(q[at]), 6)}
@@ -49,12 +49,13 @@ def mean_rank(expected: Counts, observed: Counts) -> float | None:
     total = int(observed.sum())
     if not total:
         return None
-    share = _shares(expected)
+    share = shares(expected)
     ranks = np.cumsum(share) - share / 2
     return float((ranks * observed).sum() / total)
 
 
-def _shares(counts: Counts) -> npt.NDArray[np.float64]:
+def shares(counts: Counts) -> npt.NDArray[np.float64]:
+    """Return the share of each bin, none of them 0."""
     smooth = counts + SMOOTHING
     return np.asarray(smooth / smooth.sum(), np.float64)
 
