@@ -21,8 +21,9 @@ count. Each figure is the median of {runs}. The settings of all are in `benchmar
 others' packages in `benchmarks/peers/` and `benchmarks/java/jars.toml`. The profile of what misses its target is in
 [What bounds a slot](architecture.md#what-bounds-a-slot). Nothing is asked of the system that is measured:
 
-- **Events/s**: over a backlog, from the log-append times that Kafka stamps on the outputs, between the first and the
-  last tenth of them.
+- **Events/s**: over a backlog, from the log-append times that Kafka stamps on the outputs, in the middle of them:
+  after the longest wait between 10 % and 30 % until after that between 70 % and 90 %, so that batches of any size are
+  counted whole.
 - **CPU us/event**: user and system time in that part, of the process with its children; beside it the broker's.
   **RSS MiB**: resident memory of the process with its children at the end of that part.
 - **Outputs**: all are counted. An event's number is its key, so what was lost, repeated or reordered within a partition

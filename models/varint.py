@@ -1,4 +1,4 @@
-"""Unsigned LEB128 over whole arrays: small counts cost a byte each and no Python call each."""
+"""LEB128 over whole arrays: small counts, and small steps from value to value, cost a byte each and no call each."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 _BYTES = 9  # of 7 bits hold every non-negative int64
 _LIMITS = 1 << (7 * np.arange(1, _BYTES, dtype=np.int64))
+_LONGEST_STEP = 1 << 62
 
 
 def pack(values: npt.NDArray[np.int64]) -> bytes:
@@ -37,3 +38,20 @@ def unpack(data: bytes) -> npt.NDArray[np.int64]:
         raise ValueError("a number does not fit 63 bits")
     shifts = np.arange(len(digits)) - np.repeat(starts, lengths)
     return np.add.reduceat((digits & 127).astype(np.int64) << (7 * shifts), starts)
+
+
+def pack_deltas(values: npt.NDArray[np.int64]) -> bytes:
+    """Return the steps from 0 to the first value and on to each next, as zigzag numbers.
+
+    Raises ValueError for a step of 2^62 or more, up or down.
+    """
+    steps = np.diff(values, prepend=np.int64(0))
+    if len(steps) and (int(steps.max()) >= _LONGEST_STEP or int(steps.min()) <= -_LONGEST_STEP):
+        raise ValueError("two neighbours are too far apart")
+    return pack((steps << 1) ^ (steps >> 63))
+
+
+def unpack_deltas(data: bytes) -> npt.NDArray[np.int64]:
+    """Return the values that `pack_deltas` packed. Raises ValueError as `unpack` does."""
+    steps = unpack(data)
+    return np.cumsum((steps >> 1) ^ -(steps & 1), dtype=np.int64)

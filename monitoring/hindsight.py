@@ -12,7 +12,8 @@ from typing import Any
 
 from models.reference import Reference, Tally
 from monitoring.folds import Out
-from monitoring.profiles import Find, Lineage, ProfileFold, Settings, State, Stream
+from monitoring.profiles import Find, Lineage, ProfileFold, State, Stream
+from monitoring.settings import Settings
 from monitoring.tilts import Floats
 from monitoring.watch import Watch
 
@@ -82,5 +83,5 @@ class HindsightFold(ProfileFold):
 
 
 def _evidence(stream: Stream) -> tuple[Floats, float] | None:
-    detector = stream.watch
+    detector = None if stream.watched is None else stream.watched.detector
     return detector.evidence if isinstance(detector, Watch) else None

@@ -1,4 +1,4 @@
-"""The fold of a profiles topic: deltas become ticks, ticks become windows, windows are judged, findings become alerts.
+"""The fold of a profiles topic: deltas become ticks, a detector takes the ticks, what it says becomes alerts.
 
 A tick closes when every source partition has passed it; what comes later is counted, not tested. So it does not matter
 over how many partitions and workers the events were spread, nor in what order their profiles arrived.
@@ -6,45 +6,24 @@ over how many partitions and workers the events were spread, nor in what order t
 
 from __future__ import annotations
 
-import base64
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from models import varint
 from models.errors import ReferenceInvalid
-from models.reference import Reference, Slice, Tally, tally_of
+from models.reference import Reference, Tally, tally_of
 from monitoring import alerts
 from monitoring.alerts import Change, Episode, Explanation, Finding, Subject
-from monitoring.drift import Counts, LevelShift, Shift, mean_rank, moved_bins, noise, psi
+from monitoring.detector import Detector, Verdict, dump_tally, load_tally
+from monitoring.detectors import Detectors
 from monitoring.errors import SnapshotInvalid
 from monitoring.folds import Out, Record
-from monitoring.watch import Columns, Watch, columns_of
+from monitoring.settings import Settings
 from schemas import records
 
-FORMAT = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """How windows are cut and judged."""
-
-    detector: Literal["windows", "e_detector"] = "windows"
-    false_alarms: float = 1.0  # of the e-detector, a column and week, at most and on average
-    window_rows: int = 5000  # a window is as many closed ticks as hold this many events
-    opens: float = 0.2  # PSI beyond chance at which a column deviates
-    closes: float = 0.1  # PSI beyond chance below which it is calm
-    patience: int = 2  # deviating windows in a row that open an episode
-    rest: int = 3  # calm windows in a row that close it
-    shift: Shift = field(default_factory=Shift)
-    shift_rest: int = 10  # windows without another shift that close its episode
-    grace_ms: int = 2000  # a partition has passed a tick when its watermark is this far beyond the tick's end
-    open_ticks: int = 600  # of one version; the oldest is closed, and counted, when a partition holds more back
-    idle_ms: int = 3_600_000  # a version without events for this long is forgotten, its episodes are closed
+FORMAT = 3
 
 
 class Lineage(NamedTuple):
@@ -59,6 +38,14 @@ class Lineage(NamedTuple):
 Find = Callable[[Lineage], Reference | None]  # always of the same answer, or it raises and the process ends
 
 
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What watches a lineage: the detector's name in the settings, and its state."""
+
+    name: str
+    detector: Detector
+
+
 @dataclass(slots=True)
 class Stream:
     """The state of one lineage."""
@@ -66,11 +53,8 @@ class Stream:
     tick_ms: int
     last: int = 0  # ms, end of its last closed tick
     ticks: dict[int, Tally] = field(default_factory=dict)  # open ticks
-    window: Tally | None = None
-    start: int = 0  # ms, of the window
     episodes: dict[str, Episode] = field(default_factory=dict)  # detector/kind/name
-    levels: dict[str, LevelShift] = field(default_factory=dict)  # name of an output
-    watch: Watch | None = None  # the e-detector's
+    watched: Watched | None = None
 
 
 @dataclass(slots=True)
@@ -107,7 +91,7 @@ class ProfileFold:
         self._deployment, self._references, self._sources = deployment, dict(references), sources
         self._find, self._absent = find, set[Lineage]()
         self._settings, self._topic = settings or Settings(), topic
-        self._columns: dict[str, Columns] = {}  # by reference, when one is first asked for
+        self._detectors = Detectors(self._settings)
 
     def new(self, partition: int) -> State:
         """Return the state before the first record."""
@@ -191,89 +175,39 @@ class ProfileFold:
 
     def _closed_tick(self, lineage: Lineage, stream: Stream, tick: int, tally: Tally) -> Iterator[Out]:
         reference = self._reference(lineage)
-        if reference is None:  # restored from a snapshot, and its model has gone since
-            stream.window, stream.watch, stream.last = None, None, (tick + 1) * stream.tick_ms
-            return
-        if self._settings.detector == "e_detector":
-            stream.last = (tick + 1) * stream.tick_ms
-            yield from self._watch(lineage, stream, reference, tick, tally)
-            return
-        if stream.window is None:
-            stream.window, stream.start = Tally.empty(len(tally.cells)), tick * stream.tick_ms
-        stream.window += tally
         stream.last = (tick + 1) * stream.tick_ms
-        if stream.window.rows >= self._settings.window_rows:
-            window, stream.window = stream.window, None
-            yield from self._judge(lineage, stream, window)
+        if reference is None:  # restored from a snapshot, and its model has gone since
+            stream.watched = None
+            return
+        if stream.watched is None:
+            stream.watched = Watched(self._settings.detector, self._detectors.new(reference, stream.tick_ms))
+            yield from self._end(lineage, stream, stream.last, f"{self._settings.detector} watches it from here on")
+        for verdict in stream.watched.detector.update(tick, tally):
+            yield from self._step(lineage, stream, verdict)
 
-    def _watch(self, lineage: Lineage, stream: Stream, reference: Reference, tick: int, tally: Tally) -> Iterator[Out]:
-        stream.watch = stream.watch or self._new_watch(lineage, reference, stream.tick_ms)
-        for part, finding in stream.watch.step(tick, tally):
-            yield from self._step(lineage, stream, part, "e_detector", finding, 1, 1)
-
-    def _new_watch(self, lineage: Lineage, reference: Reference, tick_ms: int) -> Watch:
-        if lineage.reference not in self._columns:
-            self._columns[lineage.reference] = columns_of(reference)
-        return Watch(reference, self._columns[lineage.reference], tick_ms, self._settings.false_alarms)
-
-    def _judge(self, lineage: Lineage, stream: Stream, window: Tally) -> Iterator[Out]:
-        reference, settings = self._references[lineage.reference], self._settings
-        for part in reference.slices:
-            expected = reference.tally.cells[part.start : part.end]
-            observed = window.cells[part.start : part.end]
-            finding = self._compared(stream, part, expected, observed)
-            yield from self._step(lineage, stream, part, "psi", finding, settings.patience, settings.rest)
-            if part.kind == "output" and (shifted := self._shifted(stream, part, expected, observed)):
-                yield from self._step(lineage, stream, part, "page_hinkley", shifted, 1, settings.shift_rest)
-
-    def _compared(self, stream: Stream, part: Slice, expected: Counts, observed: Counts) -> Finding:
-        beyond = max(0.0, psi(expected, observed) - noise(expected, observed))
-        rows = int(observed.sum())
-
-        def explain() -> Explanation:
-            evidence = moved_bins(expected, observed, [part.bins.label(at) for at in range(part.bins.size)])
-            most = evidence[0]
-            return Explanation(
-                f"{part.name}: PSI {beyond:.3f} beyond chance over {rows:,} events; most: {most['bin']} "
-                f"from {most['expected']:.1%} to {most['observed']:.1%} of events",
-                evidence,
-            )
-
-        settings = self._settings
-        deviates, calm = beyond >= settings.opens, beyond < settings.closes
-        critical = beyond >= 2 * settings.opens
-        return Finding(deviates, calm, beyond, settings.opens, rows, stream.start, stream.last, explain, critical)
-
-    def _shifted(self, stream: Stream, part: Slice, expected: Counts, observed: Counts) -> Finding | None:
-        rank = mean_rank(expected[:-1], observed[:-1])  # missing has no rank
-        if rank is None:
-            return None
-        level = stream.levels.setdefault(part.name, LevelShift(self._settings.shift))
-        shift = level.update(rank)
-        told = Explanation(f"{part.name}: mean rank {rank:.3f}, its level was {level.mean:.3f}")
-        threshold, rows = self._settings.shift.threshold, int(observed.sum())
-        value = abs(rank - level.mean)
-        critical = value >= 2 * threshold
-        return Finding(shift, not shift, value, threshold, rows, stream.start, stream.last, lambda: told, critical)
-
-    def _step(
-        self, lineage: Lineage, stream: Stream, part: Slice, detector: str, finding: Finding, patience: int, rest: int
-    ) -> Iterator[Out]:
-        episode = stream.episodes.setdefault(f"{detector}/{part.kind}/{part.name}", Episode())
-        change = episode.step(finding, patience, rest)
+    def _step(self, lineage: Lineage, stream: Stream, verdict: Verdict) -> Iterator[Out]:
+        key = f"{verdict.detector}/{verdict.kind}/{verdict.name}"
+        episode = stream.episodes.setdefault(key, Episode())
+        change = episode.step(verdict.finding, verdict.patience, verdict.rest)
         if change:
-            subject = self._subject(lineage, detector, part.kind, part.name)
-            yield self._out(subject, change, episode.onset, finding)
+            subject = self._subject(lineage, verdict.detector, verdict.kind, verdict.name)
+            yield self._out(subject, change, episode.onset, verdict.finding)
 
     def _forget(self, lineage: Lineage, stream: Stream) -> Iterator[Out]:
         """Close the episodes of a version that scores no more."""
         end = stream.last + self._settings.idle_ms
-        told = Explanation(f"version {lineage.version} has scored no event for {self._settings.idle_ms} ms")
+        why = f"version {lineage.version} has scored no event for {self._settings.idle_ms} ms"
+        yield from self._end(lineage, stream, end, why)
+
+    def _end(self, lineage: Lineage, stream: Stream, end: int, why: str) -> Iterator[Out]:
+        """Close all episodes, whatever the columns do."""
+        told = Explanation(why)
         finding = Finding(False, True, 0.0, self._settings.opens, 0, stream.last, end, lambda: told, False)
         for name, episode in sorted(stream.episodes.items()):
             if episode.open:
                 subject = self._subject(lineage, *name.split("/", 2))
                 yield self._out(subject, "closed", episode.onset, finding)
+        stream.episodes.clear()
 
     def _subject(self, lineage: Lineage, detector: str, kind: str, name: str) -> Subject:
         return Subject(self._deployment, lineage.arm, lineage.model, lineage.version, detector, kind, name)
@@ -318,38 +252,26 @@ class ProfileFold:
             raise SnapshotInvalid(f"a damaged snapshot: {type(error).__name__}: {error}") from error
 
     def _load_stream(self, lineage: Lineage, document: Mapping[str, Any]) -> Stream:
-        watch, reference = None, self._reference(lineage)
-        if document["watch"] is not None and reference is not None:
-            watch = self._new_watch(lineage, reference, document["tick_ms"])
-            watch.load(document["watch"])
-        return Stream(
+        stream = Stream(
             document["tick_ms"],
             document["last"],
-            {tick: _load_tally(tally) for tick, tally in document["ticks"]},
-            None if document["window"] is None else _load_tally(document["window"]),
-            document["start"],
+            {tick: load_tally(tally) for tick, tally in document["ticks"]},
             {name: Episode(*values) for name, values in document["episodes"].items()},
-            {name: LevelShift(self._settings.shift, values) for name, values in document["levels"].items()},
-            watch,
         )
+        reference, state = self._reference(lineage), document["watched"]
+        if state is not None and reference is not None and state["name"] == self._settings.detector:
+            detector = self._detectors.new(reference, stream.tick_ms)
+            detector.load(state["state"])
+            stream.watched = Watched(state["name"], detector)
+        return stream
 
 
 def _dump_stream(stream: Stream) -> dict[str, Any]:
+    watched = stream.watched
     return {
         "tick_ms": stream.tick_ms,
         "last": stream.last,
-        "ticks": [[tick, _dump_tally(tally)] for tick, tally in sorted(stream.ticks.items())],
-        "window": None if stream.window is None else _dump_tally(stream.window),
-        "start": stream.start,
+        "ticks": [[tick, dump_tally(tally)] for tick, tally in sorted(stream.ticks.items())],
         "episodes": {name: [e.onset, e.streak, e.open] for name, e in stream.episodes.items()},
-        "levels": {name: level.dump() for name, level in stream.levels.items()},
-        "watch": None if stream.watch is None else stream.watch.dump(),
+        "watched": None if watched is None else {"name": watched.name, "state": watched.detector.dump()},
     }
-
-
-def _dump_tally(tally: Tally) -> list[Any]:
-    return [tally.rows, base64.b64encode(varint.pack(tally.cells)).decode()]
-
-
-def _load_tally(document: list[Any]) -> Tally:
-    return Tally(document[0], np.array(varint.unpack(base64.b64decode(document[1])), np.int64))

@@ -11,6 +11,8 @@ import numpy as np
 
 from models.reference import Reference, Slice, Tally
 from monitoring.alerts import Explanation, Finding
+from monitoring.detector import Verdict
+from monitoring.distances import told_distances
 from monitoring.drift import moved_bins, psi
 from monitoring.edetector import EDetector
 from monitoring.errors import SnapshotInvalid
@@ -55,8 +57,8 @@ class Watch:
         for at, part in enumerate(reference.slices):
             self._places[at, : part.end - part.start] = np.arange(part.start, part.end)
 
-    def step(self, tick: int, tally: Tally) -> Iterator[tuple[Slice, Finding]]:
-        """Take a tick; yield a finding of each column that has moved, or moves no more."""
+    def update(self, tick: int, tally: Tally) -> Iterator[Verdict]:
+        """Take a tick; yield a verdict on each column that has moved, or moves no more."""
         self._past.add(tick, tally.cells)
         evidence = self._seen = self._detector.update(np.append(tally.cells, 0)[self._places])
         for at, part in enumerate(self._reference.slices):
@@ -68,13 +70,13 @@ class Watch:
                 self._holds[at] = Hold(needed)
                 self._detector.restart(at)
                 if hold is None:
-                    yield part, self._finding(part, float(evidence[at]), onset, tick, tilt)
+                    yield self._verdict(part, float(evidence[at]), onset, tick, tilt)
             elif hold is not None:
                 hold.since += 1
                 if hold.since > PATIENCE * hold.needed + REST:
                     del self._holds[at]
                     since = tick + 1 - hold.since
-                    yield part, self._finding(part, float(evidence[at]), since, tick, "as before")
+                    yield self._verdict(part, float(evidence[at]), since, tick, "as before")
 
     @property
     def evidence(self) -> tuple[Floats, float]:
@@ -84,7 +86,7 @@ class Watch:
         """
         return np.log(np.maximum(self._seen, 1.0)), float(np.log(self._alarm))
 
-    def _finding(self, part: Slice, evidence: float, since: int, tick: int, tilt: str) -> Finding:
+    def _verdict(self, part: Slice, evidence: float, since: int, tick: int, tilt: str) -> Verdict:
         cells = self._past.since(since)
         expected = self._reference.tally.cells[part.start : part.end]
         observed = np.zeros_like(expected) if cells is None else cells[part.start : part.end]
@@ -94,7 +96,7 @@ class Watch:
             bins = moved_bins(expected, observed, [part.bins.label(each) for each in range(part.bins.size)])
             most = bins[0]
             return Explanation(
-                f"{part.name}: {tilt}, PSI {size:.3f} over {rows:,} events; most: {most['bin']} "
+                f"{part.name}: {tilt}, {told_distances(expected, observed)} over {rows:,} events; most: {most['bin']} "
                 f"from {most['expected']:.2%} to {most['observed']:.2%} of events",
                 bins,
             )
@@ -102,7 +104,8 @@ class Watch:
         start, end = since * self._tick_ms, (tick + 1) * self._tick_ms
         moved = evidence >= self._alarm
         value, threshold = (round(float(np.log(max(each, 1.0))), 6) for each in (evidence, self._alarm))
-        return Finding(moved, not moved, value, threshold, rows, start, end, explain, size >= CRITICAL)
+        finding = Finding(moved, not moved, value, threshold, rows, start, end, explain, size >= CRITICAL)
+        return Verdict("e_detector", part.kind, part.name, finding)
 
     def dump(self) -> dict[str, Any]:
         """Return the state as plain values."""

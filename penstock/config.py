@@ -103,8 +103,11 @@ def load_deployment(path: str | Path) -> Loaded:
         deployment = Deployment.model_validate(declared)
     except ValidationError as error:
         raise DeploymentInvalid([_problem(path, finding, Deployment) for finding in error.errors()]) from None
-    reader = _read_schema(path, path.parent / deployment.input.schema_file)
+    reader = _read_schema(path, path.parent / deployment.input.schema_file, "input")
+    deployment = _with_label_schema(path, deployment)
     problems = _unknown_fields(path, deployment, reader)
+    if deployment.labels is not None:
+        problems += [f"{path}: {problem}" for problem in deployment.labels.problems()]
     if problems:
         raise DeploymentInvalid(problems)
     return Loaded(deployment, reader, path)
@@ -131,10 +134,19 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return declared
 
 
-def _read_schema(path: Path, file: Path) -> dict[str, Any]:
+def _with_label_schema(path: Path, deployment: Deployment) -> Deployment:
+    """Return the declaration with the labels' schema in the place of its path: who reads it later has no such file."""
+    labels = deployment.labels
+    if labels is None or not isinstance(labels.schema_file, str):
+        return deployment
+    schema = _read_schema(path, path.parent / labels.schema_file, "labels")
+    return deployment.model_copy(update={"labels": labels.model_copy(update={"schema_file": schema})})
+
+
+def _read_schema(path: Path, file: Path, key: str) -> dict[str, Any]:
     from schemas.errors import DeploymentInvalid
 
-    place = f"{path}: input.schema"
+    place = f"{path}: {key}.schema"
     try:
         reader = json.loads(file.read_text())
     except OSError as error:
@@ -152,6 +164,7 @@ def _unknown_fields(path: Path, deployment: Deployment, reader: dict[str, Any]) 
     named = [(f"input.checks.{name}", name) for name in deployment.input.checks]
     named += [("output.echo", name) for name in deployment.output.echo]
     named += [(f"missing.{name}", name) for name in deployment.missing]
+    named += [("monitor.segments", name) for name in deployment.segments]
     named += [("input.event_time", deployment.input.event_time)] if deployment.input.event_time else []
     return [
         f"{path}: {place}: the event schema has no field {name!r}{_suggest(name, sorted(map(str, known)))}"

@@ -13,6 +13,10 @@ class ConfigError(PenstockError):
     """A setting is missing or wrong."""
 
 
+class VersionWanted(PenstockError):
+    """A version that is not removed, because deployments under control have it or would go back to it."""
+
+
 class MissingExtra(PenstockError):
     """A command needs a library that an extra installs."""
 

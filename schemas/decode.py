@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from schemas.deployment import Check, Framing
+from schemas.declared import Framing
+from schemas.deployment import Check
 from schemas.errors import SchemaRefused, UnknownSchema
 from schemas.field_checks import FieldChecks
 from schemas.json_events import JsonEvents

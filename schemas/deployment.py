@@ -8,32 +8,19 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from schemas.declared import TOPIC, Declared, Framing, parse_size
 from schemas.errors import ArmUnknown
+from schemas.labels import PARTITIONS, Labels
+from schemas.reserved import is_reserved, topics_of
 
-Framing = Literal["auto", "confluent", "single_object", "json"]
 Delivery = Literal["exactly_once", "at_least_once"]
 Role = Literal["active", "canary", "challenger", "all", "shadow"]
 Otherwise = Literal["dead_letter", "null", "pass"]
-TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 MODEL = r"^[A-Za-z0-9._-]+@[A-Za-z0-9._-]+$"  # NAME@TAG or NAME@UUID
 ACTIVE, FALLBACK, CONSTANT = "active", "fallback", "constant"  # names of arms: the last two step in
 ALONE = ("all", "shadow")  # roles of arms for which nobody steps in: each has an inference or a dead letter of an event
-_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
-
-
-def parse_size(text: object) -> object:
-    """`1MiB` or a plain number of bytes, as a number of bytes; anything else is left for pydantic to refuse."""
-    if isinstance(text, str) and (match := re.fullmatch(r"(\d+)\s*([A-Za-z]*)", text)) and (match[2] or "B") in _UNITS:
-        return int(match[1]) * _UNITS[match[2] or "B"]
-    return text
-
-
-class Declared(BaseModel):
-    """Strict base: an unknown key is an error, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class Check(Declared):
@@ -63,12 +50,12 @@ class Input(Declared):
     framing: Framing = "auto"
     event_time: str | None = None
     start: Literal["earliest", "latest"] = "earliest"
-    checks: dict[str, Check] = {}
+    checks: dict[str, Check] = Field(default={})
 
 
 class Output(Declared):
     topic: str = Field(pattern=TOPIC)
-    echo: list[str] = []
+    echo: list[str] = Field(default=[])
 
 
 class Arm(Declared):
@@ -117,11 +104,12 @@ class Quotas(Declared):
 
 class Monitor(Declared):
     reference: Literal["bundle"] = "bundle"
-    detector: Literal["windows", "e_detector"] = "windows"
+    detector: Literal["windows", "e_detector", "adwin", "page_hinkley", "kswin"] = "windows"
     false_alarms: float = Field(default=1.0, gt=0, le=10_000)  # of the e-detector, on average a column and week
     window_rows: int = Field(default=5000, ge=1)  # events that are compared with the reference at a time
     opens: float = Field(default=0.2, gt=0)  # PSI beyond chance from which a column deviates
     closes: float = Field(default=0.1, gt=0)  # PSI beyond chance below which it is calm again
+    segments: list[str] = Field(default=[])  # event fields by whose values quality is told
 
 
 class Deployment(Declared):
@@ -134,9 +122,10 @@ class Deployment(Declared):
     latency_ms: int | None = Field(default=None, ge=1, le=60_000)  # p95 from record time to commit; None: soonest
     arms: list[Arm] = Field(min_length=1)
     salt: str | None = Field(default=None, min_length=1, max_length=100)  # of the assignment; None: the name
-    fallback: list[Annotated[str, Field(pattern=MODEL)] | Constant] = []
-    missing: dict[str, float | int | str | bool] = {}
+    fallback: list[Annotated[str, Field(pattern=MODEL)] | Constant] = Field(default=[])
+    missing: dict[str, float | int | str | bool] = Field(default={})
     monitor: Monitor | None = None
+    labels: Labels | None = None
     limits: Limits = Limits()
     quotas: Quotas = Quotas()
 
@@ -162,10 +151,31 @@ class Deployment(Declared):
                 "event; give output.topic, or the shadow, another topic"
             )
         ours = {self.profile_topic, *(self.dead_letter_topic(name) for name in ("", *names))}
+        ours |= {self.sample_topic} if self.sampling else set()
         if taken := sorted(ours & {self.input.topic, *topics}):
             raise ValueError(
-                f"{taken[0]} is where the dead letters or profiles of {self.name} go: neither its events nor its "
-                "inferences can be there; choose another topic"
+                f"{taken[0]} is where the dead letters, profiles or samples of {self.name} go: neither its events "
+                "nor its inferences can be there; choose another topic"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _labels_have_a_topic_of_their_own(self) -> Deployment:
+        named = self.named
+        ours = {self.input.topic, self.profile_topic, self.sample_topic, *map(self.output_topic, named)}
+        if self.labels is not None and self.labels.topic in ours | {*map(self.dead_letter_topic, named)}:
+            raise ValueError(
+                f"labels: {self.labels.topic} is a topic of this deployment's own events or records; labels need "
+                "another one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _topics_are_nobody_elses(self) -> Deployment:
+        if taken := sorted({each for each in (*topics_of(self), self.profile_topic) if is_reserved(each)}):
+            raise ValueError(
+                f"{taken[0]} would be a topic of Penstock's or Kafka's own, whose readers cannot use a deployment's "
+                "records: choose a topic, and a name of the deployment, that begins with neither penstock nor __"
             )
         return self
 
@@ -272,6 +282,22 @@ class Deployment(Declared):
     @property
     def profile_topic(self) -> str:
         return f"{self.name}.profiles"
+
+    @property
+    def sample_topic(self) -> str:
+        return f"{self.name}.samples"
+
+    @property
+    def segments(self) -> list[str]:
+        """The event fields by whose values quality is told."""
+        return self.monitor.segments if self.monitor is not None else []
+
+    @property
+    def sampling(self) -> tuple[float, int] | None:
+        """The share of keys whose events are sampled, and the partitions of the samples; None: none are."""
+        if self.labels is not None:
+            return self.labels.share, self.labels.partitions
+        return (1.0, PARTITIONS) if self.segments else None
 
     def revision(self, reader: Mapping[str, Any]) -> int:
         """Number of this state: 31 bits of the sha256 of it and its event schema, until the control topic counts.

@@ -35,6 +35,10 @@ class DeploymentInvalid(SchemaError):
         self.problems = problems
 
 
+class LabelsUnusable(SchemaError):
+    """Declared labels that cannot be read, or that do not fit the outputs of the models."""
+
+
 class ArmUnknown(SchemaError):
     """A deployment declares no such arm, or none that has workers."""
 

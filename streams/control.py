@@ -214,8 +214,9 @@ class ControlLog:
             if state.audit_sequence > max(known, default=0)
         ]
         if found:
+            strange = f" ({self._strange[-1].text})" if self._strange else ""
             raise ChainBroken(
-                f"nothing is written onto {self._topics.audit}, which is not whole: {found[0].text}; run "
+                f"nothing is written onto {self._topics.audit}, which is not whole: {found[0].text}{strange}; run "
                 "`penstock audit verify`, which tells all of it, and see docs/rollout.md for what to do then"
             )
 
@@ -301,13 +302,19 @@ def read(kafka: Mapping[str, str], topics: ControlTopics | None = None, *, whole
 
 
 def states_of(kafka: Mapping[str, str], deployment: str) -> list[State]:
-    """Return every state that a deployment ever had, the newest first, as the audit tells them."""
-    told = [
-        State.of_told(entry.after or "")
-        for entry in read(kafka, whole=True).entries
-        if entry.changes_state and entry.subject == deployment and entry.after
-    ]
-    states = {state.revision: state for state in told}
+    """Return every state that a deployment ever had, the newest first, as the audit tells them.
+
+    One that this release cannot read is left out, and that is said.
+    """
+    states: dict[int, State] = {}
+    for entry in read(kafka, whole=True).entries:
+        if entry.changes_state and entry.subject == deployment and entry.after:
+            try:
+                state = State.of_told(entry.after)
+            except RecordInvalid as error:
+                log.warning("entry %d is passed over: %s", entry.sequence, error)
+                continue
+            states[state.revision] = state
     return [states[revision] for revision in sorted(states, reverse=True)]
 
 

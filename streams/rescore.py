@@ -20,11 +20,11 @@ from confluent_kafka import KafkaException
 from models.bundle import Bundle
 from models.repository import Repository
 from schemas.deployment import ACTIVE, Deployment
+from schemas.reserved import is_reserved
 from schemas.sources import SchemaTopic
 from streams.arms import Made
 from streams.assembly import Assembly, assemble, writers_of
 from streams.building import Wanted, make_findable
-from streams.control import TOPICS
 from streams.errors import Refused
 from streams.guarantees import Promise, uphold
 from streams.pool import Pool
@@ -217,12 +217,12 @@ def key_of(wanted: Wanted, digest: str, stretch: Stretch, output: str | None) ->
 def refuse_taken(deployment: Deployment, output: str) -> None:
     """Raise Refused for a topic that the deployment or control reads or writes: its readers take what they find."""
     arms = [ACTIVE, *deployment.everywhere, *(name for name in deployment.named if deployment.is_shadow(name))]
-    taken = {deployment.input.topic, deployment.profile_topic, *TOPICS.settings()}
+    taken = {deployment.input.topic, deployment.profile_topic}
     taken |= {topic for arm in arms for topic in (deployment.output_topic(arm), deployment.dead_letter_topic(arm))}
-    if output in taken or f"{output}.dead-letters" in taken:
+    if output in taken or f"{output}.dead-letters" in taken or is_reserved(output):
         raise Refused(
-            f"{output} is a topic of deployment {deployment.name} or of control, whose readers must not see a rescore: "
-            "name another one with --output, or none"
+            f"{output} is a topic of deployment {deployment.name}, or begins with penstock. or __ as Penstock's and "
+            "Kafka's own do: their readers must not see a rescore; name another one with --output, or none"
         )
 
 

@@ -188,41 +188,63 @@ def promoted(world: World, name: str, arm: str = "canary", *, keep: bool = False
     return _change("promote", old, new, f"{arm} {chosen.pinned}")
 
 
-def rolled_back(world: World, name: str, to: int | None = None) -> Change | None:
+def rolled_back(world: World, name: str, to: int | None = None, *, force: bool = False) -> Change | None:
     """Make an earlier state the desired one again, as a new revision; `world.entries` is the whole audit.
 
     to: its revision; None: the last state whose active arm had another version. One that is paused stays so.
+    Raises ChangeRefused also for an entry on the way back that tells no state which this release can read; `force`
+    passes over those.
     """
     old = _state(world, name)
     earlier = _earlier(world, name)
-    if to is not None and to not in earlier and to != old.revision:
+    if to == old.revision:
+        return None
+    if to is not None and to not in earlier:
         there = ", ".join(map(str, sorted(earlier)[-10:])) or "none"
         raise ChangeRefused(f"{name} has no revision {to} to go back to; the audit has {there}")
-    wanted = to if to is not None else _last_other(old, earlier)
-    if wanted is None:
+    back = _read(earlier[to]) if to is not None else _last_other(old, earlier, force=force)
+    if back is None:
         raise ChangeRefused(
             f"{name} cannot be rolled back: no earlier revision had another active version; name one with --to"
         )
-    if wanted == old.revision:
-        return None
-    new = replace(earlier[wanted], revision=old.revision + 1, paused=old.paused)
-    return _change("rollback", old, new, f"back to revision {wanted}")
+    new = replace(back, revision=old.revision + 1, paused=old.paused)
+    return _change("rollback", old, new, f"back to revision {back.revision}")
 
 
-def _earlier(world: World, name: str) -> dict[int, State]:
-    told = [entry for entry in world.entries if entry.changes_state and entry.subject == name and entry.after]
+def _earlier(world: World, name: str) -> dict[int, Entry]:
+    """Return the entries of the states before the present one, by their revisions."""
     current = world.states[name].revision
-    states = (State.of_told(entry.after or "") for entry in told)
-    return {state.revision: state for state in states if state.revision < current}
+    told = (entry for entry in world.entries if entry.changes_state and entry.subject == name and entry.after)
+    return {entry.revision_after: entry for entry in told if entry.revision_after and entry.revision_after < current}
 
 
-def _last_other(old: State, earlier: Mapping[int, State]) -> int | None:
-    active = _active(old)
-    return next((revision for revision in sorted(earlier, reverse=True) if _active(earlier[revision]) != active), None)
+def _read(entry: Entry) -> State:
+    """Return the state that an entry tells. Raises ChangeRefused."""
+    try:
+        return replace(State.of_told(entry.after or ""), revision=entry.revision_after or 0)
+    except RecordInvalid as error:
+        raise ChangeRefused(
+            f"entry {entry.sequence} of the audit, revision {entry.revision_after} of {entry.subject}, cannot be read: "
+            f"{error}; name another revision with --to, or pass over it with --force"
+        ) from error
 
 
-def _active(state: State) -> tuple[str, str]:
-    return next((arm.model, arm.version) for arm in state.arms if arm.role == "active")
+def _last_other(old: State, earlier: Mapping[int, Entry], *, force: bool) -> State | None:
+    """Return the last state with another active version; `force`: those that cannot be read are passed over."""
+    for revision in sorted(earlier, reverse=True):
+        try:
+            state = _read(earlier[revision])
+        except ChangeRefused:
+            if force:
+                continue
+            raise
+        if _active(state) != _active(old):
+            return state
+    return None
+
+
+def _active(state: State) -> tuple[str, str] | None:
+    return next(((arm.model, arm.version) for arm in state.arms if arm.role == "active"), None)
 
 
 def paused(world: World, name: str) -> Change | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from schemas.control import State, Status
+from schemas.deployment import ACTIVE, group_of
 from schemas.errors import RecordInvalid
 from streams.control import TOPICS, ControlTopics
 from streams.reading import TopicReader
@@ -13,6 +14,9 @@ from streams.reports import ENDED, EVERY_SECONDS
 
 ENDED_SECONDS = 120.0  # whoever supervises a slot that ends because nothing can run starts it again sooner
 SILENT_SECONDS = 3 * EVERY_SECONDS  # a slot that says nothing for so long has died, or cannot reach Kafka
+GONE_SECONDS = 3_600.0  # nobody waits for it any more: it was scaled away, or others have its partitions
+FORGOTTEN_SECONDS = 86_400.0
+AS_WANTED, STOPPED, GONE = "as wanted", "stopped", "gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,12 @@ class Row:
 
     @property
     def fine(self) -> bool:
-        return self.verdict in ("as wanted", "stopped")
+        return self.verdict in (AS_WANTED, STOPPED, GONE)
+
+    @property
+    def lives(self) -> bool:
+        """Whether the slot is there, whatever it runs."""
+        return self.status.state not in ("stopped", ENDED) and self.age <= SILENT_SECONDS
 
 
 def read(kafka: Mapping[str, str], topics: ControlTopics = TOPICS) -> list[Status]:
@@ -53,31 +62,43 @@ def read(kafka: Mapping[str, str], topics: ControlTopics = TOPICS) -> list[Statu
 def rows(statuses: Iterable[Status], states: Mapping[str, State], now: float) -> list[Row]:
     """Judge what the slots said against what control asks for. now: seconds since 1970.
 
-    Slots of a deployment that control has not are left out once they say nothing more.
+    Left out are slots that ended in order an hour ago, or fell silent a day ago; and of a deployment that control has
+    not, all that say nothing more.
     """
-    return [
-        Row(status, _verdict(status, states.get(status.deployment), age), age)
-        for status in statuses
-        for age in [max(0.0, now - status.at_ms / 1000)]
-        if status.deployment in states or not _ended(status, age)
-    ]
+    found = []
+    for status in statuses:
+        age = max(0.0, now - status.at_ms / 1000)
+        state = states.get(status.deployment)
+        row = Row(status, _verdict(status, state, age), age)
+        if row.lives or (state is not None and age <= (GONE_SECONDS if row.verdict == STOPPED else FORGOTTEN_SECONDS)):
+            found.append(row)
+    return found
 
 
-def _ended(status: Status, age: float) -> bool:
-    return status.state in ("stopped", ENDED) or age > SILENT_SECONDS
+def unmanned(states: Mapping[str, State], rows: Iterable[Row]) -> list[tuple[State, str]]:
+    """Return the arms that have workers of their own and not one slot that lives, each with its deployment's state."""
+    there = {(row.status.deployment, row.status.group) for row in rows if row.lives}
+    found = []
+    for name, state in states.items():
+        for arm in state.arms:
+            if arm.role in (ACTIVE, "shadow"):
+                group = group_of(name, arm.name if arm.role == "shadow" else ACTIVE)
+                if (name, group) not in there:
+                    found.append((state, arm.name))
+    return found
 
 
 def _verdict(status: Status, state: State | None, age: float) -> str:
     if status.state == ENDED and age <= ENDED_SECONDS and state is not None and status.refused == state.revision:
         return f"ended, for it refuses revision {state.revision}: {status.detail}"
     if status.state in ("stopped", ENDED):
-        return "stopped"
+        return STOPPED
     if age > SILENT_SECONDS:
-        return f"silent for {age:,.0f} s"
+        return GONE if age > GONE_SECONDS else f"silent for {age:,.0f} s"
     if state is None:
         return "not in control"
     if status.refused == state.revision:
         return f"refuses revision {state.revision}: {status.detail}"
     if status.revision != state.revision:
         return f"behind: revision {state.revision} is wanted" + (f" ({status.detail})" if status.detail else "")
-    return "as wanted"
+    return AS_WANTED

@@ -15,13 +15,14 @@ from pydantic_core import PydanticUndefined
 
 from monitoring.metrics import MonitorMetrics
 from schemas.deployment import Arm, Check, Constant, Deployment, Input, Limits, Monitor, Output, Quotas
+from schemas.labels import Labels
 from schemas.values import Reason
 from scripts.project_checks import ROOT, document_problems, forbidden_problems, problems, size_problems, texts
 from streams.findings import COUNTS, WRONG
 from streams.metrics import WorkerMetrics
 
 DOCS = {path.name: text for path, text in texts(ROOT) if path.suffix == ".md"}
-SECTIONS: list[type[BaseModel]] = [Deployment, Input, Check, Output, Arm, Constant, Monitor, Limits, Quotas]
+SECTIONS: list[type[BaseModel]] = [Deployment, Input, Check, Output, Arm, Constant, Monitor, Labels, Limits, Quotas]
 
 
 def rows(text: str) -> dict[str, list[str]]:
@@ -57,7 +58,15 @@ def test_every_key_of_a_deployment_is_documented_with_its_default(model: type[Ba
 
 
 @pytest.mark.parametrize(
-    ("model", "key"), [(Arm, "role"), (Input, "framing"), (Check, "otherwise"), (Deployment, "delivery")]
+    ("model", "key"),
+    [
+        (Arm, "role"),
+        (Input, "framing"),
+        (Check, "otherwise"),
+        (Labels, "task"),
+        (Deployment, "delivery"),
+        (Monitor, "detector"),
+    ],
 )
 def test_every_choice_of_a_key_is_documented(model: type[BaseModel], key: str) -> None:
     text = " ".join(rows(section(DOCS["deployment.md"], model.__name__))[key])

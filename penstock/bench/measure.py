@@ -19,12 +19,13 @@ import psutil
 from penstock.bench.latency import Latency, Reader, latencies, overrun
 from penstock.bench.load import Events, Kafka, Task, produce, told
 from penstock.bench.outputs import Numbers, Outputs, Times, throughput
-from penstock.bench.system import Process, cpu_seconds, rss_mib, wait_until
+from penstock.bench.system import Process, cpu_seconds_of, family, rss_mib, wait_until
 from penstock.bench.topics import Topics, append_times, ends, read
 
 START_SECONDS = 120.0  # that the first tenth of a backlog may take: interpreters, JVMs and groups start meanwhile
 STALL_SECONDS = 15.0  # without any output: nothing more will come
 SAMPLE = 2_000  # outputs whose values are kept
+SAMPLE_MS = 100.0  # between two looks at what a system uses
 WARM_UP, WARM_UP_RATE = 2_000, 1_000  # events before a latency run: the first batches load code, not represent it
 
 Start = Callable[[str, str], Process]  # starts the system: it reads a topic from its beginning, and writes to another
@@ -56,17 +57,37 @@ class Backlog:
     values: list[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
-    """What was used at a moment: ms since 1970, and CPU seconds."""
+class _Usage:
+    """CPU seconds of a system and of the broker over time."""
 
-    at: float
-    cpu: float
-    broker_cpu: float
+    def __init__(self, place: Place, process: Process) -> None:
+        self._system, self._broker = family(process.pid), family(place.broker) if place.broker else None
+        self._seen: list[tuple[float, float, float]] = []  # ms since 1970, CPU seconds of the system, of the broker
+        self._look(time.time() * 1000)
+
+    def sample(self) -> None:
+        """Look, unless it was a moment ago."""
+        now = time.time() * 1000
+        if now - self._seen[-1][0] >= SAMPLE_MS:
+            self._look(now)
+
+    def _look(self, now: float) -> None:
+        broker = float("nan") if self._broker is None else cpu_seconds_of(self._broker)
+        self._seen.append((now, cpu_seconds_of(self._system), broker))
+
+    def until_now(self) -> Times:
+        """Return the CPU seconds of the system and of the broker since the first look."""
+        self._look(time.time() * 1000)
+        return np.array(self._seen[-1][1:], np.float64) - np.array(self._seen[0][1:], np.float64)
+
+    def between(self, began: float, ended: float) -> Times:
+        """Return the CPU seconds of the system and of the broker between two moments, in ms since 1970."""
+        at, *used = np.array(self._seen).T
+        return np.array([np.interp(ended, at, each) - np.interp(began, at, each) for each in used])
 
 
 def backlog(place: Place, start: Start, source: str, count: int, due: int, at_end: AtEnd | None = None) -> Backlog:
-    """Measure from a tenth to nine tenths of a topic of `count` events, of which `due` have an output.
+    """Measure the middle (see `throughput`) of a topic of `count` events, of which `due` have an output.
 
     at_end: called before the system is ended. Raises RuntimeError when it ends by itself, or is not through with a
     tenth in START_SECONDS.
@@ -74,21 +95,22 @@ def backlog(place: Place, start: Start, source: str, count: int, due: int, at_en
     target, sent = place.topics.make("inferences"), psutil.net_io_counters().bytes_sent
     with ends(place.kafka, target, place.topics.partitions) as end, start(source, target) as process:
         wait_until(lambda: end() >= count // 10, START_SECONDS, "the first tenth of the backlog", process)
-        before = _sample(place, process)
-        _until_still(end, due * 9 // 10, process)
-        after, rss = _sample(place, process), rss_mib(process.pid)
-        _until_still(end, due, process)
+        used = _Usage(place, process)
+        _until_still(end, due * 9 // 10, process, used)
+        rss = rss_mib(process.pid)
+        _until_still(end, due, process, used)
         sent = psutil.net_io_counters().bytes_sent - sent  # all of it: much is fetched before a tenth is scored
         wait_until(lambda: _settled(end), STALL_SECONDS, "an end of the outputs", process)
         if at_end is not None:
             at_end(process)
     outputs, values = read(place.kafka, target, place.topics.partitions, SAMPLE)
     place.topics.forget(target)
-    between = int(np.sum((outputs.appended >= before.at) & (outputs.appended < after.at))) or 1
+    rate, began, ended = throughput(outputs)
+    cpu, broker_cpu = used.between(began, ended) / (rate * (ended - began) / 1000)
     return Backlog(
-        throughput(outputs)[0],
-        (after.cpu - before.cpu) / between,
-        (after.broker_cpu - before.broker_cpu) / between,
+        rate,
+        cpu,
+        broker_cpu,
         sent / max(1, len(outputs.event)),
         rss,
         outputs,
@@ -96,17 +118,13 @@ def backlog(place: Place, start: Start, source: str, count: int, due: int, at_en
     )
 
 
-def _sample(place: Place, process: Process) -> _Sample:
-    broker = cpu_seconds(place.broker) if place.broker else float("nan")
-    return _Sample(time.time() * 1000, cpu_seconds(process.pid), broker)
-
-
-def _until_still(end: Callable[[], int], due: int, process: Process) -> None:
-    """Wait until a topic has as many records, or no more come."""
+def _until_still(end: Callable[[], int], due: int, process: Process, used: _Usage) -> None:
+    """Wait until a topic has as many records, or no more come; look now and then what is used."""
     seen, since = end(), time.monotonic()
     while seen < due and time.monotonic() - since < STALL_SECONDS:
         process.check()
         time.sleep(0.03)
+        used.sample()
         now = end()
         if now > seen:
             seen, since = now, time.monotonic()
@@ -146,12 +164,11 @@ def at_rates(
         produce(place.kafka, events, Task(source, partitions, 0, WARM_UP, WARM_UP_RATE))
         wait_until(lambda: len(reader) >= WARM_UP * due * 0.9, START_SECONDS, "the warm-up", process)
         for rate in rates:
-            count, before = int(rate * seconds), _sample(place, process)
+            count, used = int(rate * seconds), _Usage(place, process)
             task = told(place.kafka, file, Task(source, partitions, first, count, rate))
             with Process([sys.executable, "-m", "penstock.bench.load"], place.folder / "load.log", told=task):
                 whole = _arrive(reader, int((first + count) * due), seconds * 4 + 30, process)
-            after = _sample(place, process)
-            cpu, broker_cpu = (after.cpu - before.cpu) / count, (after.broker_cpu - before.broker_cpu) / count
+            cpu, broker_cpu = used.until_now() / count
             offered.append(_Offered(rate, first, first + count, cpu, broker_cpu))
             if not whole and due == 1:
                 break

@@ -92,14 +92,22 @@ def wrong_scores(events: Sequence[int], scores: Sequence[float], expected: Seque
 
 
 def throughput(outputs: Outputs) -> tuple[float, float, float]:
-    """Return outputs a second between the first and the last tenth, and when that part began and ended, in ms.
+    """Return outputs a second of the middle, and when that part began and ended, in ms. NaN where there are too few.
 
-    NaN where there are too few to say.
+    It begins after the longest wait for an output between 10 % and 30 % of them, and ends after the longest between
+    70 % and 90 %: where a system commits few and large batches, from the end of one to the end of another, for what was
+    committed late was scored early.
     """
     if len(outputs.appended) < 100:
         return float("nan"), float("nan"), float("nan")
     times = np.sort(outputs.appended)
-    low, high = len(times) // 10, len(times) * 9 // 10
+    low, high = _after_a_wait(times, 0.1, 0.3), _after_a_wait(times, 0.7, 0.9)
     began, ended = float(times[low]), float(times[high])
     rate = (high - low) / (ended - began) * 1000 if ended > began else float("nan")
     return rate, began, ended
+
+
+def _after_a_wait(times: Times, least: float, most: float) -> int:
+    """Return the place after the longest wait among those from a share of them to another."""
+    first, last = int(len(times) * least), int(len(times) * most)
+    return first + int(np.argmax(np.diff(times[first - 1 : last])))

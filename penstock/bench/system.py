@@ -16,8 +16,13 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 def cpu_seconds(pid: int) -> float:
     """Return user and system seconds of a process, its threads and its children."""
+    return cpu_seconds_of(family(pid))
+
+
+def cpu_seconds_of(processes: Sequence[psutil.Process]) -> float:
+    """Return user and system seconds of processes, with their children that have ended."""
     total = 0.0
-    for process in _family(pid):
+    for process in processes:
         try:
             times = process.cpu_times()
         except psutil.NoSuchProcess:
@@ -29,7 +34,7 @@ def cpu_seconds(pid: int) -> float:
 def rss_mib(pid: int) -> float:
     """Return the resident memory of a process and its children in MiB."""
     total = 0
-    for process in _family(pid):
+    for process in family(pid):
         try:
             total += process.memory_info().rss
         except psutil.NoSuchProcess:
@@ -37,7 +42,8 @@ def rss_mib(pid: int) -> float:
     return total / (1 << 20)
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def family(pid: int) -> list[psutil.Process]:
+    """Return a process and all that it has started."""
     parent = psutil.Process(pid)
     return [parent, *parent.children(recursive=True)]
 
@@ -94,14 +100,14 @@ class Process:
 
     def end(self, seconds: float = 20) -> None:
         """Ask the process to end, then make it and what it started."""
-        family = _family(self.pid) if self._process.poll() is None else []
+        started = family(self.pid) if self._process.poll() is None else []
         self._process.terminate()
         try:
             self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        for process in family[1:]:
+        for process in started[1:]:
             if process.is_running():
                 process.kill()
         self._log.close()

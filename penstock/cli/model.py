@@ -225,7 +225,8 @@ def _metric(text: str) -> tuple[str, float]:
 @command.command()
 @click.argument("ref", metavar="NAME@TAG|NAME@VERSION")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--repository-only", is_flag=True, help="Tell the audit nothing.")
+@click.option("--force", is_flag=True, help="Remove it although a deployment has it, or would go back to it.")
+@click.option("--repository-only", is_flag=True, help="Tell the audit nothing, and do not look who has it.")
 @control.why_option
 @control.by_option
 @servers_option
@@ -233,20 +234,25 @@ def _metric(text: str) -> tuple[str, float]:
 def remove(
     ref: str,
     yes: bool,
+    force: bool,
     repository_only: bool,
     why: str,
     by: str | None,
     bootstrap_servers: str | None,
     repository: str | None,
 ) -> None:
-    """Remove one version and its tags for good. What deployments have stays as it is, and is not loaded again."""
+    """Remove one version and its tags for good.
+
+    Refused while a deployment under control has it in an arm or its fallback chain, or `penstock rollback` would go
+    back to it.
+    """
     with said_plainly():
         opened = open_repository(repository)
         entry = opened.resolve(ref)
         tags = f" with the tags {', '.join(entry.tags)}" if entry.tags else ""
         told = not repository_only and control.broker_known(bootstrap_servers)
         if told:
-            _say_wanted(entry, bootstrap_servers)
+            _refuse_wanted(entry, bootstrap_servers, force=force)
         if not yes:
             click.confirm(f"remove {entry.ref}{tags}?", abort=True)
         opened.remove(entry.manifest.name, entry.manifest.version)
@@ -255,17 +261,21 @@ def remove(
             _tell_removed(entry, bootstrap_servers, by, why)
 
 
-def _say_wanted(entry: Entry, servers: str | None) -> None:
-    """Say which deployments have a version in an arm."""
-    arms = [
-        f"{state.deployment} ({arm.name})"
-        for state in control.look_first(servers).states.values()
-        for arm in state.arms
-        if (arm.pinned, arm.digest) == (entry.ref, entry.digest)
-    ]
-    if arms:
-        what = "control asks for it: a worker that has it not in its cache will not find it"
-        click.echo(f"{entry.ref} is in {', '.join(arms)}, and {what}", err=True)
+def _refuse_wanted(entry: Entry, servers: str | None, *, force: bool) -> None:
+    """Raise VersionWanted where deployments have a version or would go back to it; with `force` only say so."""
+    from penstock.errors import VersionWanted
+    from streams.holders import holders_of
+
+    held = holders_of(control.look_first(servers), entry.ref, entry.digest)
+    if not held:
+        return
+    told = (
+        f"{entry.ref} is in {', '.join(held)}, and control asks for it: a worker that has it not in its cache will not "
+        "find it"
+    )
+    if not force:
+        raise VersionWanted(f"{told}. Change the deployment first, or add --force; nothing was removed")
+    click.echo(told, err=True)
 
 
 def _tell_removed(entry: Entry, servers: str | None, by: str | None, why: str) -> None:

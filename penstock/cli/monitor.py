@@ -19,7 +19,8 @@ from penstock.cli.common import (
 if TYPE_CHECKING:
     from models.reference import Reference
     from models.repository import Repository
-    from monitoring.profiles import ProfileFold, Settings
+    from monitoring.profiles import ProfileFold
+    from monitoring.settings import Settings
     from monitoring.setup import Topics, Wiring
     from schemas.control import State
     from schemas.deployment import Deployment
@@ -168,7 +169,7 @@ def fold_of(
 
 def settings_of(declared: Deployment) -> Settings:
     """Return how a deployment's profiles are judged."""
-    from monitoring.profiles import Settings
+    from monitoring.settings import Settings
     from schemas.deployment import Monitor
 
     watched = declared.monitor or Monitor()

@@ -41,12 +41,19 @@ def promote(
 @click.command("rollback")
 @click.argument("name")
 @click.option("--to", type=click.IntRange(1), metavar="REVISION", help="The revision to go back to.")
+@click.option("--force", is_flag=True, help="Pass over entries of the audit that this release cannot read.")
 @control.why_option
 @control.by_option
 @servers_option
 @repository_option
 def rollback(
-    name: str, to: int | None, why: str, by: str | None, bootstrap_servers: str | None, repository: str | None
+    name: str,
+    to: int | None,
+    force: bool,
+    why: str,
+    by: str | None,
+    bootstrap_servers: str | None,
+    repository: str | None,
 ) -> None:
     """Make an earlier state of the deployment NAME the desired one again, as a new revision.
 
@@ -57,7 +64,7 @@ def rollback(
     from streams.rollout import rolled_back
 
     with said_plainly():
-        decide = control.there(lambda world: rolled_back(world, name, to), repository_url(repository))
+        decide = control.there(lambda world: rolled_back(world, name, to, force=force), repository_url(repository))
         written = control.write(bootstrap_servers, decide, by, why, whole=True, rehearse=True)
         control.show(written, f"{name} is at that state already; nothing was changed")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def command(name: str | None, as_json: bool, bootstrap_servers: str | None) -> None:
     """Show what control asks for and what each slot runs, of all deployments or of NAME.
 
-    Exit status: 0 every slot runs what it should, 1 one does not.
+    Exit status: 0 every slot runs what it should, 1 one does not, or nobody runs an arm of a deployment that is not
+    paused.
     """
     with said_plainly():
         from penstock.changes import printable
@@ -43,13 +44,28 @@ def command(name: str | None, as_json: bool, bootstrap_servers: str | None) -> N
             there = ", ".join(sorted(states)) or "none"
             raise ConfigError(f"control has no deployment {name}; it has {there}")
         groups = fleet.groups(kafka, wanted, [row.status for row in rows], time.time())
-    click.echo(_json(wanted, rows, groups) if as_json else "\n".join(map(printable, _page(wanted, rows, groups))))
-    raise SystemExit(0 if all(row.fine for row in rows) else 1)
+        unmanned = statuses.unmanned(wanted, rows)
+    told = Found(wanted, rows, groups, unmanned)
+    click.echo(_json(told) if as_json else "\n".join(map(printable, _page(told))))
+    missed = any(not state.paused for state, _ in unmanned)
+    raise SystemExit(1 if missed or not all(row.fine for row in rows) else 0)
 
 
-def _json(states: dict[str, State], rows: list[Row], groups: list[Group]) -> str:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is told. unmanned: arms without a slot, each with its deployment's state."""
+
+    states: dict[str, State]
+    rows: list[Row]
+    groups: list[Group]
+    unmanned: list[tuple[State, str]]
+
+
+def _json(found: Found) -> str:
+    states, rows, groups = found.states, found.rows, found.groups
     return json.dumps(
         {
+            "unmanned": [{"deployment": state.deployment, "arm": arm} for state, arm in found.unmanned],
             "deployments": [json.loads(state.told()) for state in states.values()],
             "slots": [asdict(row.status) | {"verdict": row.verdict, "age": round(row.age, 1)} for row in rows],
             "signals": [group.told() for group in groups],
@@ -58,7 +74,8 @@ def _json(states: dict[str, State], rows: list[Row], groups: list[Group]) -> str
     )
 
 
-def _page(states: dict[str, State], rows: list[Row], groups: list[Group]) -> Iterator[str]:
+def _page(found: Found) -> Iterator[str]:
+    states, rows = found.states, found.rows
     if not states and not rows:
         yield "nothing is under control yet: `penstock apply FILE` begins"
     for name in sorted({*states, *(row.status.deployment for row in rows)}):
@@ -74,8 +91,14 @@ def _page(states: dict[str, State], rows: list[Row], groups: list[Group]) -> Ite
             group = status.group.removeprefix(f"penstock.{name}").removeprefix(".") or "active"
             said = f"{status.state}, {status.host}:{status.pid}, {row.age:.0f} s ago"
             yield f"  slot {group}/{status.slot}  revision {running} ({said}): {row.verdict}{_load(status.vitals)}"
-        for each in (each for each in groups if each.deployment == name):
+        for missing in (missing for each, missing in found.unmanned if each is state):
+            yield f"  slot {missing}: nobody runs it; `penstock worker {name}{_option(missing)}` does"
+        for each in (each for each in found.groups if each.deployment == name):
             yield f"  load {each.arm:<7} {each}"
+
+
+def _option(arm: str) -> str:
+    return "" if arm == "active" else f" --arm {arm}"
 
 
 def _load(vitals: Vitals | None) -> str:

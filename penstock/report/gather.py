@@ -16,7 +16,8 @@ from models.reference import Reference, Tally, tally_of
 from monitoring.course import Course, Grid
 from monitoring.folds import Record
 from monitoring.hindsight import HindsightFold, Look, Span
-from monitoring.profiles import Find, Lineage, Settings
+from monitoring.profiles import Find, Lineage
+from monitoring.settings import Settings
 from penstock.report.content import Found
 from penstock.report.episodes import Episodes
 from schemas import records

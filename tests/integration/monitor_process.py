@@ -24,7 +24,8 @@ from monitoring import app, exact
 from monitoring.folds import Record
 from monitoring.ledger import Ledger
 from monitoring.metrics import MonitorMetrics
-from monitoring.profiles import ProfileFold, Settings
+from monitoring.profiles import ProfileFold
+from monitoring.settings import Settings
 from monitoring.setup import Wiring, prepare
 from penstock.logs import set_up
 

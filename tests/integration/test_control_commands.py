@@ -356,6 +356,15 @@ def test_a_falsified_audit_is_found_and_named(
     desk.said("history")
 
 
+def test_a_deployment_that_nobody_runs_is_not_as_wanted_unless_it_is_paused(desk: Desk) -> None:
+    desk.apply()
+    assert f"slot active: nobody runs it; `penstock worker {desk.name}` does" in desk.refused("status", desk.name)
+    told = json.loads(desk.refused("status", desk.name, "--json"))
+    assert told["unmanned"] == [{"deployment": desk.name, "arm": "active"}]
+    desk.said("pause", desk.name)
+    assert "nobody runs it" in desk.said("status", desk.name)
+
+
 def test_what_strangers_wrote_into_control_does_not_reach_the_terminal_as_commands(desk: Desk) -> None:
     desk.apply()
     wild = "\x07\rall is well"  # click itself takes escapes out where nobody looks, as here, and only there

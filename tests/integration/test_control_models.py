@@ -85,10 +85,24 @@ def test_a_run_that_made_no_version_is_told(desk: Desk) -> None:
     assert (wrong.exit_code, "'auc' is no metric: write auc=0.74" in " ".join(wrong.output.split())) == (2, True)
 
 
-def test_a_version_that_is_removed_is_told_and_who_asks_for_it_is_named_first(desk: Desk) -> None:
+def test_a_version_that_a_deployment_has_or_would_go_back_to_is_removed_by_force_only(desk: Desk) -> None:
     desk.apply()
-    result = CliRunner().invoke(main, ["model", "remove", f"sum@{desk.first}"], input="n\n")
-    assert f"sum@{desk.first} is in {desk.name} (active), and control asks for it" in result.output
+    refused = desk.refused("model", "remove", f"sum@{desk.first}", "--yes")
+    assert f"sum@{desk.first} is in {desk.name} (active), and control asks for it" in refused
+    assert "add --force; nothing was removed" in refused
+    desk.said("model", "tag", "sum", desk.second, "production")
+    refused = desk.refused("model", "remove", f"sum@{desk.first}", "--yes")
+    assert f"is in {desk.name} (active of the state before)" in refused
+    assert len(desk.repository.list("sum")) == 2
+    result = CliRunner().invoke(main, ["model", "remove", f"sum@{desk.first}", "--force"], input="n\n")
+    assert (f"is in {desk.name} (active of the state before)" in result.output, result.exit_code) == (True, 1)
+    desk.said("model", "remove", f"sum@{desk.first}", "--yes", "--force")
+    assert desk.repository.resolve("sum@production").manifest.version == desk.second
+    assert len(desk.repository.list("sum")) == 1
+
+
+def test_a_version_that_nobody_has_is_removed_and_told(desk: Desk) -> None:
+    desk.apply()
     output = desk.said("model", "remove", "sum@candidate", "--yes", "--why", "never used")
     assert "control asks for it" not in output
     assert desk.said("history", "sum").splitlines()[1].endswith(f"{desk.second[:8]} removed  never used")

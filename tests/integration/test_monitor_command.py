@@ -26,7 +26,8 @@ from models.profiler import Profiler, Watermarks
 from models.reference import Reference
 from models.repository import Repository
 from monitoring.folds import Folding, Record
-from monitoring.profiles import ProfileFold, Settings
+from monitoring.profiles import ProfileFold
+from monitoring.settings import Settings
 from penstock.cli import main
 from schemas import records
 from tests.conftest import TopicFactory

@@ -16,7 +16,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from models.reference import Reference
-from monitoring.profiles import ProfileFold, Settings
+from monitoring.profiles import ProfileFold
+from monitoring.settings import Settings
 from penstock.cli import main
 from tests.conftest import TopicFactory
 from tests.integration.test_monitor_command import _add, _declare

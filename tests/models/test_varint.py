@@ -31,3 +31,18 @@ def test_packing_equals_the_slow_loop_and_unpacks_to_the_same(values: list[int])
 def test_bytes_that_are_cut_off_or_too_long_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="number"):
         varint.unpack(data)
+
+
+@given(st.lists(st.integers(-(2**61), 2**61 - 1)))
+def test_steps_up_and_down_come_back(values: list[int]) -> None:
+    assert varint.unpack_deltas(varint.pack_deltas(np.array(values, np.int64))).tolist() == values
+
+
+def test_small_steps_take_a_byte_each_however_large_the_values() -> None:
+    values = 1_700_000_000_000 + np.arange(0, 50_000, 50)
+    assert len(varint.pack_deltas(values)) < len(values) + 9
+
+
+def test_a_step_that_does_not_fit_is_refused_and_not_garbled() -> None:
+    with pytest.raises(ValueError, match="too far apart"):
+        varint.pack_deltas(np.array([-1, 2**62], np.int64))

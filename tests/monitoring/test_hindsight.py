@@ -10,7 +10,7 @@ from monitoring.course import MOST, Course, Grid
 from monitoring.drift import psi
 from monitoring.folds import Record
 from monitoring.hindsight import HindsightFold, Look, Span
-from monitoring.profiles import Settings
+from monitoring.settings import Settings
 from monitoring.tilts import Floats
 from schemas import records
 from tests.monitoring import traffic

@@ -9,7 +9,8 @@ import pytest
 
 from monitoring.errors import SnapshotInvalid
 from monitoring.folds import Folding, Record
-from monitoring.profiles import ProfileFold, Settings
+from monitoring.profiles import ProfileFold
+from monitoring.settings import Settings
 from schemas import records
 from tests.monitoring.traffic import DEPLOYMENT, START, Batches, events, fold_all, profiler, reference, told
 

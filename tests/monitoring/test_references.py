@@ -12,8 +12,9 @@ from models.errors import BundleAltered, ModelNotFound, RepositoryUnavailable
 from models.reference import Reference
 from monitoring.errors import ReferenceUnavailable
 from monitoring.folds import Folding, Record
-from monitoring.profiles import Lineage, ProfileFold, Settings
+from monitoring.profiles import Lineage, ProfileFold
 from monitoring.references import PATIENCE, Finder
+from monitoring.settings import Settings
 from tests.models.graphs import linear_bundle
 from tests.monitoring.traffic import DEPLOYMENT, Batches, events, fold_all, profiler, reference, told
 

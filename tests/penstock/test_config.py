@@ -16,10 +16,18 @@ SCHEMA = {"type": "record", "name": "E", "fields": [{"name": "a", "type": "doubl
 ACTIVE = {"role": "active", "model": "m@production"}
 
 
-def refused(folder: Path, **given: Any) -> str:
+LABEL = {"type": "record", "name": "L", "fields": [{"name": "late", "type": "boolean"}]}
+
+
+def written(folder: Path, **given: Any) -> None:
     (folder / "e.avsc").write_text(json.dumps(SCHEMA))
+    (folder / "label.avsc").write_text(json.dumps(LABEL))
     whole = {"name": "d", "input": {"topic": "in", "schema": "e.avsc"}, "output": {"topic": "out"}, "arms": [ACTIVE]}
     (folder / "d.yaml").write_text(yaml.safe_dump({**whole, **given}))
+
+
+def refused(folder: Path, **given: Any) -> str:
+    written(folder, **given)
     with pytest.raises(DeploymentInvalid) as caught:
         load_deployment(folder / "d.yaml")
     return str(caught.value).replace(str(folder), "")
@@ -41,3 +49,20 @@ def test_values_that_do_not_go_together_are_said_without_all_of_the_file(tmp_pat
         "/d.yaml: in is the input topic and one that inferences go to: each would come back as an event; give "
         "output.topic, or the shadow, another topic"
     )
+
+
+def test_the_schema_of_labels_comes_with_the_declaration_and_its_path_is_gone(tmp_path: Path) -> None:
+    for schema in ("label.avsc", LABEL):
+        written(tmp_path, labels={"topic": "l", "schema": schema, "value": "late"})
+        labels = load_deployment(tmp_path / "d.yaml").deployment.labels
+        assert labels is not None
+        assert labels.reader == LABEL
+
+
+def test_what_labels_and_segments_name_must_be_there(tmp_path: Path) -> None:
+    labels = {"topic": "l", "schema": "label.avsc", "value": "lat"}
+    assert refused(tmp_path, labels=labels, monitor={"segments": ["b"]}) == (
+        "/d.yaml: monitor.segments: the event schema has no field 'b'; known are a\n"
+        "/d.yaml: labels.value: the label schema has no field 'lat'; it has late"
+    )
+    assert "labels.schema: /l.avsc cannot be read" in refused(tmp_path, labels={**labels, "schema": "l.avsc"})

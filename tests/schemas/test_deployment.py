@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schemas.deployment import Deployment, Quotas
+from schemas.deployment import Declared, Deployment, Quotas
 from schemas.errors import ArmUnknown
+from schemas.reserved import is_reserved, topics_of
 
 ACTIVE = {"role": "active", "model": "m@production"}
 CANARY = {"role": "canary", "model": "m@candidate", "percent": 5}
@@ -96,10 +97,24 @@ def test_only_active_and_shadows_have_workers() -> None:
         ([SHADOW, SHADOW], {}, "two arms write to d.shadow"),
         ([], {"output": {"topic": "in"}}, "in is the input topic and one that inferences go to"),
         ([{**SHADOW, "topic": "in"}], {}, "in is the input topic and one that inferences go to"),
-        ([{**SHADOW, "topic": "d.dead-letters"}], {}, "d.dead-letters is where the dead letters or profiles of d go"),
+        (
+            [{**SHADOW, "topic": "d.dead-letters"}],
+            {},
+            "d.dead-letters is where the dead letters, profiles or samples of d go",
+        ),
         ([{**SHADOW, "topic": "d.dead-letters.shadow"}], {}, "d.dead-letters.shadow is where"),
         ([], {"output": {"topic": "d.profiles"}}, "d.profiles is where"),
         ([], {"input": {"topic": "d.dead-letters", "schema": "e.avsc"}}, "d.dead-letters is where"),
+        (
+            [],
+            {"input": {"topic": "penstock.audit", "schema": "e.avsc"}},
+            "penstock.audit would be",
+        ),
+        ([], {"output": {"topic": "penstock.control"}}, "penstock.control would be"),
+        ([{**SHADOW, "topic": "penstock.not-yet"}], {}, "penstock.not-yet would be"),
+        ([], {"output": {"topic": "__consumer_offsets"}}, "__consumer_offsets would be"),
+        ([], {"name": "penstock"}, "penstock.profiles would be"),
+        ([], {"labels": {"topic": "penstock.labels", "schema": "l.avsc", "value": "late"}}, "penstock.labels would be"),
         ([CANARY, {**CHALLENGER, "name": "canary"}], {}, "two arms have the same name"),
         ([{**CANARY, "name": "active"}], {}, "and no other, is named active"),
         ([{**CANARY, "name": "fallback"}], {"fallback": ["m@stable"]}, "fallback is the name of an arm of the"),
@@ -112,6 +127,32 @@ def test_only_active_and_shadows_have_workers() -> None:
 def test_what_does_not_go_together_is_refused(arms: list[dict[str, Any]], more: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         deployment(*arms, **more)
+
+
+def test_every_topic_that_penstock_makes_of_its_own_is_reserved() -> None:
+    from monitoring import alerts, setup
+    from penstock import audit, followers
+    from penstock.client import replays
+    from schemas import topic
+    from streams import quarantine
+    from streams.control import TOPICS
+
+    own = [alerts.TOPIC, setup.SNAPSHOTS, audit.TOPIC, followers.TOPIC, replays.TOPIC, topic.TOPIC, quarantine.TOPIC]
+    assert [each for each in (*own, *TOPICS.settings()) if not is_reserved(each)] == []
+    assert [each for each in ("flights.events", "penstocks", "_private") if is_reserved(each)] == []
+
+
+def test_topics_of_every_section_are_found_whatever_it_is_called() -> None:
+    class Section(Declared):
+        topic: str | None = None
+
+    class More(Declared):
+        labels: Section
+        others: list[Section]
+
+    named = More(labels=Section(topic="a"), others=[Section(topic="b"), Section()])
+    assert list(topics_of(named)) == ["a", "b"]
+    assert sorted(topics_of(deployment(SHADOW))) == ["d.shadow", "in", "out"]
 
 
 SCHEMA = {"type": "record", "name": "E", "fields": [{"name": "a", "type": "double"}]}

@@ -283,6 +283,47 @@ def test_there_must_be_something_to_go_back_to(plane: Plane) -> None:
         rolled_back(plane.world, "flights", 7)
 
 
+def spoilt(plane: Plane, sequence: int) -> World:
+    """The world with an entry whose state no release can read."""
+    entries = [replace(e, after='{"deployment": 1}') if e.sequence == sequence else e for e in plane.world.entries]
+    return replace(plane.world, entries=tuple(entries))
+
+
+def test_an_entry_that_cannot_be_read_is_named_and_passed_over_where_somebody_says_so(plane: Plane) -> None:
+    for version in ("v8", "v9"):
+        plane.take(plane.apply(declared(ACTIVE), flights_production=version))
+    world = spoilt(plane, 2)
+    with pytest.raises(ChangeRefused, match=r"entry 2 of the audit, revision 2 of flights, cannot be read.*--force"):
+        rolled_back(world, "flights")
+    change = rolled_back(world, "flights", force=True)
+    assert change is not None
+    assert (change.states[0].revision, change.states[0].arms[0].version) == (4, "v1")
+    entries = plane.world.entries  # as they stand in Kafka: what is written behind them follows the chain
+    plane.take(change)
+    assert verify_chain(plane.world.entries, plane.world.head, plane.world.states.values()) == []
+    assert plane.world.entries[:-1] == entries
+
+
+def test_a_revision_that_is_named_needs_no_other_entry(plane: Plane) -> None:
+    for version in ("v8", "v9"):
+        plane.take(plane.apply(declared(ACTIVE), flights_production=version))
+    world = spoilt(plane, 2)
+    change = rolled_back(world, "flights", 1)
+    assert change is not None
+    assert change.states[0].arms[0].version == "v1"
+    for force in (False, True):
+        with pytest.raises(ChangeRefused, match=r"entry 2 of the audit"):
+            rolled_back(world, "flights", 2, force=force)
+
+
+def test_entries_further_back_than_the_way_back_need_not_be_read(plane: Plane) -> None:
+    for version in ("v8", "v9"):
+        plane.take(plane.apply(declared(ACTIVE), flights_production=version))
+    change = rolled_back(spoilt(plane, 1), "flights")
+    assert change is not None
+    assert change.states[0].arms[0].version == "v8"
+
+
 # pause and resume
 
 

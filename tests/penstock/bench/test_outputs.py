@@ -66,8 +66,16 @@ def test_keys_that_are_no_numbers_are_no_events() -> None:
 def test_throughput_is_that_of_the_middle() -> None:
     times = 1_000.0 + 2 * np.arange(1_000)
     times[:100], times[901:] = 0.0, 90_000.0  # a late start and a late end count for nothing
-    assert throughput(Outputs(np.arange(1_000), np.zeros(1_000, np.int64), times)) == (500.0, 1_200.0, 2_800.0)
+    assert throughput(Outputs(np.arange(1_000), np.zeros(1_000, np.int64), times)) == (500.0, 1_200.0, 2_400.0)
     assert math.isnan(throughput(outputs(list(range(10))))[0])
+
+
+@pytest.mark.parametrize("size", [1, 10, 100, 250])
+def test_throughput_of_large_batches_is_that_of_small_ones(size: int) -> None:
+    times = np.arange(1_000) // size * size * 2.0 + np.arange(1_000) % size * 1e-3  # each batch is written at once
+    rate, began, ended = throughput(Outputs(np.arange(1_000), np.zeros(1_000, np.int64), times))
+    assert rate == pytest.approx(500.0)
+    assert began % (2 * size) == ended % (2 * size) == 0
 
 
 def test_latency_is_from_append_to_first_arrival_without_the_first_events() -> None:

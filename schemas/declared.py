@@ -1,0 +1,35 @@
+"""What the parts of a deployment's declaration are made of: strict keys, names of topics, sizes and durations."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Framing = Literal["auto", "confluent", "single_object", "json"]
+TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
+_SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+class Declared(BaseModel):
+    """Strict base: an unknown key is an error, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def parse_size(text: object) -> object:
+    """`1MiB` or a plain number of bytes, as a number of bytes; anything else is left for pydantic to refuse."""
+    return _parsed(text, _SIZES, "B")
+
+
+def parse_duration(text: object) -> object:
+    """`3d`, `12h` or a plain number of seconds, in seconds; anything else is left for pydantic to refuse."""
+    return _parsed(text, _SECONDS, "s")
+
+
+def _parsed(text: object, units: dict[str, int], plain: str) -> object:
+    if isinstance(text, str) and (match := re.fullmatch(r"(\d+)\s*([A-Za-z]*)", text)) and (match[2] or plain) in units:
+        return int(match[1]) * units[match[2] or plain]
+    return text

@@ -1,0 +1,105 @@
+"""Declared labels: where the truth about events comes from, and which of its fields and of the outputs belong together.
+
+A deployment that declares them has its workers publish samples of what they scored, for the keys that fall into the
+share (models.sampling), and its monitor join the labels to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from schemas.declared import TOPIC, Declared, Framing, parse_duration
+from schemas.errors import LabelsUnusable
+from schemas.values import OutputField
+
+Task = Literal["auto", "binary", "multiclass", "regression"]
+NUMBERS = ("int", "long", "float", "double")
+TRUTHS = (*NUMBERS, "boolean", "string", "enum")
+PARTITIONS = 4  # of the topic of samples, where nothing else is declared
+LONGEST = 366 * 86_400  # seconds that a label may be waited for
+
+
+class Labels(Declared):
+    """The topic of labels. schema_file: a path beside the declaration until it is read, then the record itself."""
+
+    topic: str = Field(pattern=TOPIC)
+    schema_file: str | dict[str, Any] = Field(alias="schema")
+    framing: Framing = "auto"
+    value: str = Field(min_length=1)
+    output: str | None = None
+    task: Task = "auto"
+    within: Annotated[int, BeforeValidator(parse_duration)] = Field(default=3 * 86_400, ge=1, le=LONGEST)  # seconds
+    share: float = Field(default=1.0, gt=0, le=1)
+    numbers: list[str] = Field(default=[])
+    partitions: int = Field(default=PARTITIONS, ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _names_each_field_once(self) -> Labels:
+        named = [self.value, *self.numbers]
+        if twice := sorted({name for name in named if named.count(name) > 1}):
+            raise ValueError(f"numbers: {twice[0]} is named twice; value and each of numbers is a field of its own")
+        return self
+
+    @property
+    def reader(self) -> dict[str, Any]:
+        """The labels' Avro schema. Raises LabelsUnusable while only its path is known."""
+        if isinstance(self.schema_file, str):
+            raise LabelsUnusable(
+                f"labels.schema: {self.schema_file} was not read; load the declaration with "
+                "penstock.config.load_deployment, or give the schema itself in its place"
+            )
+        return self.schema_file
+
+    def problems(self) -> list[str]:
+        """Return what the labels' schema lacks or has otherwise than is declared, each with its place."""
+        fields = self.reader.get("fields")
+        if self.reader.get("type") != "record" or not isinstance(fields, list):
+            return ["labels.schema: it must be an Avro record schema"]
+        types = {
+            str(field["name"]): field.get("type") for field in fields if isinstance(field, dict) and "name" in field
+        }
+        wanted = [("labels.value", self.value, TRUTHS), *(("labels.numbers", name, NUMBERS) for name in self.numbers)]
+        found = []
+        for place, name, allowed in wanted:
+            if name not in types:
+                found.append(f"{place}: the label schema has no field {name!r}; it has {', '.join(types)}")
+            elif (kind := _kind(types[name])) not in allowed:
+                found.append(f"{place}: {name} is {kind}, it must be one of {', '.join(allowed)}, or null and one")
+        if not found and (problem := _unfit(self.task, self.value, _kind(types[self.value]))):
+            found.append(problem)
+        return found
+
+    def output_of(self, outputs: Sequence[OutputField]) -> OutputField:
+        """Return the output that the labels are the truth of. Raises LabelsUnusable that names those there are."""
+        names = ", ".join(field.name for field in outputs)
+        if self.output is None:
+            if len(outputs) == 1:
+                return outputs[0]
+            raise LabelsUnusable(f"labels.output: the model has several outputs; name the one to judge: {names}")
+        found = next((field for field in outputs if field.name == self.output), None)
+        if found is None:
+            raise LabelsUnusable(f"labels.output: the model has no output {self.output!r}; it has {names}")
+        return found
+
+
+def _kind(declared: Any) -> str:
+    """Return the name of an Avro type, of null and one other the other's."""
+    if isinstance(declared, list):
+        others = [each for each in declared if each != "null"]
+        return _kind(others[0]) if len(others) == 1 else "a union"
+    if isinstance(declared, Mapping):
+        if "logicalType" in declared:
+            return str(declared["logicalType"])
+        return _kind(declared.get("type"))
+    return str(declared)
+
+
+def _unfit(task: str, name: str, kind: str) -> str | None:
+    if task == "regression" and kind not in NUMBERS:
+        return f"labels.task: regression needs a number, labels.value {name} is {kind}"
+    if task == "multiclass" and kind in ("float", "double"):
+        return f"labels.task: multiclass needs classes (int, long, string or enum), labels.value {name} is {kind}"
+    return None

@@ -1,0 +1,145 @@
+"""Declared labels: durations, shares, which fields and outputs belong together, and what is refused with a reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from schemas.deployment import Deployment
+from schemas.errors import LabelsUnusable
+from schemas.labels import Labels
+from schemas.values import OutputField
+
+SCHEMA = {
+    "type": "record",
+    "name": "Label",
+    "fields": [
+        {"name": "late", "type": ["null", "boolean"]},
+        {"name": "minutes", "type": "double"},
+        {"name": "revenue", "type": {"type": "int"}},
+        {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["a", "b"]}},
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        {"name": "either", "type": ["int", "string"]},
+        {"name": "tags", "type": {"type": "array", "items": "string"}},
+    ],
+}
+PROBABILITY = OutputField("late_probability", "scalar", "double")
+CLASS = OutputField("class", "label", "long")
+
+
+def labels(**more: Any) -> Labels:
+    return Labels.model_validate({"topic": "l", "schema": SCHEMA, "value": "late", **more})
+
+
+def deployment(**more: Any) -> Deployment:
+    declared = {
+        "name": "d",
+        "input": {"topic": "in", "schema": "e.avsc"},
+        "output": {"topic": "out"},
+        "arms": [
+            {"role": "active", "model": "m@production"},
+            {"role": "shadow", "model": "m@candidate", "topic": "d.shadow"},
+        ],
+    }
+    return Deployment.model_validate({**declared, **more})
+
+
+@pytest.mark.parametrize(
+    ("declared", "seconds"), [("3d", 259_200), ("12h", 43_200), ("90 s", 90), (30, 30), ("2w", 1_209_600), ("45", 45)]
+)
+def test_how_long_a_label_counts_is_seconds_or_has_a_unit(declared: str | int, seconds: int) -> None:
+    assert labels(within=declared).within == seconds
+
+
+@pytest.mark.parametrize("wrong", ["3 years", "soon", 0, "400d", -1])
+def test_a_duration_that_is_none_is_refused(wrong: str | int) -> None:
+    with pytest.raises(ValidationError, match="within"):
+        labels(within=wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"share": 0}, {"share": 1.1}, {"partitions": 0}, {"task": "ranking"}, {"every": 1}])
+def test_values_out_of_bounds_and_unknown_keys_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        labels(**wrong)
+
+
+def test_a_field_has_one_place() -> None:
+    with pytest.raises(ValidationError, match="late is named twice"):
+        labels(numbers=["late"])
+
+
+def test_labels_that_fit_their_schema_have_no_problems() -> None:
+    assert labels(numbers=["minutes", "revenue"]).problems() == []
+    assert labels(value="kind", task="multiclass").problems() == []
+    assert labels(value="minutes", task="regression").problems() == []
+    assert labels(value="minutes", task="binary").problems() == []
+
+
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ({"value": "lat"}, "labels.value: the label schema has no field 'lat'; it has late, minutes"),
+        ({"numbers": ["income"]}, "labels.numbers: the label schema has no field 'income'"),
+        ({"numbers": ["kind"]}, "labels.numbers: kind is enum, it must be one of int, long, float, double"),
+        ({"value": "at"}, "labels.value: at is timestamp-millis"),
+        ({"value": "either"}, "labels.value: either is a union"),
+        ({"value": "tags"}, "labels.value: tags is array"),
+        ({"task": "regression"}, "labels.task: regression needs a number, labels.value late is boolean"),
+        ({"value": "minutes", "task": "multiclass"}, "labels.task: multiclass needs classes"),
+    ],
+    ids=str,
+)
+def test_what_the_schema_lacks_is_told_with_its_place(declared: dict[str, Any], told: str) -> None:
+    (problem,) = labels(**declared).problems()
+    assert told in problem
+
+
+def test_a_schema_that_is_no_record_is_refused() -> None:
+    assert labels(schema={"type": "string"}).problems() == ["labels.schema: it must be an Avro record schema"]
+
+
+def test_a_schema_that_was_not_read_yet_is_asked_for_by_name() -> None:
+    with pytest.raises(LabelsUnusable, match=r"label\.avsc was not read"):
+        labels(schema="label.avsc").problems()
+
+
+def test_the_only_output_needs_no_name() -> None:
+    assert labels().output_of([PROBABILITY]) is PROBABILITY
+    assert labels(output="class").output_of([PROBABILITY, CLASS]) is CLASS
+
+
+@pytest.mark.parametrize("named", [{}, {"output": "score"}])
+def test_of_several_outputs_those_there_are_are_named(named: dict[str, str]) -> None:
+    with pytest.raises(LabelsUnusable, match="late_probability, class"):
+        labels(**named).output_of([PROBABILITY, CLASS])
+
+
+def test_a_declaration_with_labels_comes_back_from_its_own_form() -> None:
+    declared = {"topic": "l", "schema": SCHEMA, "value": "late", "within": "2h", "share": 0.25}
+    made = deployment(labels=declared, monitor={"segments": ["origin"]})
+    assert Deployment.model_validate(made.to_dict()) == made
+    assert made.to_dict()["labels"] == {**declared, "within": 7200}
+
+
+def test_what_is_sampled_follows_from_labels_and_segments() -> None:
+    declared = {"topic": "l", "schema": SCHEMA, "value": "late"}
+    assert deployment().sampling is None
+    assert deployment(monitor={}).sampling is None
+    assert deployment(labels={**declared, "share": 0.5, "partitions": 8}).sampling == (0.5, 8)
+    assert deployment(monitor={"segments": ["origin"]}).sampling == (1.0, 4)
+
+
+@pytest.mark.parametrize(
+    "topic", ["in", "out", "d.shadow", "d.samples", "d.profiles", "d.dead-letters", "d.dead-letters.shadow"]
+)
+def test_labels_need_a_topic_of_their_own(topic: str) -> None:
+    with pytest.raises(ValidationError, match=r"labels: .* is a topic of this deployment's own"):
+        deployment(labels={"topic": topic, "schema": SCHEMA, "value": "late"})
+
+
+def test_the_topic_of_samples_is_taken_where_there_are_samples() -> None:
+    assert deployment(output={"topic": "d.samples"}).sampling is None
+    with pytest.raises(ValidationError, match=r"d\.samples is where the dead letters, profiles or samples"):
+        deployment(output={"topic": "d.samples"}, monitor={"segments": ["origin"]})
