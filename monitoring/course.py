@@ -45,7 +45,7 @@ class Course:
 
     rows: shape (bins,). cells: shape (bins, cells of the reference). evidence: natural logarithms, shape (bins,
     columns), NaN where no tick closed or the detector has none. alarm: the evidence of an alarm, None without one.
-    first, last: ms of the first tick and of the end of the last one's bin.
+    first, last: ms at which the first and the last tick began.
     """
 
     def __init__(self, reference: Reference, grid: Grid) -> None:

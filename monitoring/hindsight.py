@@ -33,10 +33,12 @@ class Span:
 class Look:
     """One closed tick of a lineage.
 
-    start: ms. evidence: of each column in natural logarithms, and that of an alarm; None of detectors without any.
+    reference: its bins, and the counts that it was compared with. start: ms. evidence: of each column in natural
+    logarithms, and that of an alarm; None of detectors without any.
     """
 
     lineage: Lineage
+    reference: Reference
     start: int
     tally: Tally
     evidence: tuple[Floats, float] | None
@@ -58,10 +60,6 @@ class HindsightFold(ProfileFold):
         super().__init__(deployment, references, sources, settings, find=find)
         self._span, self._see = span, see
 
-    def reference(self, lineage: Lineage) -> Reference | None:
-        """Return the bins of a lineage and what it is compared with, None where they are not known."""
-        return self._reference(lineage)
-
     def done(self, state: State) -> bool:
         """Say whether every arm is past the span, so that nothing that comes later is counted."""
         return bool(state.closed) and all(state.closed.get(arm, 0) >= self._span.end for arm in state.passed)
@@ -79,7 +77,9 @@ class HindsightFold(ProfileFold):
 
     def _closed_tick(self, lineage: Lineage, stream: Stream, tick: int, tally: Tally) -> Iterator[Out]:
         yield from super()._closed_tick(lineage, stream, tick, tally)
-        self._see(Look(lineage, tick * stream.tick_ms, tally, _evidence(stream)))
+        reference = self._reference(lineage)
+        assert reference is not None  # or its rows would not have been counted
+        self._see(Look(lineage, reference, tick * stream.tick_ms, tally, _evidence(stream)))
 
 
 def _evidence(stream: Stream) -> tuple[Floats, float] | None:

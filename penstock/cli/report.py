@@ -71,12 +71,14 @@ def _reported(
     repository: str | None,
 ) -> tuple[dict[str, Any], str]:
     """Return what there is to tell, as plain values and as a page."""
+    import logging
     from contextlib import closing
 
     from models.repository import Repository
     from monitoring.references import Finder
     from penstock.cli.monitor import watched_of
     from penstock.config import kafka_settings, repository_url
+    from penstock.logs import set_up
     from penstock.report import extras
     from penstock.report.content import content
     from penstock.report.gather import gather
@@ -85,6 +87,8 @@ def _reported(
 
     kafka = kafka_settings(servers)
     declared = watched_of(text, kafka).deployment
+    set_up("text", {"deployment": declared.name}, logging.WARNING)
+    logging.getLogger("penstock.report").setLevel(logging.INFO)  # how far it is
     with closing(TopicReader(kafka, f"penstock.{declared.name}.report")) as reader:
         asked = _asked(declared, ranges, alerts_topic, len(reader.partitions(declared.input.topic)))
         told = content(gather(reader, asked, Finder(Repository(repository_url(repository)))))

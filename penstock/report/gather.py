@@ -51,9 +51,8 @@ def gather(reader: TopicReader, asked: Asked, find: Find) -> Found:
     Raises Refused where topics cannot be read, ReferenceUnavailable where the repository does not answer.
     """
     references = _other_range(reader, asked, find) if asked.against else {}
-    ledger = _Courses(Grid.over(asked.span))
+    ledger = Courses(Grid.over(asked.span))
     fold = HindsightFold(asked.deployment, references, asked.sources, asked.settings, find, asked.span, ledger.see)
-    ledger.reference = fold.reference
     counts = Counter[str]()
     for partition in reader.partitions(asked.profiles):
         state = fold.new(partition)
@@ -81,51 +80,85 @@ def gather(reader: TopicReader, asked: Asked, find: Find) -> Found:
 
 
 @dataclass(slots=True)
-class _Courses:
+class Courses:
     """The courses of the first LINEAGES lineages; of others, how many events they have."""
 
     grid: Grid
     courses: dict[Lineage, Course] = field(default_factory=dict)
     skipped: Counter[Lineage] = field(default_factory=Counter)
-    reference: Find = lambda lineage: None
 
     def see(self, look: Look) -> None:
         course = self.courses.get(look.lineage)
         if course is None:
-            reference = self.reference(look.lineage)
-            if reference is None or len(self.courses) >= LINEAGES:
+            if len(self.courses) >= LINEAGES:
                 self.skipped[look.lineage] += look.tally.rows
                 return
-            course = self.courses[look.lineage] = Course(reference, self.grid)
+            course = self.courses[look.lineage] = Course(look.reference, self.grid)
         course.add(look)
 
 
 def _other_range(reader: TopicReader, asked: Asked, find: Find) -> dict[str, Reference]:
     """Return references that count what was profiled in the other range, in the same bins; by digest.
 
-    Of versions that share a reference all events count. Late profiles count, too: it is a sum.
+    Of versions that share a reference all events count.
     """
     assert asked.against is not None
-    known: dict[str, Reference | None] = {}
-    sums: dict[str, Tally] = {}
+    sums = Sums(asked, find)
     for partition in reader.partitions(asked.profiles):
         for record in _records(reader, asked.profiles, partition, asked.against):
-            profile = _profile(record, asked)
-            if profile is None:
-                continue
+            sums.add(record)
+            if sums.done():
+                break
+    return sums.found()
+
+
+class Sums:
+    """Profiles of the other range, added up by reference."""
+
+    def __init__(self, asked: Asked, find: Find) -> None:
+        assert asked.against is not None
+        self._asked, self._span, self._find = asked, asked.against, find
+        self._known: dict[str, Reference | None] = {}
+        self._sums: dict[str, Tally] = {}
+        self._passed: dict[str, dict[int, int]] = {}  # arm -> source partition -> watermark, ms
+
+    def add(self, record: Record) -> None:
+        """Take a record of the profiles topic; what is none of the deployment's range is passed over."""
+        try:
+            profile = records.decode("profile", record.value or b"")
+        except RecordInvalid:
+            return
+        if profile["deployment"] != self._asked.deployment or profile["tick_ms"] < 1:
+            return
+        passed = self._passed.setdefault(profile["arm"], {})
+        passed[profile["partition"]] = max(passed.get(profile["partition"], 0), profile["watermark"])
+        if not profile["rows"] or not self._span.holds(profile["tick"] * profile["tick_ms"]):
+            return
+        reference = self._reference(profile)
+        if reference is not None and (tally := _tally(profile, reference)) is not None:
             digest = profile["reference"]
-            if digest not in known:
-                lineage = Lineage(profile["arm"], profile["model"], profile["version"], digest)
-                found = find(lineage)
-                known[digest] = found if found is not None and found.digest == digest else None
-            reference = known[digest]
-            if reference is not None and (tally := _tally(profile, reference)) is not None:
-                sums[digest] = sums[digest] + tally if digest in sums else tally
-    return {
-        digest: replace(reference, tally=sums[digest])
-        for digest, reference in known.items()
-        if reference is not None and digest in sums
-    }
+            self._sums[digest] = self._sums[digest] + tally if digest in self._sums else tally
+
+    def done(self) -> bool:
+        """Say whether every source partition of every arm is past the range: what comes later is late."""
+        end = self._span.end + self._asked.settings.grace_ms
+        arms = self._passed.values()
+        return bool(arms) and all(len(by) >= self._asked.sources and min(by.values()) >= end for by in arms)
+
+    def found(self) -> dict[str, Reference]:
+        """Return the sums as references, by the digest of those whose bins they count."""
+        return {
+            digest: replace(reference, tally=self._sums[digest])
+            for digest, reference in self._known.items()
+            if reference is not None and digest in self._sums
+        }
+
+    def _reference(self, profile: Mapping[str, Any]) -> Reference | None:
+        digest = profile["reference"]
+        if digest not in self._known:
+            found = self._find(Lineage(profile["arm"], profile["model"], profile["version"], digest))
+            self._known[digest] = found if found is not None and found.digest == digest else None
+        return self._known[digest]
 
 
 def _tally(profile: Mapping[str, Any], reference: Reference) -> Tally | None:
@@ -134,17 +167,6 @@ def _tally(profile: Mapping[str, Any], reference: Reference) -> Tally | None:
         return tally_of(profile, len(reference.tally.cells))
     except ReferenceInvalid:
         return None
-
-
-def _profile(record: Record, asked: Asked) -> Mapping[str, Any] | None:
-    """Return a record's profile if it has rows of the other range, else None."""
-    assert asked.against is not None
-    try:
-        profile = records.decode("profile", record.value or b"")
-    except RecordInvalid:
-        return None
-    ours = profile["deployment"] == asked.deployment and profile["tick_ms"] > 0 and profile["rows"]
-    return profile if ours and asked.against.holds(profile["tick"] * profile["tick_ms"]) else None
 
 
 def _records(reader: TopicReader, topic: str, partition: int, span: Span) -> Iterator[Record]:

@@ -38,7 +38,7 @@ def course(shift: float = 0.0, known: Reference | None = None, alarm: float | No
         seen = np.full(len(known.slices), 0.5)
         seen[0] += 4 * moved * max(minute - 4, 0)
         evidence = None if alarm is None else (seen, alarm)
-        made.add(Look(LINEAGE, START + MINUTE * minute, tally, evidence))
+        made.add(Look(LINEAGE, known, START + MINUTE * minute, tally, evidence))
     return made
 
 
