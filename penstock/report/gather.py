@@ -63,8 +63,8 @@ def gather(reader: TopicReader, asked: Asked, find: Find) -> Found:
         fold.finish(state)
         counts.update(state.counts)
     episodes = Episodes(asked.deployment, asked.span)
-    for record in _whole(reader, asked.alerts):
-        episodes.add(record)
+    for alert in _whole(reader, asked.alerts):
+        episodes.add(alert)
     return Found(
         asked.deployment,
         asked.span,

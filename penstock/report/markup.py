@@ -17,7 +17,7 @@ class Markup(str):
 Child = str | int | Markup | None
 
 
-def tag(name: str, *children: Child, **attributes: str | float | None) -> Markup:
+def tag(name: str, /, *children: Child, **attributes: str | float | None) -> Markup:
     """Return an element.
 
     children: texts are escaped, None is left out. attributes: `class_` is class, `stroke_width` is stroke-width and

@@ -52,7 +52,7 @@ def test_an_episode_that_opens_again_is_open_and_keeps_its_gravest_severity() ->
 
 def test_times_may_be_moments() -> None:
     at = datetime.fromtimestamp(1.5, UTC)
-    assert found(alert("opened", 0, at=at, onset=at)) == [("a", 1500, None)]
+    assert found({**alert("opened", 0), "at": at, "onset": at}) == [("a", 1500, None)]
 
 
 def test_memory_is_bounded_and_what_is_left_out_is_counted() -> None:
