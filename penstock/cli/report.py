@@ -13,6 +13,7 @@ from penstock.cli.common import counted, repository_option, said_plainly, server
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from models.reference import Reference
     from penstock.report.gather import Asked
     from schemas.deployment import Deployment
 
@@ -76,7 +77,7 @@ def _reported(
 
     from models.repository import Repository
     from monitoring.references import Finder
-    from penstock.cli.monitor import watched_of
+    from penstock.cli.monitor import references, watched_of
     from penstock.config import kafka_settings, repository_url
     from penstock.logs import set_up
     from penstock.report import extras
@@ -86,19 +87,25 @@ def _reported(
     from streams.reading import TopicReader
 
     kafka = kafka_settings(servers)
-    declared = watched_of(text, kafka).deployment
+    watched = watched_of(text, kafka)
+    declared, models = watched.deployment, Repository(repository_url(repository))
+    known = {} if watched.state else references(declared, models)
     set_up("text", {"deployment": declared.name}, logging.WARNING)
     logging.getLogger("penstock.report").setLevel(logging.INFO)  # how far it is
     with closing(TopicReader(kafka, f"penstock.{declared.name}.report")) as reader:
-        asked = _asked(declared, ranges, alerts_topic, len(reader.partitions(declared.input.topic)))
-        told = content(gather(reader, asked, Finder(Repository(repository_url(repository)))))
+        asked = _asked(declared, ranges, alerts_topic, len(reader.partitions(declared.input.topic)), known)
+        told = content(gather(reader, asked, Finder(models)))
         further = extras.sections(reader, declared.name, asked.span)
     told |= {each.key: dict(each.content) for each in further}
     return told, page(told, [each.markup for each in further])
 
 
 def _asked(
-    declared: Deployment, ranges: tuple[str, str | None, str, str | None], alerts_topic: str, sources: int
+    declared: Deployment,
+    ranges: tuple[str, str | None, str, str | None],
+    alerts_topic: str,
+    sources: int,
+    known: Mapping[str, Reference],
 ) -> Asked:
     import time
 
@@ -116,6 +123,7 @@ def _asked(
         settings=settings_of(declared),
         span=span,
         against=None if against is None else against_of(against, span, time.time),
+        known=known,
     )
 
 

@@ -15,9 +15,9 @@ SEVERITIES = ("info", "warning", "critical")
 
 @dataclass(slots=True)
 class Episode:
-    """One episode: what its last opening record and its end say. Times in ms since 1970; closed: None while it is open.
+    """One episode, as its records tell it. Times in ms since 1970; closed: None while it is open.
 
-    severity: the highest.
+    severity: the highest. number: of its last record.
     """
 
     id: str
@@ -32,6 +32,7 @@ class Episode:
     opened: int
     summary: str
     closed: int | None = None
+    number: int = 0
 
     @property
     def gravity(self) -> int:
@@ -53,22 +54,24 @@ class Episodes:
     _known: dict[str, Episode] = field(default_factory=dict)
 
     def add(self, alert: Mapping[str, Any]) -> None:
-        """Take a record of the alerts topic, in their order; a repeated record changes nothing."""
+        """Take a record of the alerts topic, in their order; a repeated record changes nothing.
+
+        Of an episode that compaction has passed only the last record is left, which says when it was opened.
+        """
         if alert["deployment"] != self.deployment:
             return
-        known = self._known.get(alert["id"])
-        if alert["state"] == "closed":
-            if known is not None:
-                known.closed = _ms(alert["at"])
-                if not known.within(self.span):
-                    del self._known[known.id]
-            return
         told = _episode(alert)
+        known = self._known.get(told.id)
         if known is not None:
-            told.opened = known.opened
+            if told.number < known.number:
+                return
+            told.onset, told.opened = min(told.onset, known.onset), min(told.opened, known.opened)
             told.severity = max(told.severity, known.severity, key=SEVERITIES.index)
-        if told.onset < self.span.end:
+            told.summary = known.summary if told.closed is not None else told.summary
+        if told.within(self.span):
             self._known[told.id] = told
+        else:
+            self._known.pop(told.id, None)
         if len(self._known) > MOST:
             del self._known[min(self._known.values(), key=lambda each: (each.closed is None, each.onset)).id]
             self.left_out += 1
@@ -80,8 +83,18 @@ class Episodes:
 
 
 def _episode(alert: Mapping[str, Any]) -> Episode:
-    names = ("id", "arm", "model", "version", "detector", "kind", "name", "severity", "summary")
-    return Episode(**{name: alert[name] for name in names}, onset=_ms(alert["onset"]), opened=_ms(alert["at"]))
+    """Return what one record tells; an earlier release's lacks some of it."""
+    names = ("id", "arm", "model", "version", "detector", "kind", "name")
+    at, opened = _ms(alert["at"]), _ms(alert.get("opened", 0))
+    return Episode(
+        **{name: alert[name] for name in names},
+        severity=max(alert["severity"], alert.get("worst", "info"), key=SEVERITIES.index),
+        onset=_ms(alert["onset"]),
+        opened=opened or at,
+        summary=alert.get("peak") or alert["summary"],
+        closed=at if alert["state"] == "closed" else None,
+        number=alert.get("number", 0),
+    )
 
 
 def _ms(moment: datetime | int) -> int:

@@ -34,7 +34,10 @@ READ = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is to be reported. sources: partitions of the input topic. against: None compares with the references."""
+    """What is to be reported. sources: partitions of the input topic. against: None compares with the references.
+
+    known: references by digest, which need not be looked for.
+    """
 
     deployment: str
     profiles: str
@@ -43,6 +46,7 @@ class Asked:
     settings: Settings
     span: Span
     against: Span | None = None
+    known: Mapping[str, Reference] = field(default_factory=dict)
 
 
 def gather(reader: TopicReader, asked: Asked, find: Find) -> Found:
@@ -50,7 +54,8 @@ def gather(reader: TopicReader, asked: Asked, find: Find) -> Found:
 
     Raises Refused where topics cannot be read, ReferenceUnavailable where the repository does not answer.
     """
-    references = _other_range(reader, asked, find) if asked.against else {}
+    compared = _other_range(reader, asked, find) if asked.against else {}
+    references = {**asked.known, **compared}
     ledger = Courses(Grid.over(asked.span))
     fold = HindsightFold(asked.deployment, references, asked.sources, asked.settings, find, asked.span, ledger.see)
     counts = Counter[str]()
@@ -74,7 +79,7 @@ def gather(reader: TopicReader, asked: Asked, find: Find) -> Found:
         episodes.found(),
         episodes.left_out,
         asked.against,
-        frozenset(references),
+        frozenset(compared),
         ledger.skipped,
     )
 
@@ -118,7 +123,7 @@ class Sums:
     def __init__(self, asked: Asked, find: Find) -> None:
         assert asked.against is not None
         self._asked, self._span, self._find = asked, asked.against, find
-        self._known: dict[str, Reference | None] = {}
+        self._known: dict[str, Reference | None] = dict(asked.known)
         self._sums: dict[str, Tally] = {}
         self._passed: dict[str, dict[int, int]] = {}  # arm -> source partition -> watermark, ms
 

@@ -61,3 +61,18 @@ def test_memory_is_bounded_and_what_is_left_out_is_counted() -> None:
         episodes.add(alert("opened", 1500, str(number)))
     assert len(episodes.found()) == MOST
     assert episodes.left_out == 7
+
+
+def test_what_compaction_left_of_an_episode_is_enough() -> None:
+    last = alert(
+        "closed", 1500, severity="info", onset=1190, opened=1200, worst="critical", peak="worst of it", number=3
+    )
+    episodes = Episodes("d", SPAN)
+    episodes.add(last)
+    (one,) = episodes.found()
+    assert (one.severity, one.opened, one.closed, one.summary) == ("critical", 1200, 1500, "worst of it")
+
+
+def test_an_earlier_record_that_comes_again_does_not_open_it_anew() -> None:
+    opened, closed = alert("opened", 1200, number=0), alert("closed", 1500, number=1)
+    assert found(opened, closed, opened) == [("a", 1190, 1500)]
