@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import gc
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -90,7 +91,8 @@ class Comparison:
         rate = self._rates.get(each.name)
         known = most * UNCOUNTED.get(self.rig.job.name, 1.0) if rate is None else rate * BACKLOG_SECONDS
         found = self.rig.backlog(each, max(2_000, int(min(most, known))))
-        self._rates[each.name] = found.rate
+        if not math.isnan(found.rate):
+            self._rates[each.name] = found.rate
         return found
 
     def _latency(self, rates: list[int], each: Contestant) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 Numbers = npt.NDArray[np.int64]
 Times = npt.NDArray[np.float64]
+MIDDLE_MS = 300.0  # that the middle must last for its throughput to tell something
 TOLERANCE = 1e-4  # of a score: other builds of onnxruntime, and doubles beside floats
 
 
@@ -92,18 +93,18 @@ def wrong_scores(events: Sequence[int], scores: Sequence[float], expected: Seque
 
 
 def throughput(outputs: Outputs) -> tuple[float, float, float]:
-    """Return outputs a second of the middle, and when that part began and ended, in ms. NaN where there are too few.
+    """Return outputs a second of the middle, and when that part began and ended, in ms.
 
     It begins after the longest wait for an output between 10 % and 30 % of them, and ends after the longest between
     70 % and 90 %: where a system commits few and large batches, from the end of one to the end of another, for what was
-    committed late was scored early.
+    committed late was scored early. NaN where there are too few, or the middle was committed in one go.
     """
     if len(outputs.appended) < 100:
         return float("nan"), float("nan"), float("nan")
     times = np.sort(outputs.appended)
     low, high = _after_a_wait(times, 0.1, 0.3), _after_a_wait(times, 0.7, 0.9)
     began, ended = float(times[low]), float(times[high])
-    rate = (high - low) / (ended - began) * 1000 if ended > began else float("nan")
+    rate = (high - low) / (ended - began) * 1000 if ended - began >= MIDDLE_MS else float("nan")
     return rate, began, ended
 
 

@@ -85,3 +85,10 @@ def test_latency_is_from_append_to_first_arrival_without_the_first_events() -> N
     found = latencies(events, arrived, appended, first=5)
     assert (found.p50, found.p95, found.p99) == (10, 10, 10)
     assert found.seconds == [10.0]
+
+
+@pytest.mark.parametrize("size", [400, 1_000])
+def test_throughput_of_what_is_committed_in_one_go_is_not_known(size: int) -> None:
+    times = np.arange(1_000) // size * size * 2.0 + np.arange(1_000) % size * 1e-3
+    rate, _, _ = throughput(Outputs(np.arange(1_000), np.zeros(1_000, np.int64), times))
+    assert math.isnan(rate) == (size == 1_000)
