@@ -112,7 +112,7 @@ def test_a_version_that_cannot_run_is_refused_and_the_old_one_goes_on_also_after
 def test_a_start_that_nothing_can_run_for_is_said_and_told(stand: Stand) -> None:
     stand.said("apply", str(stand.rig.file))
     shutil.rmtree(stand.rig.folder / ".penstock" / "cache")
-    stand.said("model", "remove", f"{stand.model}@{stand.first}", "--yes")
+    stand.said("model", "remove", f"{stand.model}@{stand.first}", "--yes", "--force")
     worker = stand.worker()
     assert worker.process.wait(60) == 2
     done = stand.run("status", stand.name)
