@@ -128,7 +128,7 @@ def test_against_another_range_the_counts_of_that_range_are_expected(past: Past)
     same = json.loads(past.report(*words, f"{iso(MOVED)}..{iso(TICKS)}").stdout)
     assert [each["psi"] for each in same["versions"][0]["columns"]] == [0.0] * 4
     # and a range without profiles leaves the training data
-    none = json.loads(past.report(*words, "1h").stdout)
+    none = json.loads(past.report(*words, f"{iso(-7200)}..{iso(-3600)}").stdout)
     assert none["versions"][0]["compared_with"] == "training"
 
 
