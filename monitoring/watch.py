@@ -72,6 +72,7 @@ class Watch:
         levels = max(STEADY_MS // tick_ms, 1).bit_length() if self._hourly else LEVELS
         self._effects = Effects(columns, levels, settings.design_effect)
         self._edges = np.full((2, len(columns)), NEVER)  # ticks at which a column's latest episode began, and ended
+        self._last = self._detector.evidence()
         self._holds: dict[int, Hold] = {}  # by column; of all of them together under their number
         self._opened: dict[int, int] = {}  # the tick at which a column's episode did
         self._places = np.full((len(columns), self._detector.bins), len(self._reference))  # the last cell is none
@@ -84,7 +85,7 @@ class Watch:
         self._learn(self._past.add(tick, tally.cells))
         if not self._effects.known:
             return
-        evidence = self._detector.update(self._by_column(tally.cells))
+        evidence = self._last = self._detector.update(self._by_column(tally.cells))
         if tested is not None:
             for at in np.flatnonzero(~tested).tolist():
                 self._detector.restart(at)
@@ -95,6 +96,18 @@ class Watch:
             yield from judge(at, tick, float(evidence[at]))
         if self._budget.together is not None and not alarms:
             yield from self._all(tick, evidence, self._budget.together)
+
+    @property
+    def evidence(self) -> tuple[Floats, float]:
+        """Return each column's evidence at the last tick, before an alarm began it again, and the evidence of an alarm.
+
+        Natural logarithms, at least 0; shape (columns,). Where alarms of columns need more or less than that of the
+        column that needs least, theirs is told by as much less or more.
+        """
+        needed = self._budget.columns
+        least = float(needed.min(initial=np.inf, where=np.isfinite(needed)))
+        told = np.log(np.maximum(self._last, 1.0)) - np.log(needed / least) if np.isfinite(least) else self._last * 0.0
+        return np.asarray(np.maximum(told, 0.0)), float(np.log(min(least, 1e300)))
 
     def _by_column(self, cells: Counts) -> Counts:
         return np.asarray(np.append(cells, 0)[self._places], np.int64)
