@@ -126,7 +126,7 @@ def test_columns_that_move_together_are_told_of_by_one_alert_that_closes_with_th
 def test_an_alert_that_grows_is_updated() -> None:
     source = Batches(profiler(), sources=1)
     values = [*source.batches(20), *source.batches(20, shift=0.5), *source.batches(60, shift=2.0)]
-    settings = Settings(detector="e_detector", manners=Manners(a_while_ms=30_000))
+    settings = Settings(detector="e_detector", design_effect=1.0, manners=Manners(a_while_ms=30_000))
     found = [records.decode("alert", out.value) for out in fold_all(_fold(1, settings), values)]
     wind = [alert for alert in found if alert["name"] == "wind"]
     assert {alert["state"] for alert in wind[1:]} == {"updated"}

@@ -67,7 +67,7 @@ def test_the_check_fails_without_a_season() -> None:
 def test_nothing_is_tested_on_the_first_two_days_and_that_is_told() -> None:
     watch = _watch()
     assert _alarms(watch, _minutes(0, DAY)) == []
-    assert _alarms(watch, _minutes(DAY, 2 * DAY - 60, 2.0)) == []
+    assert _alarms(watch, _minutes(DAY, DAY + 1080, 2.0)) == []
     assert watch.untested() == 1
 
 
