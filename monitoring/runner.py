@@ -77,7 +77,7 @@ def run(
     ledger.own(everything)
     found = snapshots.read(wiring, topics, everything)
     starts = [TopicPartition(wiring.profiles, p, ledger.restore(p, *found[p])) for p in everything]
-    log.info("restored, next offset by partition: %s", ledger.positions())
+    log.info("restored, next offset by partition: %s, of %s", ledger.positions(), wiring.deployment)
     consumer = _consumer(wiring)
     try:
         consumer.assign(starts)
