@@ -79,8 +79,7 @@ class WorkerMetrics:
         )
         self.holding: set[str] = set()  # causes for which events are held back
         self.broken: set[str] = set()  # arms whose circuit is open
-        self.samples = SampleMetrics(registry, bound)
-        self.leaves = LeafMetrics(bound)
+        self.samples, self.leaves = SampleMetrics(registry, bound), LeafMetrics(bound)
         registry.register(self.leaves)
         self.load = LoadMetrics(bound)
         registry.register(self.load)
