@@ -95,8 +95,8 @@ def _monitor_problems(loaded: Loaded, bundles: dict[str, Bundle]) -> Iterator[st
     bundle = bundles.get(ACTIVE)
     if loaded.deployment.monitor and bundle is not None and bundle.reference is None:
         yield (
-            f"monitor: {loaded.deployment.references[ACTIVE]} has no reference profile to compare with; build its "
-            "bundle with one (models.reference.Reference.from_frame), or take `monitor` out"
+            f"monitor: {loaded.deployment.references[ACTIVE]} has no reference profile to compare with; put one in "
+            "with `penstock reference build` and `penstock reference attach`, or take `monitor` out"
         )
 
 
