@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import statistics
 import sys
 import time
@@ -173,6 +174,12 @@ def measure_slot(subject: Subject, place: Place, events: Events, wish: Wish, run
     scored = len(first.outputs.event) / FIRST
     if not scored:
         raise NothingToMeasure("every event became a dead letter: give events that fit, with --events or --recorded")
+    count = FIRST
+    while math.isnan(first.rate) and count < MOST:  # over before it could be timed
+        count = min(MOST, count * 8)
+        first = over(count, int(count * scored))
+    if math.isnan(first.rate):
+        raise NothingToMeasure(f"the outputs of {count:,} events came in one go: nothing can be said of their rate")
     count = int(min(MOST, max(LEAST, first.rate * RUN_SECONDS)))
     found = []
     for _ in range(runs):
