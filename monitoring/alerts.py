@@ -24,7 +24,7 @@ class Subject:
     model: str
     version: str
     detector: str
-    kind: str  # feature or output
+    kind: str  # feature, output, group, quality, divergence or operations
     name: str
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "pause": "rollout:pause",
     "produce": "produce",
     "promote": "rollout:promote",
+    "quality": "quality",
     "quarantine": "quarantine",
     "remove": "rollout:remove",
     "rescore": "rescore",
