@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -41,11 +42,10 @@ def parts(kafka: Mapping[str, str], topic: str, since: int = 0) -> list[Part]:
 
 
 def _read(consumer: Any, topic: str) -> Iterator[Part]:
-    while True:
-        messages = consumer.consume(1000, timeout=_SECONDS)
-        if not messages:
-            raise KafkaUnavailable(f"{topic} cannot be read: no record came for {_SECONDS:.0f} s; do the brokers run?")
-        for message in messages:
+    deadline = time.monotonic() + _SECONDS
+    while time.monotonic() < deadline:
+        for message in consumer.consume(1000, timeout=0.2):  # it waits so long also where the end is reached
+            deadline = time.monotonic() + _SECONDS
             error = message.error()
             if error is not None and error.code() == KafkaError._PARTITION_EOF:
                 return
@@ -55,3 +55,4 @@ def _read(consumer: Any, topic: str) -> Iterator[Part]:
                 yield part_of(message.value() or b"")
             except PartInvalid:
                 continue
+    raise KafkaUnavailable(f"{topic} cannot be read: no record came for {_SECONDS:.0f} s; do the brokers run?")
