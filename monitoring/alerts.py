@@ -1,18 +1,21 @@
-"""Episodes: an alert opens once and closes once, under an id that follows from its content."""
+"""What an alert is: whom it concerns, what a detector found, and the record that tells of it under its own id."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 
+from monitoring.advice import of_column
 from schemas import records
 
 TOPIC = "penstock.alerts"
-Change = Literal["opened", "closed"]
+Change = Literal["opened", "updated", "closed"]
+COLUMNS = ("feature", "output")  # kinds that are told together
+SEVERITIES = ("info", "warning", "critical")
+Told = dict[str, Any]  # a record as plain values, times in ms since 1970: it waits in snapshots
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +30,19 @@ class Subject:
     kind: str  # feature, output, group, quality, divergence or operations
     name: str
 
+    @property
+    def key(self) -> str:
+        """Its name among the episodes of one lineage."""
+        return f"{self.detector}/{self.kind}/{self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What an alert tells a person."""
+    """What an alert tells a person. action: what to look at, and with which command."""
 
     summary: str
     evidence: list[dict[str, Any]] = field(default_factory=list)
+    action: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,16 @@ class Finding:
     end: int
     explain: Callable[[], Explanation]  # asked only when an alert is due
     critical: bool  # an alert that opens with it is critical, not a warning
+    size: float | None = None  # of the effect; None: the value
+
+    @property
+    def severity(self) -> str:
+        return "critical" if self.critical else "warning"
+
+    @property
+    def effect(self) -> float:
+        """How large the effect is."""
+        return self.value if self.size is None else self.size
 
 
 @dataclass(slots=True)
@@ -85,26 +104,40 @@ def episode_id(subject: Subject, onset: int) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
-def alert(subject: Subject, change: Change, onset: int, finding: Finding) -> tuple[bytes, bytes]:
-    """Return key and value of the alert record."""
-    identity = episode_id(subject, onset)
+def told(subject: Subject, change: Change, onset: int, finding: Finding) -> Told:
+    """Return what a finding tells, without what an episode knows besides (its number, group, ...)."""
     explanation = finding.explain()
-    severity = "critical" if finding.critical else "warning"
-    record = {
-        "id": identity,
+    return {
+        "id": episode_id(subject, onset),
         "state": change,
-        "severity": severity if change == "opened" else "info",
+        "severity": "info" if change == "closed" else finding.severity,
         **asdict(subject),
-        "onset": _time(onset),
-        "at": _time(finding.end),
+        "onset": onset,
+        "at": finding.end,
+        "opened": finding.end,
         "value": round(finding.value, 6),
         "threshold": finding.threshold,
         "rows": finding.rows,
+        "size": round(finding.effect, 6),
+        "worst": finding.severity if change != "closed" else "info",
         "summary": explanation.summary,
+        "peak": explanation.summary if change != "closed" else "",
         "evidence": explanation.evidence,
+        "action": "" if change == "closed" else explanation.action or _advice(subject, onset, explanation),
     }
-    return identity.encode(), records.encode("alert", record)
 
 
-def _time(ms: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=ms)  # noqa: UP017
+def _advice(subject: Subject, onset: int, explanation: Explanation) -> str:
+    if subject.kind not in COLUMNS:
+        return ""
+    return of_column(subject.kind, subject.name, subject.deployment, onset, explanation.evidence)
+
+
+def encoded(record: Mapping[str, Any]) -> tuple[bytes, bytes]:
+    """Return key and value of the alert record."""
+    return str(record["id"]).encode(), records.encode("alert", record)
+
+
+def alert(subject: Subject, change: Change, onset: int, finding: Finding) -> tuple[bytes, bytes]:
+    """Return key and value of an alert that stands alone."""
+    return encoded(told(subject, change, onset, finding))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,15 +16,16 @@ from typing import Any, NamedTuple
 from models.errors import ReferenceInvalid
 from models.reference import Reference, Tally, tally_of
 from monitoring import alerts
-from monitoring.alerts import Change, Episode, Explanation, Finding, Subject
+from monitoring.alerts import Subject, Told
 from monitoring.detector import Detector, Verdict, dump_tally, load_tally
 from monitoring.detectors import Detectors
+from monitoring.episodes import Book
 from monitoring.errors import SnapshotInvalid
 from monitoring.folds import Out, Record
 from monitoring.settings import Settings
 from schemas import records
 
-FORMAT = 3
+FORMAT = 4
 
 
 class Lineage(NamedTuple):
@@ -51,9 +53,9 @@ class Stream:
     """The state of one lineage."""
 
     tick_ms: int
+    book: Book  # what was told of its episodes
     last: int = 0  # ms, end of its last closed tick
     ticks: dict[int, Tally] = field(default_factory=dict)  # open ticks
-    episodes: dict[str, Episode] = field(default_factory=dict)  # detector/kind/name
     watched: Watched | None = None
 
 
@@ -129,7 +131,9 @@ class ProfileFold:
         if (tick + 1) * tick_ms <= state.closed.get(arm, 0):
             state.count("late", rows)
             return
-        stream = state.streams.setdefault(lineage, Stream(tick_ms, last=tick * tick_ms))
+        stream = state.streams.setdefault(
+            lineage, Stream(tick_ms, self._new_book(reference, tick_ms), last=tick * tick_ms)
+        )
         try:
             tally = tally_of(profile, len(reference.tally.cells))
         except ReferenceInvalid:
@@ -167,8 +171,10 @@ class ProfileFold:
                         break
                     state.closed[arm] = end
                     state.count("forced")
+                yield from self._outs(stream.book.settle(tick * stream.tick_ms))
                 yield from self._closed_tick(lineage, stream, tick, stream.ticks.pop(tick))
                 state.count("ticks")
+            yield from self._outs(stream.book.settle(state.closed.get(arm, 0)))
             if not stream.ticks and state.closed.get(arm, 0) > stream.last + self._settings.idle_ms:
                 yield from self._forget(lineage, stream)
                 del state.streams[lineage]
@@ -181,46 +187,35 @@ class ProfileFold:
             return
         if stream.watched is None:
             stream.watched = Watched(self._settings.detector, self._detectors.new(reference, stream.tick_ms))
-            yield from self._end(lineage, stream, stream.last, f"{self._settings.detector} watches it from here on")
+            why = f"{self._settings.detector} watches it from here on"
+            yield from self._outs(stream.book.end(why, stream.last))
         for verdict in stream.watched.detector.update(tick, tally):
             yield from self._step(lineage, stream, verdict)
 
     def _step(self, lineage: Lineage, stream: Stream, verdict: Verdict) -> Iterator[Out]:
-        key = f"{verdict.detector}/{verdict.kind}/{verdict.name}"
-        episode = stream.episodes.setdefault(key, Episode())
-        change = episode.step(verdict.finding, verdict.patience, verdict.rest)
-        if change:
-            subject = self._subject(lineage, verdict.detector, verdict.kind, verdict.name)
-            yield self._out(subject, change, episode.onset, verdict.finding)
+        about = (lineage.arm, lineage.model, lineage.version)
+        subject = Subject(self._deployment, *about, verdict.detector, verdict.kind, verdict.name)
+        yield from self._outs(stream.book.take(subject, verdict.finding, verdict.patience, verdict.rest))
 
     def _forget(self, lineage: Lineage, stream: Stream) -> Iterator[Out]:
         """Close the episodes of a version that scores no more."""
         end = stream.last + self._settings.idle_ms
         why = f"version {lineage.version} has scored no event for {self._settings.idle_ms} ms"
-        yield from self._end(lineage, stream, end, why)
+        yield from self._outs(stream.book.end(why, end))
 
-    def _end(self, lineage: Lineage, stream: Stream, end: int, why: str) -> Iterator[Out]:
-        """Close all episodes, whatever the columns do."""
-        told = Explanation(why)
-        finding = Finding(False, True, 0.0, self._settings.opens, 0, stream.last, end, lambda: told, False)
-        for name, episode in sorted(stream.episodes.items()):
-            if episode.open:
-                subject = self._subject(lineage, *name.split("/", 2))
-                yield self._out(subject, "closed", episode.onset, finding)
-        stream.episodes.clear()
+    def _outs(self, told: Iterator[Told]) -> Iterator[Out]:
+        return (Out(self._topic, *alerts.encoded(record)) for record in told)
 
-    def _subject(self, lineage: Lineage, detector: str, kind: str, name: str) -> Subject:
-        return Subject(self._deployment, lineage.arm, lineage.model, lineage.version, detector, kind, name)
-
-    def _out(self, subject: Subject, change: Change, onset: int, finding: Finding) -> Out:
-        return Out(self._topic, *alerts.alert(subject, change, onset, finding))
+    def _new_book(self, reference: Reference | None, tick_ms: int) -> Book:
+        columns = Counter(part.kind for part in reference.slices) if reference is not None else {}
+        return Book(columns, tick_ms, self._settings.manners)
 
     def facts(self, state: State) -> dict[str, int]:
         """Return counters and sizes: records, rows, ticks, late, forced, poison, open_ticks, open_alerts, ..."""
         return {
             **state.counts,
             "open_ticks": sum(len(stream.ticks) for stream in state.streams.values()),
-            "open_alerts": sum(e.open for stream in state.streams.values() for e in stream.episodes.values()),
+            "open_alerts": sum(stream.book.open for stream in state.streams.values()),
             "streams": len(state.streams),
         }
 
@@ -252,13 +247,15 @@ class ProfileFold:
             raise SnapshotInvalid(f"a damaged snapshot: {type(error).__name__}: {error}") from error
 
     def _load_stream(self, lineage: Lineage, document: Mapping[str, Any]) -> Stream:
+        reference, state = self._reference(lineage), document["watched"]
+        book = self._new_book(reference, document["tick_ms"])
+        book.load(document["book"])
         stream = Stream(
             document["tick_ms"],
+            book,
             document["last"],
             {tick: load_tally(tally) for tick, tally in document["ticks"]},
-            {name: Episode(*values) for name, values in document["episodes"].items()},
         )
-        reference, state = self._reference(lineage), document["watched"]
         if state is not None and reference is not None and state["name"] == self._settings.detector:
             detector = self._detectors.new(reference, stream.tick_ms)
             detector.load(state["state"])
@@ -272,6 +269,6 @@ def _dump_stream(stream: Stream) -> dict[str, Any]:
         "tick_ms": stream.tick_ms,
         "last": stream.last,
         "ticks": [[tick, dump_tally(tally)] for tick, tally in sorted(stream.ticks.items())],
-        "episodes": {name: [e.onset, e.streak, e.open] for name, e in stream.episodes.items()},
+        "book": stream.book.dump(),
         "watched": None if watched is None else {"name": watched.name, "state": watched.detector.dump()},
     }

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from monitoring import alerts, cells
-from monitoring.alerts import Episode, Explanation, Finding, Subject
+from monitoring.advice import clock
+from monitoring.alerts import Explanation, Finding, Subject, Told
 from monitoring.cells import Group, Tables
 from monitoring.clocks import PATIENCE
+from monitoring.episodes import Book, Manners
 from monitoring.errors import PartInvalid, SnapshotInvalid
 from monitoring.folds import Out, Record
 from monitoring.outcomes import Outcomes
@@ -29,6 +31,8 @@ WATCHED = 100  # versions and values of segments that are watched for becoming w
 RECENT = 60  # ticks of which `recent` tells
 MOST_GROUPS = 10_000  # of all versions; beyond, the one that was seen least recently is forgotten
 FORGET_MS = 35 * 86_400_000  # a version without events and labels for this long is forgotten
+MANNERS = Manners(gather_ms=0, many=1 << 30)  # no two of these have one cause
+Lineage = tuple[str, str, str]  # arm, model, version
 SILENT_MS = 3_600_000  # labels have stopped when none came for their window, or this where it is longer
 
 
@@ -55,9 +59,9 @@ class State:
     open: dict[int, Tables] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
     recent: dict[int, Tables] = field(default_factory=dict)
-    seen: dict[tuple[str, str, str], int] = field(default_factory=dict)  # version in an arm -> end of its last tick
+    seen: dict[Lineage, int] = field(default_factory=dict)  # version in an arm -> end of its last tick
     outcomes: dict[Group, Outcomes] = field(default_factory=dict)
-    episodes: dict[str, Episode] = field(default_factory=dict)
+    books: dict[Lineage, Book] = field(default_factory=dict)  # what was told of episodes
     labelled: int = 0  # ms of the last labels, or of the first events without any
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -122,8 +126,10 @@ class QualityFold:
             state.recent[tick] = {group: found for group, found in tables.items() if not group.segment}
             for group in tables:
                 state.seen[group[:3]] = (tick + 1) * state.tick_ms
+            yield from self._settled(state, tick * state.tick_ms)
             yield from self._watch(state, tick, tables)
             yield from self._silence(state, (tick + 1) * state.tick_ms)
+            yield from self._settled(state, (tick + 1) * state.tick_ms)
         oldest = state.closed // state.tick_ms - RECENT
         state.recent = {tick: tables for tick, tables in state.recent.items() if tick >= oldest}
         yield from self._forget(state)
@@ -146,7 +152,8 @@ class QualityFold:
             for finding in state.outcomes[whose].update(tick, group.what, found):
                 name = "accuracy" if group.what != "regression" else "errors"
                 place = f" where {group.segment} is {group.value}" if group.segment else ""
-                yield from self._step(state, self._subject(group[:3], "e_detector", name + place), finding)
+                subject = self._subject(group[:3], "e_detector", name + place)
+                yield from self._step(state, subject, replace(finding, explain=self._told(name + place, finding)))
 
     def _silence(self, state: State, now: int) -> Iterator[Out]:
         """Say that labels stopped though events go on, and that they are back."""
@@ -154,7 +161,10 @@ class QualityFold:
         if not self._judging.within or not state.labelled:
             return
         silent = now - state.labelled
-        told = Explanation(f"no label came for {silent // 60_000} minutes, and there are events to be judged")
+        action = "See whether who writes the labels still does, and whether they became dead letters (docs/quality.md)."
+        told = Explanation(
+            f"no label came for {silent // 60_000} minutes, and there are events to be judged", [], action
+        )
         back = Explanation("labels come again")
         deviates = silent > wait
         onset = state.labelled
@@ -168,34 +178,52 @@ class QualityFold:
             crowded = len(state.totals.tables) > MOST_GROUPS and len(state.seen) > 1
             if crowded or last + FORGET_MS <= state.closed:
                 why = "others need its place" if crowded else "it has had neither events nor labels for long"
-                yield from self._end(state, lineage, last, f"version {lineage[2]} is not told of any more: {why}")
+                yield from self._end(state, lineage, f"version {lineage[2]} is not told of any more: {why}")
                 state.totals.forget(lineage)
                 state.outcomes = {group: found for group, found in state.outcomes.items() if group[:3] != lineage}
                 del state.seen[lineage]
 
-    def _end(self, state: State, lineage: tuple[str, str, str], last: int, why: str) -> Iterator[Out]:
-        finding = Finding(False, True, 0.0, 0.0, 0, last, state.closed, lambda: Explanation(why), False)
-        mine = f"{'/'.join(lineage)}/"
-        for key in sorted(key for key in state.episodes if key.startswith(mine)):
-            detector, _, name = key.removeprefix(mine).partition("/")
-            yield from self._step(state, self._subject(lineage, detector, name), finding)
-            del state.episodes[key]
+    def _told(self, name: str, finding: Finding) -> Callable[[], Explanation]:
+        def explain() -> Explanation:
+            bins = finding.explain().evidence
+            wrong = next(bin for bin in bins if bin["bin"].startswith(">="))
+            evidence = [{**wrong, "bin": "wrong"}]
+            shares = f"from {wrong['expected']:.2%} to {wrong['observed']:.2%} of predictions are wrong"
+            deployment = self._judging.deployment
+            action = (
+                f"See `penstock quality {deployment}`, also by segment, and what changed at about "
+                f"{clock(finding.start)} with `penstock history {deployment}`; if the world did, train on labels since."
+            )
+            return Explanation(f"{name}: {shares}, over {finding.rows:,} labelled events", evidence, action)
 
-    def _subject(self, lineage: tuple[str, str, str], detector: str, name: str) -> Subject:
+        return explain
+
+    def _settled(self, state: State, now: int) -> Iterator[Out]:
+        for _, book in sorted(state.books.items()):
+            yield from self._outs(book.settle(now))
+
+    def _outs(self, told: Iterable[Told]) -> Iterator[Out]:
+        return (Out(self._judging.topic, *alerts.encoded(record)) for record in told)
+
+    def _end(self, state: State, lineage: Lineage, why: str) -> Iterator[Out]:
+        if lineage in state.books:
+            yield from self._outs(state.books.pop(lineage).end(why, state.closed))
+
+    def _subject(self, lineage: Lineage, detector: str, name: str) -> Subject:
         return Subject(self._judging.deployment, *lineage, detector, KIND, name)
 
     def _step(self, state: State, subject: Subject, finding: Finding) -> Iterator[Out]:
-        key = f"{subject.arm}/{subject.model}/{subject.version}/{subject.detector}/{subject.name}"
-        episode = state.episodes.setdefault(key, Episode())
-        if change := episode.step(finding, 1, 1):
-            yield Out(self._judging.topic, *alerts.alert(subject, change, episode.onset, finding))
+        lineage = (subject.arm, subject.model, subject.version)
+        if lineage not in state.books:
+            state.books[lineage] = _book(state.tick_ms)
+        yield from self._outs(state.books[lineage].take(subject, finding, 1, 1))
 
     def facts(self, state: State) -> dict[str, int]:
         """Return counters, those of the joins added up among them, and sizes."""
         return {
             **state.counts,
             "open_ticks": len(state.open),
-            "open_alerts": sum(episode.open for episode in state.episodes.values()),
+            "open_alerts": sum(book.open for book in state.books.values()),
             "groups": len(state.totals.tables),
             "watched": len(state.outcomes),
         }
@@ -214,7 +242,7 @@ class QualityFold:
             "recent": _dump_ticks(state.recent),
             "seen": [[*lineage, last] for lineage, last in sorted(state.seen.items())],
             "outcomes": [[list(group), found.dump()] for group, found in sorted(state.outcomes.items())],
-            "episodes": {key: [e.onset, e.streak, e.open] for key, e in state.episodes.items()},
+            "books": [[list(lineage), book.dump()] for lineage, book in sorted(state.books.items())],
             "labelled": state.labelled,
             "counts": state.counts,
         }
@@ -243,10 +271,17 @@ class QualityFold:
             _load_ticks(document["recent"]),
             {(arm, model, version): last for arm, model, version, last in document["seen"]},
             {Group(*group): Outcomes.load(tick_ms, budget, found) for group, found in document["outcomes"]},
-            {key: Episode(*values) for key, values in document["episodes"].items()},
+            {(arm, model, version): _book(tick_ms, found) for (arm, model, version), found in document["books"]},
             document["labelled"],
             document["counts"],
         )
+
+
+def _book(tick_ms: int, document: Mapping[str, Any] | None = None) -> Book:
+    book = Book({KIND: 0}, tick_ms, MANNERS)
+    if document is not None:
+        book.load(document)
+    return book
 
 
 def _dump_ticks(ticks: Mapping[int, Tables]) -> list[list[Any]]:

@@ -108,7 +108,8 @@ def _restore(wiring: Wiring, topics: Topics, ledgers: Ledgers) -> list[TopicPart
     for source, ledger in ledgers:
         found = snapshots.read(wiring, topics.snapshots, source, range(source.partitions))
         starts += [TopicPartition(source.topic, p, ledger.restore(p, *newest)) for p, newest in found.items()]
-    log.info("restored, next offset by partition: %s", {f"{at.topic}/{at.partition}": at.offset for at in starts})
+    positions = {f"{at.topic}/{at.partition}": at.offset for at in starts}
+    log.info("restored, next offset by partition: %s, of %s", positions, wiring.deployment)
     return starts
 
 

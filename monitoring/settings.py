@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from monitoring.drift import Shift
+from monitoring.episodes import Manners
 
 DetectorName = Literal["windows", "e_detector", "adwin", "page_hinkley", "kswin"]
 
@@ -26,3 +27,4 @@ class Settings:
     grace_ms: int = 2000  # a partition has passed a tick when its watermark is this far beyond the tick's end
     open_ticks: int = 600  # of one version; the oldest is closed, and counted, when a partition holds more back
     idle_ms: int = 3_600_000  # a version without events for this long is forgotten, its episodes are closed
+    manners: Manners = field(default_factory=Manners)  # when people are told of what

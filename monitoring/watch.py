@@ -57,7 +57,7 @@ class Watch:
             self._places[at, : part.end - part.start] = np.arange(part.start, part.end)
 
     def update(self, tick: int, tally: Tally) -> Iterator[Verdict]:
-        """Take a tick; yield a verdict on each column that has moved, or moves no more."""
+        """Take a tick; yield a verdict on each column that has moved, still does, or moves no more."""
         self._past.add(tick, tally.cells)
         evidence = self._detector.update(np.append(tally.cells, 0)[self._places])
         for at, part in enumerate(self._reference.slices):
@@ -68,8 +68,7 @@ class Watch:
                 needed = tick + 1 - onset if hold is None else max(hold.needed, hold.since + 1)
                 self._holds[at] = Hold(needed)
                 self._detector.restart(at)
-                if hold is None:
-                    yield self._verdict(part, float(evidence[at]), onset, tick, tilt)
+                yield self._verdict(part, float(evidence[at]), onset, tick, tilt)
             elif hold is not None:
                 hold.since += 1
                 if hold.since > PATIENCE * hold.needed + REST:
@@ -95,7 +94,7 @@ class Watch:
         start, end = since * self._tick_ms, (tick + 1) * self._tick_ms
         moved = evidence >= self._alarm
         value, threshold = (round(float(np.log(max(each, 1.0))), 6) for each in (evidence, self._alarm))
-        finding = Finding(moved, not moved, value, threshold, rows, start, end, explain, size >= CRITICAL)
+        finding = Finding(moved, not moved, value, threshold, rows, start, end, explain, size >= CRITICAL, size)
         return Verdict("e_detector", part.kind, part.name, finding)
 
     def dump(self) -> dict[str, Any]:

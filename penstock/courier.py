@@ -1,4 +1,4 @@
-"""Carries the audit's events to one webhook: at least once, in order, as fast as this one takes them.
+"""Carries the audit's events, or alerts, to one webhook: at least once, in order, as fast as this one takes them.
 
 Every webhook has a consumer group of its own, so what one does not take holds nobody else back. The offset is committed
 behind an event that was delivered or refused: who is killed in between posts the event again, under the same id. Of
@@ -33,6 +33,7 @@ SESSION_TIMEOUT_MS = 6_000
 KEPT = 5  # ids of refused events that the commit's metadata names
 MOVED = {KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS, KafkaError.UNKNOWN_MEMBER_ID}
 Post = Callable[[Webhook, Event, float], Answer]
+Telling = Callable[[Message], Event | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,9 @@ class Refusals:
 
 
 class Courier:
-    """Delivers to one webhook until told to stop, or to the end of the audit; see followers.Part.
+    """Delivers to one webhook until told to stop, or to the end of what is followed; see followers.Part.
 
+    telling: the event of a record, None for one that is not told; without it that of an entry of the audit.
     seconds: the limit of a request. Raises Undelivered when with `once` it does not take an event within a minute.
     """
 
@@ -71,12 +73,14 @@ class Courier:
         wiring: Wiring,
         webhook: Webhook,
         *,
+        telling: Telling | None = None,
         seconds: float = REQUEST_SECONDS,
         post: Post = post,
         chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._wiring, self._webhook, self._seconds = wiring, webhook, seconds
+        self._telling: Telling = telling or wiring.event
         self._post, self._chance, self._clock = post, chance, clock
         self._refusals = Refusals()
         self.delivered = self.refused = 0
@@ -145,7 +149,8 @@ class Courier:
                 continue
             error = message.error()
             if error is None:
-                if self._deliver(self._wiring.event(message), stop, once):
+                event = self._telling(message)
+                if event is None or self._deliver(event, stop, once):
                     self._commit(consumer, message)
                 heard = self._clock()
             elif error.code() == KafkaError._PARTITION_EOF:

@@ -45,6 +45,10 @@ class EventsRefused(PenstockError):
     """`penstock events` cannot go on: rights are missing, a topic takes no such record, or the audit was replaced."""
 
 
+class AlertUnknown(PenstockError):
+    """An id that no alert has, or more than one."""
+
+
 class TakenOver(PenstockError):
     """Another process publishes the same events now; this one must end."""
 

@@ -1,4 +1,4 @@
-"""What follows the audit, for the topic of events and for each webhook, shares: settings, patience, and when to end.
+"""What follows the audit or the alerts, for topics and webhooks, shares: settings, patience, and when to end.
 
 Call no client while an exception is being handled: see streams/clients.py.
 """
@@ -47,7 +47,7 @@ class Wiring:
     """kafka: settings that reach the cluster; member: those that only a member of a group may have besides.
 
     source: the `source` of every event. begin: where to begin what never began. events: also the name of the group and
-    of the transactional id.
+    of the transactional id. audit: the topic that is followed, which may be that of the alerts: kind says so.
     """
 
     kafka: Mapping[str, str] = field(repr=False)
@@ -56,6 +56,7 @@ class Wiring:
     audit: str = audit.TOPIC
     events: str = TOPIC
     begin: Literal["beginning", "end"] = "beginning"
+    kind: Literal["audit", "alerts"] = "audit"
 
     def consumer(self, group: str, **more: Any) -> Consumer:
         """Return a consumer that reads what is committed and leaves every decision about offsets to its caller."""
@@ -135,7 +136,8 @@ def wait_for_audit(wiring: Wiring, stop: threading.Event, once: bool) -> bool:
         try:
             found = cluster.partitions_of({**wiring.kafka, **quiet()}, wiring.audit, patience=0)
         except NoSuchTopic:
-            trouble = f"there is no topic {wiring.audit} yet: nobody has changed anything"
+            nobody = "nobody has changed anything" if wiring.kind == "audit" else "no monitor has begun"
+            trouble = f"there is no topic {wiring.audit} yet: {nobody}"
             if once:
                 log.info("%s", trouble)
                 return False
@@ -146,7 +148,7 @@ def wait_for_audit(wiring: Wiring, stop: threading.Event, once: bool) -> bool:
         else:
             if found == [0]:
                 return True
-            raise EventsRefused(f"topic {wiring.audit} has {len(found)} partitions: an audit is one chain, in one")
+            raise EventsRefused(f"topic {wiring.audit} has {len(found)} partitions: its order needs it to have one")
         if time.monotonic() - said >= REMIND_SECONDS:
             said = time.monotonic()
             log.warning("%s", trouble)
@@ -187,6 +189,10 @@ def final(error: KafkaError, wiring: Wiring) -> Exception | None:
     """Return the error to end with, or None for one that may pass."""
     if error.code() in FENCED:
         return TakenOver(f"another `penstock events` publishes to {wiring.events} since now; this one ends")
+    if error.code() in DENIED and wiring.kind == "alerts":
+        return EventsRefused(
+            f"no permission ({error.str()}): grant read on {wiring.audit} and on groups that begin with {wiring.events}"
+        )
     if error.code() in DENIED:
         return EventsRefused(
             f"no permission ({error.str()}): grant read on {wiring.audit}, read and write on {wiring.events}, read on "
@@ -197,13 +203,18 @@ def final(error: KafkaError, wiring: Wiring) -> Exception | None:
             f"topic {wiring.events} does not take an event ({error.str()}): raise its max.message.bytes, and make its "
             "cleanup.policy delete"
         )
-    if error.code() == KafkaError._AUTO_OFFSET_RESET:
+    if error.code() == KafkaError._AUTO_OFFSET_RESET and wiring.kind == "audit":
         return replaced(wiring, f"{wiring.audit} does not hold the entry to go on with")
     return None
 
 
 def replaced(wiring: Wiring, what: str) -> EventsRefused:
-    """Return the error about an audit that is not the one that was told."""
+    """Return the error about an audit, or a topic of alerts, that is not the one that was told."""
+    if wiring.kind == "alerts":
+        return EventsRefused(
+            f"{what}: the topic was made anew since then. To send what is there now from its beginning, delete the "
+            f"groups that begin with {wiring.events}"
+        )
     return EventsRefused(
         f"{what}: the audit was cut or made anew since then; find out by whom. To tell what is there now from its "
         f"beginning, delete the topic {wiring.events} and the groups that begin with {wiring.events}"

@@ -9,7 +9,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,13 +20,18 @@ SAID_BYTES = 500  # of the answer's body, for the log
 
 
 def post(webhook: Webhook, event: Event, seconds: float, now: Callable[[], float] = time.time) -> Answer:
-    """Post the event and return what came of it; whatever goes wrong is an answer without a status.
+    """Post the event and return what came of it; see `send`."""
+    return send(webhook.url, event.value, headers_of(event, webhook.secrets, int(now())), seconds, now)
+
+
+def send(
+    url: str, body: bytes, headers: Mapping[str, str], seconds: float, now: Callable[[], float] = time.time
+) -> Answer:
+    """Post a body and return what came of it; whatever goes wrong is an answer without a status.
 
     seconds: the limit for the whole request (each address of a host is tried for as long), answer included.
     """
-    request = urllib.request.Request(
-        webhook.url, event.value, headers_of(event, webhook.secrets, int(now())), method="POST"
-    )
+    request = urllib.request.Request(url, body, dict(headers), method="POST")
     opened: list[socket.socket] = []
     with _ended_after(seconds, opened) as over:
         try:

@@ -268,8 +268,7 @@ class Status:
     def decode(cls, data: bytes) -> Self:
         """Raises RecordInvalid."""
         found = records.decode("status", data)
-        told = found["vitals"]
-        vitals = told and Vitals(**{**told, "held": tuple(told["held"])})
+        vitals = found["vitals"] and Vitals.of(found["vitals"])
         return cls(**{**found, "arms": tuple(Running(**arm) for arm in found["arms"]), "vitals": vitals})
 
 

@@ -102,6 +102,20 @@ class Quotas(Declared):
     memory: Annotated[int | None, BeforeValidator(parse_size)] = Field(default=None, ge=1)  # resident bytes
 
 
+class Operations(Declared):
+    """From when on workers are in trouble. Shares are of the events of the window."""
+
+    no_traffic_seconds: int | None = Field(default=None, ge=30)  # without an event in a partition; None: as it may be
+    silent_seconds: int = Field(default=60, ge=20)  # without a word of any slot of an arm
+    stuck_seconds: int = Field(default=120, ge=20)  # of a partition where nothing is scored though events wait
+    lag_seconds: int = Field(default=300, ge=1)  # for which the oldest event of a partition waits
+    dead_letters: float = Field(default=0.01, ge=0, le=1)
+    fallbacks: float = Field(default=0.01, ge=0, le=1)
+    late: float = Field(default=0.05, ge=0, le=1)  # committed later than latency_ms
+    window_seconds: int = Field(default=300, ge=60, le=3600)
+    rows: int = Field(default=100, ge=1)  # events that a window must have for its shares to mean anything
+
+
 class Monitor(Declared):
     reference: Literal["bundle"] = "bundle"
     detector: Literal["windows", "e_detector", "adwin", "page_hinkley", "kswin"] = "windows"
@@ -110,6 +124,7 @@ class Monitor(Declared):
     opens: float = Field(default=0.2, gt=0)  # PSI beyond chance from which a column deviates
     closes: float = Field(default=0.1, gt=0)  # PSI beyond chance below which it is calm again
     segments: list[str] = Field(default=[])  # event fields by whose values quality is told
+    operations: Operations | None = Operations()  # null: not watched
 
 
 class Deployment(Declared):

@@ -7,10 +7,21 @@ everybody.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Self
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
 
 from schemas.errors import RecordInvalid
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """One partition of a slot: the offset before which all is decided, the events behind it, the age of the oldest."""
+
+    partition: int
+    position: int
+    waiting: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +34,9 @@ class Vitals:
     model runs take as by themselves (95th percentile). row_seconds: of the version by itself. cpu: cores that it uses.
     memory: resident bytes; both None where the system does not tell. held: causes for which it holds events back.
     settled: seconds for which partitions and revision have been what they are; 0 while another revision is made ready.
-    turned: seconds since its loop last came round. joined: it is a member of its group.
+    turned: seconds since its loop last came round. joined: it is a member of its group. counts: events, inferences,
+    fallbacks, dead_letters, late and lost since the process began. circuits: arms whose model is not called because it
+    keeps failing. waits: its partitions.
     """
 
     at_ms: int
@@ -42,6 +55,9 @@ class Vitals:
     settled: float = 0.0
     turned: float = 0.0
     joined: bool = True
+    counts: Mapping[str, int] = field(default_factory=dict)
+    circuits: tuple[str, ...] = ()
+    waits: tuple[Wait, ...] = ()
 
     @property
     def utilization(self) -> float | None:
@@ -55,10 +71,16 @@ class Vitals:
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Self:
+        """Return it from plain values. Raises KeyError, TypeError."""
+        waits = tuple(Wait(**each) for each in found["waits"])
+        lists = {name: tuple(found[name]) for name in ("held", "circuits")}
+        return cls(**{**found, **lists, "waits": waits})
+
+    @classmethod
     def parse(cls, line: bytes) -> Self:
         """Read `to_line`. Raises RecordInvalid when it is none, or one of another release."""
         try:
-            found = json.loads(line)
-            return cls(**{**found, "held": tuple(found["held"])})
+            return cls.of(json.loads(line))
         except (KeyError, TypeError, ValueError) as error:
             raise RecordInvalid(f"no vitals of a slot: {line[:200]!r} ({error!r})") from error

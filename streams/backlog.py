@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from schemas.vitals import Wait
 from streams.batch import Batch
 
 WINDOW_SECONDS = 15.0  # over which rates are taken
@@ -39,6 +40,15 @@ class _Partition:
         """Events not committed, where transactions' markers that are known as such do not count."""
         in_hand = self.taken[-1][1] if self.taken else self.position
         return max(0, in_hand - self.position) + max(0, self.end - max(in_hand, self.read))
+
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest event that is not committed was recorded, in ms since 1970; None where none waits."""
+        return self.taken[0][0] if self.taken else self.since
+
+    def age(self, now_ms: float) -> float:
+        """Return how many seconds ago that was; 0 where none waits."""
+        return 0.0 if self.oldest is None else max(0.0, (now_ms - self.oldest) / 1000)
 
     def give_up(self) -> None:
         """What is in hand is read again later; its age stays."""
@@ -152,7 +162,7 @@ class Backlog:
         from the event before it.
         """
         with self._lock:
-            times = [state.taken[0][0] if state.taken else state.since for state in self._partitions.values()]
+            times = [state.oldest for state in self._partitions.values()]
         oldest = min((time for time in times if time is not None), default=None)
         return 0.0 if oldest is None else max(0.0, self._clock() - oldest / 1000)
 
@@ -172,6 +182,15 @@ class Backlog:
         """Return how many events are not committed."""
         with self._lock:
             return self._waiting()
+
+    def waits(self) -> tuple[Wait, ...]:
+        """Return what waits in each partition."""
+        with self._lock:
+            now_ms = self._clock() * 1000
+            return tuple(
+                Wait(partition, state.position, state.waiting(), state.age(now_ms))
+                for partition, state in sorted(self._partitions.items())
+            )
 
     def partitions(self) -> int:
         """Return how many partitions belong to this slot."""

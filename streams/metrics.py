@@ -78,6 +78,7 @@ class WorkerMetrics:
             **bound
         )
         self.holding: set[str] = set()  # causes for which events are held back
+        self.broken: set[str] = set()  # arms whose circuit is open
         self.leaves = LeafMetrics(bound)
         registry.register(self.leaves)
         self.load = LoadMetrics(bound)
@@ -89,6 +90,7 @@ class WorkerMetrics:
             self._fallbacks.labels(**self._bound, assigned=made.assigned, reason=made.fallback).inc(count)
 
     def circuit(self, arm: str, broken: bool) -> None:
+        (self.broken.add if broken else self.broken.discard)(arm)
         self._circuits.labels(**self._bound, scored_by=arm).set(broken)
 
     def dead_letters(self, reason: str, count: int) -> None:
@@ -130,9 +132,22 @@ class WorkerMetrics:
         self.leaves.follow(leaves)
         self._broken_so_far.clear()
         self._circuits.clear()
+        self.broken.clear()
         self._model.clear()
         for arm, (name, version) in models.items():
             self._model.labels(**self._bound, scored_by=arm, model=name, version=version).set(1)
+
+    def counts(self) -> dict[str, int]:
+        """Return what a status tells of this process: sums over all labels."""
+        found = {
+            "events": self.events,
+            "inferences": self._inferences,
+            "fallbacks": self._fallbacks,
+            "dead_letters": self._dead_letters,
+            "late": self.late,
+            "lost": self._lost,
+        }
+        return {name: _total(counter) for name, counter in found.items()}
 
     def stage(self, stage: str, seconds: float) -> None:
         self._stages.labels(**self._bound, stage=stage).inc(seconds)
@@ -196,6 +211,11 @@ class LoadMetrics(Collector):
             family = GaugeMetricFamily(f"penstock_{name}", text, labels=list(self._labels))
             family.add_metric(list(self._labels.values()), math.nan if value is None else float(value))
             yield family
+
+
+def _total(counter: Counter) -> int:
+    samples = (sample for family in counter.collect() for sample in family.samples)
+    return round(sum(sample.value for sample in samples if sample.name.endswith("_total")))
 
 
 def _counter(name: str, text: str, labels: list[str]) -> CounterMetricFamily:

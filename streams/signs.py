@@ -55,6 +55,9 @@ class Signs:
             settled=settled,
             turned=pulse.since_turn(),
             joined=backlog.joined,
+            counts=self.metrics.counts(),
+            circuits=tuple(sorted(self.metrics.broken)),
+            waits=backlog.waits(),
         )
 
     def _cores(self) -> float | None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from monitoring.metrics import MonitorMetrics
-from schemas.deployment import Arm, Check, Constant, Deployment, Input, Limits, Monitor, Output, Quotas
+from schemas.deployment import Arm, Check, Constant, Deployment, Input, Limits, Monitor, Operations, Output, Quotas
 from schemas.labels import Labels
 from schemas.values import Reason
 from scripts.project_checks import ROOT, document_problems, forbidden_problems, problems, size_problems, texts
@@ -22,7 +22,19 @@ from streams.findings import COUNTS, WRONG
 from streams.metrics import WorkerMetrics
 
 DOCS = {path.name: text for path, text in texts(ROOT) if path.suffix == ".md"}
-SECTIONS: list[type[BaseModel]] = [Deployment, Input, Check, Output, Arm, Constant, Monitor, Labels, Limits, Quotas]
+SECTIONS: list[type[BaseModel]] = [
+    Deployment,
+    Input,
+    Check,
+    Output,
+    Arm,
+    Constant,
+    Monitor,
+    Operations,
+    Labels,
+    Limits,
+    Quotas,
+]
 
 
 def rows(text: str) -> dict[str, list[str]]:

@@ -183,17 +183,20 @@ class Alerts(Reading):
         self.opened: dict[str, dict[str, Any]] = {}  # by the episode's id
         self.closed: dict[str, dict[str, Any]] = {}
         self.repeats = 0
+        self._told: set[tuple[str, int]] = set()  # ids of episodes, numbers of their records
 
     def take(self, messages: Sequence[Message]) -> None:
         for message in messages:
             alert = records.decode("alert", message.value() or b"") if message.value() else None
             if alert is None or alert["deployment"] != self._deployment:
                 continue
-            known = self.opened if alert["state"] == "opened" else self.closed
-            self.repeats += alert["id"] in known
+            record = (alert["id"], alert["number"])
+            self.repeats += record in self._told
+            self._told.add(record)
             if is_told(alert):
                 self.new.append(alert)
-            known[alert["id"]] = alert
+            if alert["state"] != "updated":
+                (self.opened if alert["state"] == "opened" else self.closed)[alert["id"]] = alert
 
     @property
     def told(self) -> bool:

@@ -8,6 +8,7 @@ import click
 
 # command name -> module of this package that holds a click command or group named `command`, or MODULE:NAME
 COMMANDS = {
+    "alerts": "alerts",
     "apply": "apply",
     "audit": "audit",
     "autoscale": "autoscale",

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def moment(text: str) -> int:
-    """Return what --since means in ms since 1970: an ISO 8601 time (UTC where it names no zone), or 30m, 12h, 7d."""
+def moment(text: str, option: str = "--since") -> int:
+    """Return what an option means in ms since 1970: an ISO 8601 time (UTC where it names no zone), or 30m, 12h, 7d."""
     if match := re.fullmatch(r"(\d{1,6})([smhd])", text):
         return round((time.time() - int(match[1]) * UNITS[match[2]]) * 1000)
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
         raise click.BadParameter(
-            f"{text!r} is no time: write 2026-05-01T12:00:00Z, or 12h or 7d for so long ago", param_hint="--since"
+            f"{text!r} is no time: write 2026-05-01T12:00:00Z, or 12h or 7d for so long ago", param_hint=option
         ) from None
     return round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
 

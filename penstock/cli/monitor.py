@@ -121,6 +121,8 @@ class Watched:
             return "its input topic"
         if declared.labels != self.deployment.labels:
             return "its labels"
+        if (declared.latency_ms is None) != (self.deployment.latency_ms is None):
+            return "whether latency is watched"
         return "its monitor" if declared.monitor != self.deployment.monitor else ""
 
 
@@ -214,12 +216,16 @@ def _run(
         return
     from monitoring import app, exact
 
-    _follow(wiring, watched, exact.die)
+    _follow(wiring, topics, watched, exact.die)
     app.run(app.build(wiring, topics, sources, metrics))
 
 
-def _follow(wiring: Wiring, watched: Watched | None, end: End) -> None:
-    """Follow the deployment's state in a thread: what changes how it is watched ends the process in order."""
+def _follow(wiring: Wiring, topics: Topics, watched: Watched | None, end: End) -> None:
+    """Follow, in threads, the deployment's state, for what changes how it is watched ends the process in order; and
+    what its slots say.
+    """
+    from penstock.operating import Operating, thresholds
+    from streams import control
     from streams.desired import Desired
 
     if watched is None:
@@ -232,6 +238,8 @@ def _follow(wiring: Wiring, watched: Watched | None, end: End) -> None:
             end(f"revision {state.revision} of {wiring.deployment} changes {what}: starting over", AGAIN)
 
     Desired(wiring.kafka, wiring.deployment, changed).start()
+    if (limits := thresholds(watched.deployment)) is not None:
+        Operating(wiring, topics, limits, control.TOPICS.status, end).start()
 
 
 def _run_oracle(
@@ -253,7 +261,7 @@ def _run_oracle(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    _follow(wiring, watched, end)
+    _follow(wiring, topics, watched, end)
     try:
         runner.run(wiring, topics, sources, metrics, stop.is_set)
     except ReferenceUnavailable as error:

@@ -46,7 +46,7 @@ def command(
     from schemas import records
 
     with said_plainly(), contextlib.suppress(KeyboardInterrupt):
-        name, known = _topic(topic, alerts), [records.schema("alert")] if alerts else []
+        name, known = _topic(topic, alerts), records.written("alert") if alerts else []
         source = follow(
             kafka_settings(bootstrap_servers), name, "earliest" if start == "beginning" else "latest", known
         )
@@ -155,7 +155,8 @@ def _table(recent: deque[dict[str, str]], title: str) -> Table:
 def _shown(position: Position, record: dict[str, Any], alerts: bool) -> dict[str, str]:
     """The columns that a person wants to see, as text."""
     if alerts:
-        return {name: _text(record[name]) for name in _ALERT if name in record}
+        told = {"id": record["id"][:8]} if "id" in record else {}
+        return told | {name: _text(record[name]) for name in _ALERT if name in record}
     if "specversion" in record:
         return _event(record)
     row = {"time": f"{position.timestamp:%H:%M:%S}"}

@@ -1,5 +1,7 @@
 """`penstock events` as a process of its own, for tests: `python -m tests.integration.events_process FLAGS ARGUMENTS`.
 
+With `alerts` as the first argument it is `penstock alerts`, which carries to webhooks by the same couriers.
+
 Flags break it on purpose: `--die-in-transaction=N` and
 `--die-after-commit=N` kill it in its Nth transaction, before and after the commit; `--die-after-post=N` and
 `--die-after-taken=N` once a webhook took an event for the Nth time, before the commit, and behind it;
@@ -18,7 +20,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from penstock import courier, events, followers, scribe
+from penstock import alert_routes, alertmanager, courier, events, followers, scribe
 from penstock.cli import main as penstock
 from streams import control_writer, refusals
 
@@ -133,7 +135,14 @@ def commit_first(number: int) -> None:
         self.consumer = consumer
         session(self, consumer, *arguments)
 
+    telling = alert_routes.Telling.__call__
+
+    def told(self: Any, message: Any) -> Any:
+        current[:] = [message]
+        return telling(self, message)
+
     followers.Wiring.event = event  # type: ignore[method-assign]
+    alert_routes.Telling.__call__ = told  # type: ignore[method-assign]
     courier.Courier._session = noted  # type: ignore[method-assign]
     courier.Courier._deliver = committed  # type: ignore[method-assign]
 
@@ -155,7 +164,8 @@ def unread(_: int) -> None:
 
 
 def once_seconds(number: int) -> None:
-    followers.ONCE_SECONDS = courier.ONCE_SECONDS = scribe.ONCE_SECONDS = float(number)  # type: ignore[attr-defined]
+    followers.ONCE_SECONDS = courier.ONCE_SECONDS = float(number)  # type: ignore[attr-defined]
+    scribe.ONCE_SECONDS = alertmanager.ONCE_SECONDS = float(number)  # type: ignore[attr-defined]
 
 
 BREAKS: dict[str, Break] = {
@@ -179,7 +189,7 @@ def main() -> None:
         arguments.remove(word)
         name, _, number = word.partition("=")
         BREAKS[name](int(number or 0))
-    penstock(["events", *arguments], prog_name="penstock")
+    penstock(arguments if arguments[:1] == ["alerts"] else ["events", *arguments], prog_name="penstock")
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ class Scene:
             time.sleep(0.1)
 
     def published(self) -> dict[tuple[bytes, str], bytes]:
-        """Alert records by key and state; two records of one key and state must be the same bytes."""
+        """Alert records by key, state and number; two records that share these must be the same bytes."""
         settings = {**self.wiring.kafka, "group.id": "none", "enable.partition.eof": True}
         consumer = Consumer(settings)
         consumer.assign([TopicPartition(self.wiring.alerts, 0, 0)])
@@ -142,7 +142,8 @@ class Scene:
 
 
 def _state(value: bytes) -> str:
-    return str(records.decode("alert", value)["state"])
+    alert = records.decode("alert", value)
+    return f"{alert['state']}, record {alert['number']}"
 
 
 def _by_state(outs: list[Out]) -> dict[tuple[bytes, str], bytes]:

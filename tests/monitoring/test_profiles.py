@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from monitoring.episodes import Manners
 from monitoring.errors import SnapshotInvalid
 from monitoring.folds import Folding, Record
 from monitoring.profiles import ProfileFold
@@ -16,7 +18,8 @@ from tests.monitoring.traffic import DEPLOYMENT, START, Batches, events, fold_al
 
 SETTINGS = Settings(window_rows=1000)
 EVIDENCE = Settings(detector="e_detector")
-BOTH = pytest.mark.parametrize("settings", [SETTINGS, EVIDENCE], ids=["windows", "e_detector"])
+GROUPED = Settings(detector="e_detector", manners=Manners(many=2))
+BOTH = pytest.mark.parametrize("settings", [SETTINGS, EVIDENCE, GROUPED], ids=["windows", "e_detector", "grouped"])
 
 
 def _fold(sources: int = 4, settings: Settings = SETTINGS, deployment: str = DEPLOYMENT) -> ProfileFold:
@@ -106,6 +109,30 @@ def test_key_and_id_of_an_alert_are_one_and_opening_and_closing_share_it() -> No
     wind = [(key, alert) for key, alert in wind if alert["name"] == "wind"]
     assert len({key for key, _ in wind}) == 1
     assert all(key == alert["id"] for key, alert in wind)
+
+
+def test_columns_that_move_together_are_told_of_by_one_alert_that_closes_with_the_last() -> None:
+    found = [records.decode("alert", out.value) for out in fold_all(_fold(settings=GROUPED), _story())]
+    assert [(alert["state"], alert["name"]) for alert in found[:3]] == [
+        ("opened", "columns"),
+        ("opened", "wind"),
+        ("opened", "late"),
+    ]
+    assert found[0]["summary"] == "1 of 3 features and 1 of 1 outputs moved together: wind, late"
+    assert {alert["group"] for alert in found if alert["kind"] != "group"} == {found[0]["id"]}
+    assert [alert["name"] for alert in found if alert["state"] == "closed"][-1] == "columns"
+
+
+def test_an_alert_that_grows_is_updated() -> None:
+    source = Batches(profiler(), sources=1)
+    values = [*source.batches(20), *source.batches(20, shift=0.5), *source.batches(60, shift=2.0)]
+    settings = Settings(detector="e_detector", manners=Manners(a_while_ms=30_000))
+    found = [records.decode("alert", out.value) for out in fold_all(_fold(1, settings), values)]
+    wind = [alert for alert in found if alert["name"] == "wind"]
+    assert {alert["state"] for alert in wind[1:]} == {"updated"}
+    assert all(later["size"] >= 1.5 * before["size"] for before, later in pairwise(wind))
+    assert wind[-1]["at"].timestamp() >= wind[0]["at"].timestamp() + 30
+    assert len({alert["id"] for alert in wind}) == 1
 
 
 @BOTH

@@ -23,7 +23,7 @@ from schemas.control import (
 )
 from schemas.deployment import Deployment
 from schemas.errors import RecordInvalid
-from schemas.vitals import Vitals
+from schemas.vitals import Vitals, Wait
 
 READER = {"type": "record", "name": "Event", "fields": [{"name": "a", "type": "double"}]}
 
@@ -59,6 +59,10 @@ RECORDS: list[Any] = [
     Status(
         *("flights", "0", "active", "here", 1, 5, 2, 2, (), "running"),
         vitals=Vitals(5, 1, 4, 8, 9, 1.0, 2.0, 3.0, 1.5, 1e-6, 0.5, 1 << 30, ("paused", "quota"), 4.0, 0.1),
+    ),
+    Status(
+        *("flights", "0", "active", "here", 1, 5, 2, 2, (), "running"),
+        vitals=Vitals(5, 1, 1, 8, 9, counts={"events": 7}, circuits=("canary",), waits=(Wait(3, 1 << 40, 9, 1.5),)),
     ),
 ]
 

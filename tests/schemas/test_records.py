@@ -51,6 +51,20 @@ def test_a_record_that_is_cut_or_too_long_is_refused(name: str) -> None:
             records.decode(name, data[:size])
 
 
+def test_an_alert_of_the_release_before_is_read_with_defaults_for_what_it_lacks() -> None:
+    before = example("alert.1")
+    found = records.decode("alert", records.encode("alert.1", before))
+    assert {name: found[name] for name in before} == {**before, **{name: found[name] for name in ("onset", "at")}}
+    assert (found["number"], found["group"], found["worst"], found["members"]) == (0, "", "info", [])
+
+
+def test_the_word_of_a_slot_of_the_release_before_is_read() -> None:
+    for seed in range(20):  # some have vitals, others none
+        before = example("status.1", seed)
+        vitals = records.decode("status", records.encode("status.1", before))["vitals"]
+        assert vitals == (before["vitals"] and {**before["vitals"], "counts": {}, "circuits": [], "waits": []})
+
+
 def test_a_record_of_another_schema_is_refused() -> None:
     with pytest.raises(RecordInvalid, match="not the record alert"):
         records.decode("alert", records.encode("profile", example("profile")))

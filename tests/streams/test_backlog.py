@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from schemas.vitals import Wait
 from streams.backlog import Backlog
 from streams.batch import Batch, batch_of
 from streams.memory import StoredMessage
@@ -162,3 +163,15 @@ def test_rates_are_not_known_while_the_loop_is_stuck(backlog: Backlog, time: Tim
     assert backlog.rates(3.0) == (0.0, 0.0)
     time.now += 60
     assert backlog.rates(3.0) is None
+
+
+def test_what_waits_is_told_of_each_partition(backlog: Backlog, time: Time) -> None:
+    backlog.ends({0: 5, 1: 0})
+    time.now += 30
+    assert backlog.waits() == (Wait(0, 0, 5, 30.0), Wait(1, 0, 0, 0.0))
+    backlog.took(batch(0, 0, 4, at=900))
+    assert backlog.waits()[0] == Wait(0, 0, 5, 130.0)
+    backlog.committed({0: 4})
+    assert (backlog.waits()[0].position, backlog.waits()[0].waiting) == (4, 1)
+    backlog.revoked([0])
+    assert [each.partition for each in backlog.waits()] == [1]

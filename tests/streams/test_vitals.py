@@ -12,8 +12,9 @@ from prometheus_client import CollectorRegistry
 
 from schemas.deployment import Quotas
 from schemas.errors import RecordInvalid
-from schemas.vitals import Vitals
+from schemas.vitals import Vitals, Wait
 from streams import vitals as module
+from streams.arms import Made
 from streams.metrics import WorkerMetrics
 from streams.pace import Pace, Slowdown
 from streams.pulse import Pulse
@@ -25,7 +26,9 @@ VITALS = Vitals(10_000, 1, 4, 8, 100, 50.0, 40.0, 400.0, 1.5, 1e-6, 0.5, 1 << 20
 
 def test_vitals_are_read_back_as_they_were_written() -> None:
     empty = Vitals(1, 2, 0, 8, 0)
-    assert [Vitals.parse(each.to_line()) for each in (VITALS, empty)] == [VITALS, empty]
+    counting = replace(VITALS, counts={"events": 5}, circuits=("canary",), waits=(Wait(3, 70, 9, 1.5),))
+    for each in (VITALS, empty, counting):
+        assert Vitals.parse(each.to_line()) == each
     assert VITALS.utilization == pytest.approx(0.1)
     assert empty.utilization is None
     assert replace(VITALS, scored=500.0).utilization == 1.0
@@ -104,6 +107,19 @@ def test_a_slot_tells_what_its_parts_noted_and_metrics_say_the_same() -> None:
     labels = {"deployment": "d", "arm": "active", "slot": "0"}
     assert registry.get_sample_value("penstock_capacity_events_per_second", labels) == 1_000.0
     assert registry.get_sample_value("penstock_slowdown", labels) == pytest.approx(3.0)
+    metrics.events.inc(9)
+    metrics.inferred(Made("canary", "active", 1.0, "failed", "m", "v"), 4)
+    metrics.inferred(Made("active", "active", 1.0, "", "m", "v"), 3)
+    metrics.dead_letters("undecodable", 1)
+    metrics.dead_letters("refused", 1)
+    metrics.lost(3, 20)
+    metrics.circuit("canary", True)
+    metrics.circuit("active", False)
+    told = signs()
+    assert told.counts == {"events": 9, "inferences": 7, "fallbacks": 4, "dead_letters": 2, "late": 0, "lost": 20}
+    assert (told.circuits, told.waits) == (("canary",), (Wait(3, 7, 0, 0.0),))
+    metrics.changed({})
+    assert signs().circuits == ()
     metrics.held("quota", False)
     swapping[0] = True
     assert (signs().held, signs().settled) == ((), 0.0)
