@@ -23,7 +23,7 @@ from penstock.bench.outputs import numbers
 from penstock.bench.system import Process, wait_until
 from penstock.bench.topics import consumer_of
 from schemas.control import State
-from streams import verify_swaps
+from streams import swaps
 from streams.control import TOPICS
 from streams.reading import TopicReader, place_of
 
@@ -186,7 +186,7 @@ def _type_rollback(stand: Stand) -> int:
 def _told(stand: Stand) -> list[Any]:
     reader = TopicReader(stand.rig.kafka, "penstock.bench")
     try:
-        return list(verify_swaps.read(reader))
+        return list(swaps.read(reader))
     finally:
         reader.close()
 

@@ -22,12 +22,13 @@ from models.routing import Router
 from schemas.values import Lineage, Rejection
 from streams.breaker import Breaker
 from streams.runner import Ran, Runner, at, through
-from streams.search import SEARCH_SECONDS, Rows
+from streams.search import BATCH_SECONDS, SEARCH_SECONDS, Rows
 
 TIMED_OUT: Final = "model_timed_out"
 FAILURES = ("model_failed", TIMED_OUT)
 ABSENT = LeafUnavailable.__name__  # of some rows of a hierarchy: says nothing of its other leaves
 OPEN = "circuit_open"  # why a row fell to the next arm: the model was not even tried
+RESERVE = 15.0  # seconds of a batch that those who hang leave each arm that was not tried
 PATIENCE = 2.0  # of a run's time limit that is spent on a model that hangs where another may score instead
 
 Places = tuple[Sequence[bytes | None], npt.NDArray[np.int32], npt.NDArray[np.int64]]  # keys, partitions, offsets
@@ -88,10 +89,15 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """A frame on its way through the arms. until: when the time for models that hang is over; hung: those that did."""
+    """A frame on its way through the arms. until: when the time for models that hang is over; hung: those that did.
+
+    ends: when no run goes on. untried: who has not had a run.
+    """
 
     frame: pl.DataFrame
     until: float
+    ends: float
+    untried: set[str]
     parts: list[_Part] = field(default_factory=list)
     hung: set[str] = field(default_factory=set)
 
@@ -112,6 +118,7 @@ class Arms:
     ) -> None:
         self._chains, self._router, self._everywhere, self._clock = chains, router, list(everywhere), clock
         self._only = next(iter(chains))
+        self._names = {each.name for chain in chains.values() for each in chain} | {each.name for each in everywhere}
 
     @property
     def circuits(self) -> Mapping[str, bool]:
@@ -120,7 +127,8 @@ class Arms:
 
     def run(self, frame: pl.DataFrame, places: Callable[[], Places]) -> Outcome:
         """Score every row of the frame. places: of each row's event, asked only where they decide."""
-        batch, refused = _Batch(frame, self._clock() + SEARCH_SECONDS), list[Rejection]()
+        now, refused = self._clock(), list[Rejection]()
+        batch = _Batch(frame, now + SEARCH_SECONDS, now + BATCH_SECONDS, set(self._names))
         for name, propensity, rows in self._assigned(frame, places):
             refused += self._through_chain(name, propensity, rows, batch)
         if not self._everywhere or not len(frame):
@@ -175,18 +183,25 @@ class Arms:
 
     def _run(self, contender: Contender, rows: Rows | None, batch: _Batch, *, is_last: bool) -> Ran:
         """Score rows of the batch. Who hung in it is not tried again once its time is over; others get one run."""
-        frame = batch.frame if rows is None else batch.frame[rows]
-        runner, left = contender.runner, max(0.0, batch.until - self._clock())
+        frame, now = batch.frame if rows is None else batch.frame[rows], self._clock()
+        runner, left = contender.runner, max(0.0, batch.until - now)
+        batch.untried.discard(contender.name)
         if not left and contender.name in batch.hung:
             ran = _untried(len(frame))
         else:
             patience = SEARCH_SECONDS if is_last else PATIENCE * runner.seconds
-            ran = runner.run(frame, min(patience, left), left)
+            ends = _share(batch.ends - now, len(batch.untried))
+            ran = runner.run(frame, min(patience, left), left, ends)
         failed = [each.reason for each in ran.refused if each.reason in FAILURES and each.exception != ABSENT]
         if TIMED_OUT in failed:
             batch.hung.add(contender.name)
         contender.breaker.saw(len(ran.outputs) + len(failed), len(failed))
         return ran
+
+
+def _share(left: float, others: int) -> float:
+    """Return the seconds of a batch that an arm may take, while so many others have not been tried."""
+    return max(0.0, left - RESERVE * others, left / (1 + others))
 
 
 def _untried(height: int) -> Ran:

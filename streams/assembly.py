@@ -22,6 +22,7 @@ from schemas.inference import InferenceCodec, Lineage
 from schemas.sources import SchemaFolder, SchemaRegistry, SchemaTopic, Writers
 from schemas.values import OutputField
 from streams.arms import Arms, Contender, Made
+from streams.haste import Haste
 from streams.pace import Slowdown
 from streams.pool import Pool
 from streams.runner import Runner
@@ -50,26 +51,34 @@ class Assembly:
     codec: InferenceCodec
 
     def scorer(
-        self, output: Topic, name: str = ACTIVE, slowdowns: Mapping[str, Slowdown] = MappingProxyType({})
+        self,
+        output: Topic,
+        name: str = ACTIVE,
+        slowdowns: Mapping[str, Slowdown] = MappingProxyType({}),
+        haste: Haste | None = None,
     ) -> Scorer:
         """Return the scorer of an arm's workers for an output topic. One thread at a time uses it.
 
-        slowdowns: of the arms' models, told what their runs take.
+        slowdowns: of the arms' models, told what their runs take. haste: asks for the batch in hand to be given up.
         """
-        shares = self.deployment.shares() if name == ACTIVE else {name: 100.0}
-        contenders = {each: Contender(each, self._runner(each, slowdowns.get(each))) for each in self.models}
+        shares = self.shares(name)
+        contenders = {each: Contender(each, self._runner(each, slowdowns.get(each), haste)) for each in self.models}
         chains = {each: [contenders[step] for step in self.deployment.chain(each)] for each in shares}
         router = Router(shares, self.deployment.salt or self.deployment.name) if len(shares) > 1 else None
         everywhere = [contenders[each] for each in self.deployment.everywhere] if name == ACTIVE else []
         return self._scorer(output, Arms(chains, router, everywhere))
 
+    def shares(self, name: str) -> dict[str, float]:
+        """Return what percentage of the events the workers of an arm assign to whom."""
+        return self.deployment.shares() if name == ACTIVE else {name: 100.0}
+
     def alone(self, output: Topic, made: Made) -> Scorer:
         """Return a scorer of one arm's model only, whose inferences say what `made` says."""
         return self._scorer(output, Alone(self._runner(made.arm), made))
 
-    def _runner(self, name: str, slowdown: Slowdown | None = None) -> Runner:
-        ran = slowdown.ran if slowdown is not None else None
-        return Runner(self.models[name], self.deployment.limits.model_seconds, ran=ran)
+    def _runner(self, name: str, slowdown: Slowdown | None = None, haste: Haste | None = None) -> Runner:
+        ran, pace = (slowdown.ran, slowdown.pace) if slowdown is not None else (None, None)
+        return Runner(self.models[name], self.deployment.limits.model_seconds, ran=ran, pace=pace, haste=haste)
 
     def _scorer(self, output: Topic, arms: Arms | Alone) -> Scorer:
         deployment = self.deployment

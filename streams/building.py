@@ -18,18 +18,20 @@ from models.repository import Repository
 from models.runtimes.base import Model
 from models.runtimes.partitioned import counts_of
 from schemas.control import Running, State
-from schemas.deployment import Deployment
+from schemas.deployment import ACTIVE, Deployment
 from schemas.errors import SourceUnavailable
 from schemas.sources import SchemaTopic
 from streams.assembly import Assembly, assemble, writers_of
 from streams.budget import Budget
 from streams.deadletters import LetterLimit
 from streams.errors import Refused
+from streams.haste import Haste
 from streams.options import Options
 from streams.pace import Pace, Slowdown, measure
 from streams.pool import Pool
 from streams.residence import resident_bytes
 from streams.site import Site, site_of
+from streams.sizing import first_events
 from streams.swaps import Starts
 from streams.topics import Topics
 from streams.work import Composer, Plan
@@ -113,8 +115,10 @@ class Builder:
             starts = Starts(site.swaps.name, deployment.name, wanted.revision, arms, lambda: self.slot)
         self._refuse_small(deployment)
         slowdowns = self._slowdowns(assembly, bundles)
+        haste, paces = Haste(assembly.models.values()), {name: each.pace for name, each in slowdowns.items()}
+        everywhere = deployment.everywhere if self.arm == ACTIVE else []
         plan = Plan(
-            assembly.scorer(site.output, self.arm, slowdowns),
+            assembly.scorer(site.output, self.arm, slowdowns, haste),
             Composer(site.route(deployment.name), profilers, starts),
             LetterLimit(deployment.limits.dead_letters_per_minute, time.monotonic),
             Budget(deployment.latency_ms / 1000, self._options.batch_events) if deployment.latency_ms else None,
@@ -124,6 +128,8 @@ class Builder:
             partial(counts_of, tuple(assembly.models.values())),
             deployment.quotas,
             slowdowns,
+            first_events=first_events(paces, assembly.shares(self.arm), everywhere),
+            haste=haste,
         )
         self._fresh = False
         return Built(wanted, site, assembly, plan, arms)

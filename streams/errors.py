@@ -29,6 +29,10 @@ class Rewind(StreamError):
     """A transaction was aborted whole; the batch is read again from the committed offsets."""
 
 
+class Abandoned(Rewind):
+    """A model took long over a batch while another revision waited: the batch is read again, and scored by that one."""
+
+
 class StartOver(StreamError):
     """A transaction's outcome is unknown, or a client is broken: new clients go on from the committed offsets."""
 

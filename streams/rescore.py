@@ -221,8 +221,8 @@ def refuse_taken(deployment: Deployment, output: str) -> None:
     taken |= {topic for arm in arms for topic in (deployment.output_topic(arm), deployment.dead_letter_topic(arm))}
     if output in taken or f"{output}.dead-letters" in taken or is_reserved(output):
         raise Refused(
-            f"{output} is a topic of deployment {deployment.name}, or begins with penstock. or __ as Penstock's and "
-            "Kafka's own do: their readers must not see a rescore; name another one with --output, or none"
+            f"{output} is a topic of deployment {deployment.name}, or one of Penstock's or Kafka's own (penstock., "
+            "__), whose readers must not see a rescore: name another one with --output, or none"
         )
 
 

@@ -16,6 +16,7 @@ from confluent_kafka import KafkaException
 from schemas.errors import SourceUnavailable
 from streams import inflight
 from streams.batch import Batch, batch_of
+from streams.errors import Rewind
 from streams.inflight import Marker, marker_path
 from streams.offsets import OffsetRange, ranges_of
 from streams.orders import Caution
@@ -107,7 +108,7 @@ class Safeguard:
         self._marker.scoring(*_reaching(batch, quarantined))
         try:
             scored = _score(scorer, batch, quarantined)
-        except SourceUnavailable:  # it waits: a death now has other causes
+        except (SourceUnavailable, Rewind):  # it waits, or is given up: a death now has other causes
             self._marker.scored()
             raise
         self._marker.scored()

@@ -13,11 +13,11 @@ from prometheus_client import CollectorRegistry
 from schemas.deployment import Deployment, group_of
 from streams import control
 from streams.building import Builder, Built, Wanted
+from streams.controlled import Controlled, first_of
 from streams.errors import Outgrown, Refused
 from streams.governor import Governor
 from streams.health import HealthServer
 from streams.metrics import WorkerMetrics
-from streams.obeying import Obeying, first_of
 from streams.options import Options
 from streams.orders import Caution, Order
 from streams.pulse import Pulse
@@ -65,10 +65,10 @@ def obey(name: str, options: Options, orders: Orders | None = None) -> bool:
     topics = _topics(options, signals)
     if topics is not None:
         builder = Builder(options.arm, options, topics, signals.stopping)
-        obeying = Obeying(name, options, builder)
+        controlled = Controlled(name, options, builder)
         group = group_of(name, options.arm)
-        _serve(builder, group, lambda: first_of(obeying, builder), options, orders, signals, obeying)
-        return obeying.removed
+        _serve(builder, group, lambda: first_of(controlled, builder), options, orders, signals, controlled)
+        return controlled.removed
     return False
 
 
@@ -97,7 +97,7 @@ def _serve(
     options: Options,
     orders: Orders | None,
     signals: Signals,
-    obeying: Obeying | None,
+    controlled: Controlled | None,
 ) -> None:
     order = Order(options.slot, options.metrics_port) if orders is None else None
     folder = options.state_folder / "slots"
@@ -107,15 +107,15 @@ def _serve(
         _settle()
         if orders is not None:
             log.info("ready to take a slot over")
-            stale = obeying.stale if obeying is not None else builder.stale
+            stale = controlled.stale if controlled is not None else builder.stale
             order = orders(signals.stopping, lambda: stale(built))
         if order is not None:
             builder.slot = order.slot
             lock = lock or SlotLock(folder, f"{group}.{order.slot}")
-            _run(builder, built, order, options, signals, obeying)
+            _run(builder, built, order, options, signals, controlled)
     finally:
-        if obeying is not None:
-            obeying.close()
+        if controlled is not None:
+            controlled.close()
         builder.close()
         if lock is not None:
             lock.close()
@@ -128,15 +128,15 @@ def _settle() -> None:
 
 
 def _run(
-    builder: Builder, built: Built, order: Order, options: Options, signals: Signals, obeying: Obeying | None
+    builder: Builder, built: Built, order: Order, options: Options, signals: Signals, controlled: Controlled | None
 ) -> None:
     """Run the slot, with new clients where control moves it."""
     registry, watchdog = CollectorRegistry(), Watchdog()
     metrics = WorkerMetrics(registry, deployment=built.wanted.deployment.name, arm=options.arm, slot=order.slot)
     metrics.memory_restarts.inc(order.outgrown)
-    pulse, site = Pulse(options.batch_events), [built.site]
-    swapping = obeying.swapping if obeying is not None else lambda: False
-    signs = Signs(metrics, pulse, options.arm, lambda: site[0].source.partitions, swapping)
+    pulse = Pulse(options.batch_events)
+    swapping = controlled.swapping if controlled is not None else lambda: False
+    signs = Signs(metrics, pulse, options.arm, lambda: built.site.source.partitions, swapping)
     metrics.load.follow(signs)
     path = vitals_path(options.state_folder / "slots", f"{built.site.group}.{order.slot}")
     vitals = VitalsFile(path, signs)
@@ -149,18 +149,18 @@ def _run(
     try:
         while True:
             signals.tell(worker)
-            if obeying is not None:
-                obeying.attend(built, worker, signs)
+            if controlled is not None:
+                controlled.attend(built, worker, signs)
             worker.run()
             if worker.outgrown is not None:
                 raise _outgrown(worker.plan.quotas.memory or 0, worker.outgrown)
-            moved = obeying.moved() if obeying is not None and not signals.stopping() else None
+            moved = controlled.moved() if controlled is not None and not signals.stopping() else None
             if moved is None:
                 break
             guard.close()
             if moved.site.source != built.site.source:
                 order = replace(order, caution=Caution())  # it names offsets of the topic before
-            built, site[0] = moved, moved.site
+            built = moved
             worker, guard = _worker(built, order, options, metrics, watchdog, signals, pulse)
         log.info("stopped; everything scored was committed" if worker.whole else "stopped before the last commit")
     finally:

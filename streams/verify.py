@@ -26,7 +26,7 @@ from models.sandboxed import cpu_kind
 from schemas.deployment import ACTIVE
 from schemas.sources import SchemaTopic
 from schemas.values import Rejection
-from streams import verify_swaps
+from streams import swaps
 from streams.assembly import writers_of
 from streams.batch import Batch, batch_of
 from streams.batch import Message as BatchMessage
@@ -36,9 +36,9 @@ from streams.errors import Refused
 from streams.findings import EXAMPLES_OF_A_KIND, Findings
 from streams.reading import Point, TopicReader, resolve
 from streams.recorded import DIGEST, Ledger, Recorded, digest_of, headers_of, named
+from streams.swaps import Spans, spans_of
 from streams.topics import Topics
 from streams.verify_arms import ArmJudge, part
-from streams.verify_swaps import Spans, spans_of
 from streams.versions import Declaration, Unknown, Version, Versions, differences
 
 log = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ class _Verification:
         if newest.number is None:
             return Spans()
         others = {each.revision for each in declarations if each.deployment.input.topic != source}
-        told = (swap for swap in verify_swaps.read(self._records) if swap.revision not in others)
+        told = (swap for swap in swaps.read(self._records) if swap.revision not in others)
         return spans_of(told, newest.deployment.name, {arm if newest.deployment.is_shadow(arm) else ACTIVE})
 
     # ---- before

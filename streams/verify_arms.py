@@ -16,7 +16,7 @@ from streams.batch import Batch, batch_of
 from streams.crew import Maker
 from streams.findings import Findings
 from streams.recorded import Recorded
-from streams.verify_swaps import UNKNOWN, Spans
+from streams.swaps import UNKNOWN, Spans
 from streams.versions import Declaration, Version, Versions
 
 ON_TRUST = {"model_timed_out", OPEN}  # why an arm was passed over: made again, it may come out otherwise

@@ -18,8 +18,10 @@ from streams.arms import Made
 from streams.batch import Batch, Records
 from streams.budget import Budget
 from streams.deadletters import LetterLimit, letters
+from streams.haste import Haste
 from streams.pace import Slowdown
 from streams.scorer import Scored, Scorer
+from streams.sizing import FIRST_EVENTS
 
 
 class Profiles(Protocol):
@@ -177,6 +179,7 @@ class Plan:
 
     paused: it keeps its place and scores nothing. models: name and version of each arm's model, and leaves: what tells
     of those that are hierarchies, for metrics. quotas: of the slot. slowdowns: of the models, by their arms.
+    first_events: of its first batches, at most. haste: asks for the batch in hand to be given up.
     """
 
     scorer: Scorer
@@ -189,6 +192,8 @@ class Plan:
     leaves: Callable[[], Counts] = Counts
     quotas: Quotas = field(default_factory=Quotas)
     slowdowns: Mapping[str, Slowdown] = field(default_factory=dict)
+    first_events: int = FIRST_EVENTS
+    haste: Haste = field(default_factory=Haste)
 
     @property
     def row_seconds(self) -> dict[str, float]:

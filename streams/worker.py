@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ from streams.publisher import Publisher
 from streams.quarantine import REASON as QUARANTINED
 from streams.safeguard import Safeguard
 from streams.scorer import Scored
+from streams.sizing import Sizing
 from streams.trim import Trimmer
 from streams.work import Plan, Work
 
@@ -33,8 +35,6 @@ IDLE_SECONDS = 0.25  # how long a poll waits for the first message
 TICK_SECONDS = 1.0  # how often gauges and progress are refreshed
 QUIET_TICKS = 3
 UNREADY_FAILURES = 3  # so many in a row without a commit between are no passing trouble
-FIRST_EVENTS = 2_000  # of the first batches: a backlog doubles them while that costs no wait
-ENOUGH_SECONDS = 0.25  # a batch that takes so long to score is large enough: rebalances and rollbacks wait for one
 BATCH_BYTES = 32 << 20  # of a batch's values and keys: bounds memory when events are large
 RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -63,9 +63,9 @@ class Worker:
         self._metrics, self._guard = metrics, guard or Safeguard(plan.composer.route.source)
         self._governor = governor or Governor()
         self._governor.follow(plan)
-        self._alive, self._batch_events, self._clock = alive, batch_events, clock
-        self._most = min(FIRST_EVENTS, batch_events)  # the largest batch to read now
-        self._tried = self._most  # events of the last batch
+        self._alive, self._clock = alive, clock
+        self._sizing = Sizing(batch_events, plan.first_events)
+        plan.haste.calm()  # another worker of this process may have ended in a hurry
         # plain flags: a signal handler that sets an Event deadlocks when it interrupts the holder of the Event's lock
         self._stopping = self._resumed = False
         self._ticked = 0.0
@@ -83,8 +83,17 @@ class Worker:
         self._stopping = True
 
     def offer(self, plan: Plan) -> None:
-        """Score by another plan from the next batch on; may be called from any thread. `plan` tells when it is so."""
+        """Score by another plan from the next batch on; may be called from any thread. `plan` tells when it is so.
+
+        The batch in hand is given up where a model takes long over it.
+        """
         self._offered = plan
+        if plan is not self.plan:
+            self.hasten()
+
+    def hasten(self) -> None:
+        """Give the batch in hand up where a model takes long over it; may be called from any thread."""
+        self.plan.haste.hasten()
 
     def resume(self) -> None:
         """Go on although the limit on dead letters was reached; may be called from a signal handler."""
@@ -109,7 +118,7 @@ class Worker:
             log.warning("%s; starting over from the committed offsets in %s s", why, seconds)
             self._metrics.restarted("start_over")
             self._failures += 1
-            self._shrink()
+            self._sizing.failed()
             gc.collect()  # clients that ended and their callbacks name each other, and keep threads and files
             self._rest(seconds)
 
@@ -175,7 +184,7 @@ class Worker:
         log.warning("%s; reading again from the committed offsets", why)
         self._metrics.restarted("rewind")
         self._failures += 1
-        self._shrink()
+        self._sizing.failed()
         if self._failures > 1:
             self._rest(RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1])
         self._return(source)
@@ -210,9 +219,12 @@ class Worker:
             self._metrics.changed(offered.models, offered.leaves, offered.row_seconds)
         self._metrics.held("paused", offered.paused)
         self._quiet.clear()
-        self._most = min(self._most, FIRST_EVENTS)  # another model may take longer for as many
+        self._sizing.follow(offered.first_events)
         self._governor.follow(offered)
         self.plan = offered
+        offered.haste.calm()
+        if self._offered is not offered:  # its hurry may have come before the calm
+            offered.haste.hasten()
         log.info("scores by revision %d from here on%s", offered.revision, ": paused" if offered.paused else "")
 
     def _pause(self, source: Source) -> None:
@@ -228,7 +240,8 @@ class Worker:
         if self._stopping or self._governor.rest(source, publisher.join, self._quiet.clear):
             return
         began, plan = time.perf_counter(), self.plan
-        wanted = self._guard.limit(min(self._most, plan.budget.events) if plan.budget else self._most, source)
+        largest = self._sizing.events
+        wanted = self._guard.limit(min(largest, plan.budget.events) if plan.budget else largest, source)
         most = self._governor.most(wanted)
         batch = source.poll(most, IDLE_SECONDS, plan.budget.wait if plan.budget else 0.0)
         taken = time.perf_counter()
@@ -243,9 +256,12 @@ class Worker:
             publisher.join()
             self._governor.pulse.idle()
             return
-        self._tried, self._calm = len(batch), 0
+        self._sizing.scores(len(batch))
+        self._calm = 0
         self._metrics.stage("poll", time.perf_counter() - began)
-        work = self._work(batch, self._score(source, batch))
+        scored = self._score(source, batch)
+        self._sizing.scored(len(batch), scored.seconds.get("score", 0.0))
+        work = self._work(batch, scored)
         letters = sum(work.reasons.values()) - work.reasons.get(QUARANTINED, 0)  # somebody asked for those
         if letters and not plan.limit.allows(letters):
             publisher.join()
@@ -256,14 +272,9 @@ class Worker:
         if not whole:
             publisher.join()
         elif most == wanted:  # a backlog: commit this batch beside the next, and try no more before it went well
-            more = not self._failures and time.perf_counter() - taken < ENOUGH_SECONDS
-            fitting = min(self._batch_events, batch.fitting(BATCH_BYTES))
-            self._most = min(fitting, 2 * self._most if more else self._most)
+            seconds = math.inf if self._failures else time.perf_counter() - taken
+            self._sizing.more(seconds, batch.fitting(BATCH_BYTES))
         self._governor.pulse.batch(len(batch), time.perf_counter() - (began if whole else taken))
-
-    def _shrink(self) -> None:
-        """Try less after a failure: on a slow broker a batch may take longer than a transaction is given."""
-        self._most = max(1, min(self._most, self._tried) // 4)
 
     def _score(self, source: Source, batch: Batch) -> Scored:
         attempt = 0

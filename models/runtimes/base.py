@@ -61,6 +61,13 @@ class Model(Protocol):
         """
         ...
 
+    def hurry(self, on: bool) -> None:
+        """End runs after `models.runtimes.watchdog.HURRY_SECONDS`, also the one in hand; or give them their time again.
+
+        Any thread may ask.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of the model's memory and thread; calling it twice is harmless."""
         ...

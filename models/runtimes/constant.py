@@ -55,6 +55,9 @@ class Constant:
     def run(self, inputs: Mapping[str, npt.NDArray[Any]], seconds: float) -> pl.DataFrame:
         return self._row[[0] * len(inputs[ROWS])]
 
+    def hurry(self, on: bool) -> None:
+        """There is nothing that takes time."""
+
     def close(self) -> None:
         """There is nothing to let go of."""
 

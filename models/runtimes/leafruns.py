@@ -73,6 +73,10 @@ class Runner:
     def closed(self) -> bool:
         return self._timed.watchdog is None
 
+    def hurry(self, on: bool) -> None:
+        """See `models.runtimes.base.Model`."""
+        self._timed.hurry(on)
+
     def close(self) -> None:
         self._timed.close()
         self._sessions.close()

@@ -85,6 +85,9 @@ class OnnxModel:
         tensors = dict(zip(self._tensors, arrays, strict=True))
         return pl.DataFrame([outputs.series(output, tensors[output.tensor], rows) for output in self._declared])
 
+    def hurry(self, on: bool) -> None:
+        self._timed.hurry(on)
+
     def close(self) -> None:
         self._timed.close()
         self._session = None

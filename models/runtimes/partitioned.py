@@ -110,6 +110,9 @@ class PartitionedModel:
         """Sessions made, evicted and there now."""
         return self._sessions.counts()
 
+    def hurry(self, on: bool) -> None:
+        self._runner.hurry(on)
+
     def close(self) -> None:
         self._runner.close()
 

@@ -44,6 +44,11 @@ class Timed:
             raise ModelFailed(f"{self._name()} failed: {said(failure)}") from failure
         return result
 
+    def hurry(self, on: bool) -> None:
+        """See `models.runtimes.base.Model`."""
+        if (watchdog := self.watchdog) is not None:  # another thread may close it
+            watchdog.hurried = on
+
     def close(self) -> None:
         """End the thread that watches; later runs fail."""
         if self.watchdog is not None:

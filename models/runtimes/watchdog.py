@@ -13,14 +13,15 @@ from collections.abc import Callable
 from typing import Any
 
 PERIOD = 0.1  # seconds between two looks while there are runs
+HURRY_SECONDS = 1.0  # that a run may take while somebody waits for its end
 IDLE_LOOKS = 20  # looks without a run after which the thread sleeps until it is woken
 
 
 class Watchdog:
-    """Terminates one run at a time through its `RunOptions`."""
+    """Terminates one run at a time through its `RunOptions`. hurried: set by whoever waits for the end of a run."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+        self._clock, self.hurried = clock, False
         self._lock = threading.Lock()
         self._current: tuple[Any, float] | None = None
         self._seen: tuple[Any, float] | None = None
@@ -74,6 +75,6 @@ class Watchdog:
             run = self._current
             self._spent = self._spent + min(passed, 2 * PERIOD) if run is self._seen else 0.0
             self._seen = run
-            if run is not None and self._spent > run[1]:
+            if run is not None and self._spent > (min(run[1], HURRY_SECONDS) if self.hurried else run[1]):
                 run[0].terminate = True
                 self._fired = True

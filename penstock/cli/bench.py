@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock.cli.common import refusals, registry_option, repository_option, schemas_option
+from penstock.cli.common import json_option, refusals, registry_option, repository_option, schemas_option
 
 if TYPE_CHECKING:
     from penstock.bench.load import Events
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option("--gigabyte", type=click.FloatRange(min=0), help="Price of 10^9 bytes on the network.")
 @click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 100), help="Runs whose median counts.")
 @click.option("--partitions", default=4, show_default=True, type=click.IntRange(1, 1_000), help="Of the topics made.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a page.")
+@json_option
 @click.option(
     "--bootstrap-servers",
     metavar="HOST:PORT[,HOST:PORT...]",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from models.repository import Repository
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 servers_option = click.option(
     "--bootstrap-servers",
@@ -37,7 +39,25 @@ arm_option = click.option(
 metrics_host_option = click.option(
     "--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve them on."
 )
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a page.")
 log_format_option = click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+
+
+def options(*stack: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Return one decorator for several options, in their order on the page of `--help`."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(stack):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+# of commands that score what was recorded, and tell of it on a page
+recorded_options = options(
+    json_option, servers_option, repository_option, registry_option, schemas_option, log_format_option
+)
 
 
 def open_repository(url: str | None) -> Repository:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import click
 
+from penstock.cli.common import options, servers_option
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class HasDigest(Protocol):
 Found = TypeVar("Found", bound=HasDigest)
 why_option = click.option("--why", default="", help="The reason, for the audit.")
 by_option = click.option("--by", help="Who asks for it, for the audit.  [default: the login name]")
+change_options = options(why_option, by_option, servers_option)
 
 
 def author(by: str | None, why: str) -> Author:

@@ -28,9 +28,7 @@ def command() -> None:
 @click.option("--seconds", default=60.0, show_default=True, help="Time that the model may take in the sandbox.")
 @click.option("--memory", default="2GiB", show_default=True, help="Memory that the model may take in the sandbox.")
 @click.option("--repository-only", is_flag=True, help="Tell the audit nothing, and leave deployments as they are.")
-@control.why_option
-@control.by_option
-@servers_option
+@control.change_options
 @repository_option
 def add(
     bundle: str,
@@ -123,9 +121,7 @@ command.add_command(show)
 @click.argument("words", nargs=-1, required=True, metavar="{NAME@VERSION|NAME@TAG|NAME VERSION} TAG")
 @click.option("--remove", "take_off", is_flag=True, help="Take the tag off this version instead.")
 @click.option("--repository-only", is_flag=True, help="Leave deployments that follow the tag as they are.")
-@control.why_option
-@control.by_option
-@servers_option
+@control.change_options
 @repository_option
 def tag(
     words: tuple[str, ...],
@@ -193,9 +189,7 @@ def note(ref: str, text: str, by: str | None, bootstrap_servers: str | None, rep
 @command.command()
 @click.argument("run")
 @click.option("--metric", "stated", multiple=True, metavar="NAME=VALUE", help="What it reached; may be repeated.")
-@control.why_option
-@control.by_option
-@servers_option
+@control.change_options
 def finish(run: str, stated: tuple[str, ...], why: str, by: str | None, bootstrap_servers: str | None) -> None:
     """Write into the audit that the training run RUN ended and made no version.
 
@@ -227,9 +221,7 @@ def _metric(text: str) -> tuple[str, float]:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--force", is_flag=True, help="Remove it although a deployment has it, or would go back to it.")
 @click.option("--repository-only", is_flag=True, help="Tell the audit nothing, and do not look who has it.")
-@control.why_option
-@control.by_option
-@servers_option
+@control.change_options
 @repository_option
 def remove(
     ref: str,

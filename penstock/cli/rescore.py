@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.common import (
-    log_format_option,
-    refusals,
-    registry_option,
-    repository_option,
-    schemas_option,
-    servers_option,
-)
+from penstock.cli.common import recorded_options, refusals
 
 if TYPE_CHECKING:
     from streams.building import Wanted
@@ -46,12 +39,7 @@ if TYPE_CHECKING:
 @click.option(
     "--batch-events", default=2_000, show_default=True, type=click.IntRange(1, 100_000), help="Largest batch."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a page.")
-@servers_option
-@repository_option
-@registry_option
-@schemas_option
-@log_format_option
+@recorded_options
 def command(
     deployment: str,
     model: str,

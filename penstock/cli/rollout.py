@@ -5,16 +5,14 @@ from __future__ import annotations
 import click
 
 from penstock.cli import control
-from penstock.cli.common import repository_option, said_plainly, servers_option
+from penstock.cli.common import repository_option, said_plainly
 
 
 @click.command("promote")
 @click.argument("name")
 @click.option("--arm", default="canary", show_default=True, help="Whose version becomes that of the active arm.")
 @click.option("--keep", is_flag=True, help="Keep the arm as well.")
-@control.why_option
-@control.by_option
-@servers_option
+@control.change_options
 @repository_option
 def promote(
     name: str,
@@ -42,9 +40,7 @@ def promote(
 @click.argument("name")
 @click.option("--to", type=click.IntRange(1), metavar="REVISION", help="The revision to go back to.")
 @click.option("--force", is_flag=True, help="Pass over entries of the audit that this release cannot read.")
-@control.why_option
-@control.by_option
-@servers_option
+@control.change_options
 @repository_option
 def rollback(
     name: str,
@@ -71,9 +67,7 @@ def rollback(
 
 @click.command("pause")
 @click.argument("name")
-@control.why_option
-@control.by_option
-@servers_option
+@control.change_options
 def pause(name: str, why: str, by: str | None, bootstrap_servers: str | None) -> None:
     """Make it the desired state of the deployment NAME that it does not score."""
     from streams.rollout import paused
@@ -85,9 +79,7 @@ def pause(name: str, why: str, by: str | None, bootstrap_servers: str | None) ->
 
 @click.command("resume")
 @click.argument("name")
-@control.why_option
-@control.by_option
-@servers_option
+@control.change_options
 def resume(name: str, why: str, by: str | None, bootstrap_servers: str | None) -> None:
     """Let the deployment NAME, which was paused, score again."""
     from streams.rollout import resumed
@@ -100,9 +92,7 @@ def resume(name: str, why: str, by: str | None, bootstrap_servers: str | None) -
 @click.command("remove")
 @click.argument("name")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@control.why_option
-@control.by_option
-@servers_option
+@control.change_options
 def remove(name: str, yes: bool, why: str, by: str | None, bootstrap_servers: str | None) -> None:
     """Take the deployment NAME out of control: its workers commit what they have in hand and end.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.common import said_plainly, servers_option
+from penstock.cli.common import json_option, said_plainly, servers_option
 
 if TYPE_CHECKING:
     from schemas.control import State
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a page.")
+@json_option
 @servers_option
 def command(name: str | None, as_json: bool, bootstrap_servers: str | None) -> None:
     """Show what control asks for and what each slot runs, of all deployments or of NAME.

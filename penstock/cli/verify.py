@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from penstock.cli.common import (
-    arm_option,
-    counted,
-    log_format_option,
-    refusals,
-    registry_option,
-    repository_option,
-    schemas_option,
-    servers_option,
-)
+from penstock.cli.common import arm_option, counted, recorded_options, refusals
 
 if TYPE_CHECKING:
     from streams.findings import Findings
@@ -44,12 +35,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How inferences and dead letters are read.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a page.")
-@servers_option
-@repository_option
-@registry_option
-@schemas_option
-@log_format_option
+@recorded_options
 def command(
     files: tuple[str, ...],
     arm: str,

@@ -19,7 +19,7 @@ from penstock import audit
 from penstock.embedded import EmbeddedKafka
 from schemas.control import State, Swap
 from schemas.sources import SchemaTopic
-from streams import verify_swaps
+from streams import swaps
 from streams.control import ControlTopics
 from streams.desired import Desired
 from streams.errors import Refused
@@ -73,7 +73,7 @@ def test_looking_needs_no_rights_on_groups(tmp_path: Path) -> None:
         assert [each.range for each in QuarantineTopic(plane.kafka).read("g")] == quarantined
         assert len(audit.read(plane.kafka)[0]) == 2
         reader = TopicReader(plane.kafka, "g")
-        assert verify_swaps.read(reader) == [swap]
+        assert swaps.read(reader) == [swap]
         reader.close()
         seen: list[State | None] = []
         follower = Desired(plane.kafka, NAME, seen.append)

@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.integration.obeying_stand import Stand, share
+from tests.models import graphs
 from tests.rig import Rig, account, encoder, sum_model
 
 pytestmark = pytest.mark.timeout(300)
@@ -111,7 +112,7 @@ def test_a_version_that_cannot_run_is_refused_and_the_old_one_goes_on_also_after
 def test_a_start_that_nothing_can_run_for_is_said_and_told(stand: Stand) -> None:
     stand.said("apply", str(stand.rig.file))
     shutil.rmtree(stand.rig.folder / ".penstock" / "cache")
-    stand.said("model", "remove", f"{stand.model}@{stand.first}", "--yes")
+    stand.said("model", "remove", f"{stand.model}@{stand.first}", "--yes", "--force")
     worker = stand.worker()
     assert worker.process.wait(60) == 2
     done = stand.run("status", stand.name)
@@ -191,6 +192,32 @@ def test_a_start_without_the_repository_runs_from_the_cache(stand: Stand) -> Non
     assert again.stop() == 0
 
 
+def test_a_start_that_can_fetch_nothing_new_scores_by_the_state_before_until_it_can(stand: Stand) -> None:
+    stand.said("apply", str(stand.rig.file))
+    worker = stand.worker()
+    worker.wait_for("reads partitions")
+    assert worker.stop() == 0
+    stand.said("model", "tag", stand.model, stand.second, "production")
+    models, cache = stand.rig.folder / "models", stand.rig.folder / ".penstock" / "cache" / "models"
+    entry = json.loads((models / stand.model / stand.second / "entry.json").read_text())
+    (cache / f"{entry['digest']}.zip").unlink(missing_ok=True)
+    shutil.move(models, stand.rig.folder / "away")
+    again = stand.worker()
+    again.wait_for("revision 1 scores instead of revision 2")
+    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
+    stand.rig.wait_committed(40)
+    (slot,) = [slot for slot in stand.status()["slots"] if slot["state"] != "stopped"]
+    assert (slot["revision"], slot["refused"]) == (1, None)
+    assert slot["verdict"].startswith("behind: revision 2 is wanted (")
+    shutil.move(stand.rig.folder / "away", models)
+    stand.wait_status(2, 60)
+    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
+    stand.rig.wait_committed(80)
+    assert sorted(revision for revision, *_ in stand.inferences(80)) == 40 * [1] + 40 * [2]
+    assert again.stop() == 0
+    stand.verified()
+
+
 def test_a_way_back_needs_neither_repository_nor_cache_and_any_other_way_does(stand: Stand) -> None:
     third = stand.rig.add_model(stand.model, "third", model=sum_model(scale=3.0))
     stand.said("apply", str(stand.rig.file))
@@ -212,6 +239,28 @@ def test_a_way_back_needs_neither_repository_nor_cache_and_any_other_way_does(st
     found = {revision: version for revision, version, _ in stand.inferences(120)}
     assert found == {2: stand.second, 3: third, 5: stand.second}
     assert worker.stop() == 0
+
+
+def test_a_rollback_does_not_wait_for_a_version_that_hangs(stand: Stand) -> None:
+    """A run may take a minute, and the rows that hang are searched for two: the events wait for none of that."""
+    hangs = stand.rig.add_model(stand.model, "hanging", model=graphs.sum_after_loop())
+    stand.declare(limits={"model_seconds": 60})
+    stand.said("apply", str(stand.rig.file))
+    stand.said("model", "tag", stand.model, hangs, "production")
+    worker = stand.worker()
+    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
+    stand.rig.wait_committed(40)
+    stand.rig.produce(encode({"id": i, "a": 1e18, "b": 1.0}) for i in range(40, 44))
+    deadline = time.monotonic() + 60
+    while not any((slot["vitals"] or {}).get("turned", 0) > 1.5 for slot in stand.status()["slots"]):
+        assert time.monotonic() < deadline, worker.text()
+    stand.said("rollback", stand.name)
+    stand.rig.wait_committed(44, 30)
+    assert "a model was at the batch in hand" in worker.text()
+    found = sorted((revision, version) for revision, version, _ in stand.inferences(44))
+    assert found == 40 * [(2, hangs)] + 4 * [(3, stand.first)]
+    assert worker.stop() == 0
+    stand.verified()
 
 
 def _make_anew(stand: Stand) -> None:

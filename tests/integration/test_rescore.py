@@ -279,6 +279,7 @@ def test_what_cannot_be_rescored_is_refused_with_what_to_change(stand: Rig) -> N
         (("--from", "now", "--to", "now"), "has no events between these ends"),
         (("--from", "9:0", "--to", "now"), "has no partition 9"),
         ((*RANGE, "--output", stand.inferences), "whose readers must not see a rescore"),
+        ((*RANGE, "--output", "penstock.audit"), "penstock.audit is a topic of deployment"),
         ((*RANGE, "--output", used), "but the brokers know nothing of how far this rescore got"),
         ((*RANGE, "--model", "sum@nobody"), "nobody"),
     ]:

@@ -86,6 +86,30 @@ def looping(trips_from_input: bool = True) -> bytes:
     return model(nodes, [value("trips", TensorProto.INT64, [None])], [value("score", TensorProto.FLOAT, [None])], parts)
 
 
+def sum_after_loop() -> bytes:
+    """score = the sum of each row of two floats, after as many turns of a loop as the largest of all is."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Sin", ["carried"], ["next"])],
+        "body",
+        [
+            value("turn", TensorProto.INT64, []),
+            value("go", TensorProto.BOOL, []),
+            value("carried", TensorProto.FLOAT, [1]),
+        ],
+        [value("go_on", TensorProto.BOOL, []), value("next", TensorProto.FLOAT, [1])],
+    )
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["largest"], keepdims=0),
+        helper.make_node("Cast", ["largest"], ["count"], to=TensorProto.INT64),
+        helper.make_node("Loop", ["count", "true", "zero"], ["last"], body=body),
+        helper.make_node("Mul", ["last", "zero"], ["nothing"]),
+        helper.make_node("ReduceSum", ["x", "axes"], ["sum"], keepdims=1),
+        helper.make_node("Add", ["sum", "nothing"], ["score"]),
+    ]
+    parts = [weights("axes", np.array([1])), weights("true", np.array(True)), weights("zero", np.zeros(1, "f4"))]
+    return model(nodes, [floats("x", 2)], [floats("score")], parts)
+
+
 def many_types() -> bytes:
     """One input of every type, each handed through to an output of its own."""
     kinds = {

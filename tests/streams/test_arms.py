@@ -17,6 +17,7 @@ from models.runtimes.constant import Constant
 from schemas.heads import read_lineage, read_position
 from schemas.inference import Lineage
 from schemas.values import OutputField, Rejection
+from streams import arms as arms_module
 from streams.arms import OPEN, Arms, Contender, Outcome
 from streams.batch import batch_of
 from streams.breaker import LEAST, REST, Breaker
@@ -243,6 +244,42 @@ def test_however_many_models_hang_a_batch_ends_before_the_group_loses_patience(c
     began = clock.now
     all_hang(clock, lambda: 0.0).run(frame(*range(1_000)), places(1_000))
     assert clock.now - began > 300  # the control: each model has all of the time
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_models_that_have_a_minute_each_and_all_hang_end_with_their_batch(
+    clock: Clock, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka takes the partitions of a worker that does not poll for 300 s."""
+    if not whole:  # the control: without a bound for the batch
+        monkeypatch.setattr(arms_module, "BATCH_SECONDS", 10_000.0)
+    names = ["active", "canary", "blue", "green"]
+    models = {name: Times(1, hangs=range(10_000), clock=clock) for name in names}
+    contenders = {name: Contender(name, Runner(model, 60.0, clock), Breaker(clock)) for name, model in models.items()}
+    chains = {name: [*dict.fromkeys([contenders[name], contenders["active"]])] for name in names}
+    arms = Arms(chains, Router(dict.fromkeys(names, 25.0), "salt"), clock=clock)
+    began = clock.now
+    outcome = arms.run(frame(*range(1_000)), places(1_000))
+    assert (clock.now - began < 250) is whole
+    assert sorted(each.row for each in outcome.refused) == list(range(1_000))
+    assert all(model.runs for model in models.values())  # each was tried
+
+
+def test_a_model_that_is_only_slow_keeps_its_circuit_closed_and_its_events(clock: Clock) -> None:
+    class Slow(Times):
+        """6 ms a row: 12 s for 2,000."""
+
+        def run(self, inputs: Mapping[str, npt.NDArray[Any]], seconds: float) -> pl.DataFrame:
+            took = 0.006 * len(inputs["x"])
+            clock.now += min(took, seconds)
+            if took > seconds:
+                raise ModelTimedOut("took longer")
+            return super().run(inputs, seconds)
+
+    arms = Arms({"active": [contender("active", Slow(1), clock), contender("fallback", Times(10), clock)]})
+    for _ in range(3):
+        assert {fallback for *_, fallback in told(arms.run(frame(*range(2_000)), places(2_000)))} == {""}
+    assert arms.circuits == {"active": False}
 
 
 def test_a_model_that_did_not_hang_is_tried_though_another_took_all_of_the_time(clock: Clock) -> None:

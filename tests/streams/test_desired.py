@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,8 +35,10 @@ class Consumer:
 
     def __init__(self, *_: Any, **__: Any) -> None:
         self.waiting: list[Message] = []
+        self.assigned = 0
 
-    def assign(self, _: object) -> None: ...
+    def assign(self, _: object) -> None:
+        self.assigned += 1
 
     def close(self) -> None: ...
 
@@ -63,10 +66,39 @@ def follower(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Consumer, list[i
         told.append(found.revision)
         came.set()
 
-    made = Desired({}, "d", changed)
+    made = Desired({}, "d", changed, identity=lambda *_: "one")
     made.start()
     yield made._consumer, told, came  # type: ignore[misc]
     made.close()
+
+
+@pytest.mark.parametrize(("second", "clients"), [("two", 2), ("one", 1), (None, 1)])
+def test_a_topic_that_is_another_one_under_the_same_name_is_read_anew(
+    monkeypatch: pytest.MonkeyPatch, second: str | None, clients: int
+) -> None:
+    made = list[Consumer]()
+
+    def connect(*_: Any, **__: Any) -> Consumer:
+        made.append(Consumer())
+        return made[-1]
+
+    monkeypatch.setattr(desired, "Consumer", connect)
+    monkeypatch.setattr(desired, "LOOK_SECONDS", 0.0)
+    asked = list[str | None]()
+
+    def identity(*_: Any) -> str | None:
+        asked.append("one" if not asked else second)
+        return asked[-1]
+
+    follower = Desired({}, "d", lambda _: None, identity=identity)
+    follower.start()
+    deadline = time.monotonic() + 10
+    while len(asked) < 10:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    follower.close()
+    assert len(made) == clients
+    assert [each.assigned for each in made] == clients * [1]
 
 
 def test_a_change_is_told_without_a_wait_for_another_one(follower: Any) -> None:

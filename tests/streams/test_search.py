@@ -14,7 +14,9 @@ import pytest
 from models.errors import LeafUnavailable, ModelFailed, ModelTimedOut, RowsFailed
 from models.runtimes.base import Prepared
 from schemas.values import OutputField
+from streams.pace import Pace
 from streams.search import Search
+from streams.sizing import Fit
 
 
 class Hierarchy:
@@ -143,8 +145,11 @@ def test_a_hang_costs_its_leaf_shorter_and_shorter_runs() -> None:
     model = Hierarchy()
     _, _, refused = search(model, [17, 20, 21, 22, 150])
     assert [(r.row, r.reason) for r in refused] == [(0, "model_timed_out")]
-    assert model.seconds == [8.0, 4.0, 2.0, 2.0, 4.0, 8.0]  # all; halves and quarters of its leaf; what came after
+    assert model.seconds == [8.0, 4.0, 4.0, 4.0, 4.0, 8.0]  # all; quarters of its leaf; what came after
     assert model.tried[150] == 1
+    model = Hierarchy()
+    search(model, [*range(20, 83), 17])
+    assert model.seconds == [8.0] + 4 * [4.0] + 4 * [2.0] + 4 * [1.0]
 
 
 def test_leaves_that_hang_without_end_are_given_up_before_the_group_loses_patience() -> None:
@@ -195,3 +200,60 @@ def test_no_rows_are_not_scored() -> None:
     model = Hierarchy()
     outputs, rows, refused = search(model, [])
     assert (len(outputs), rows, refused, model.seconds) == (0, None, [], [])
+
+
+class Slow(Hierarchy):
+    """One graph that takes its time for each row, and is well."""
+
+    def __init__(self, each: float) -> None:
+        super().__init__()
+        self.each, self.now, self.rows = each, 0.0, list[int]()
+
+    def run(self, inputs: Mapping[str, Any], seconds: float) -> pl.DataFrame:
+        self.rows.append(len(inputs["x"]))
+        took = self.each * len(inputs["x"])
+        self.now += min(took, seconds)
+        if took > seconds:
+            raise ModelTimedOut("took longer")
+        return pl.DataFrame({"double": inputs["x"] * 2.0})
+
+
+def test_a_model_that_is_only_slow_scores_in_parts_what_it_could_not_score_together() -> None:
+    """12 s for 2,000 rows, and 10 s a run: within the patience for a model for which another stands in."""
+    model, fit = Slow(0.006), Fit(10.0)
+    slow = Search(model, 10.0, lambda: model.now, fit)
+    outputs, rows, refused = slow.score({"x": np.arange(2_000)}, 2_000, patience=20.0)
+    assert (rows, refused) == (None, [])
+    assert outputs["double"].to_list() == [2.0 * row for row in range(2_000)]
+    assert model.rows == [2_000, 500, 500, 500, 500]
+    model.rows.clear()
+    slow.score({"x": np.arange(2_000)}, 2_000)
+    assert max(model.rows) == fit.rows == 512  # it was learned from
+
+
+def test_rows_that_fit_by_the_warm_up_never_time_out() -> None:
+    model = Slow(0.006)
+    pace = Pace((16, 1_024), (16 * 0.006, 1_024 * 0.006))
+    outputs, rows, refused = Search(model, 10.0, lambda: model.now, Fit(10.0, pace)).score(
+        {"x": np.arange(5_000)}, 5_000
+    )
+    assert (len(outputs), rows, refused) == (5_000, None, [])
+    assert max(model.rows) * 0.006 <= 5.0
+
+
+def test_no_run_goes_on_beyond_the_end_of_the_batch() -> None:
+    model = Slow(1.0)
+    outputs, _, refused = Search(model, 60.0, lambda: model.now, Fit(120.0)).score({"x": np.arange(99)}, 99, ends=50.0)
+    assert model.now <= 50.0
+    assert len(outputs) + len(refused) == 99
+
+
+def test_parts_and_what_a_run_did_not_come_to_are_each_scored_once() -> None:
+    model, fit = Hierarchy(most=2), Fit(8.0)
+    fit.rows = 64
+    numbers = [number for number in shuffled(800) if number % 100 not in (13, 17)]
+    inputs = {"x": np.array(numbers, np.int64)}
+    outputs, rows, refused = Search(model, 8.0, lambda: 0.0, fit).score(inputs, len(numbers))
+    assert (rows, refused) == (None, [])
+    assert outputs["double"].to_list() == [2.0 * number for number in numbers]
+    assert set(model.tried.values()) == {1}

@@ -45,12 +45,12 @@ def test_offsets_that_workers_died_on_are_those_of_the_topic_that_was_read_then(
         return SimpleNamespace(run=lambda: None, whole=True, outgrown=None), guards[-1]
 
     moves = [built(to), None]
-    obeying: Any = SimpleNamespace(attend=lambda *_: None, swapping=lambda: False, moved=lambda: moves.pop(0))
+    controlled: Any = SimpleNamespace(attend=lambda *_: None, swapping=lambda: False, moved=lambda: moves.pop(0))
     signals: Any = SimpleNamespace(tell=lambda _: None, stopping=lambda: False, ignore=lambda: None)
     monkeypatch.setattr(service, "_worker", worker)
     options = Options(kafka={}, repository="", state_folder=tmp_path)
     builder: Any = SimpleNamespace()
-    service._run(builder, built("events"), Order("0", None, CAUTION), options, signals, obeying)
+    service._run(builder, built("events"), Order("0", None, CAUTION), options, signals, controlled)
     assert [order.caution for order in orders] == [CAUTION, caution]
     assert [order.slot for order in orders] == ["0", "0"]
     assert [guard.closed for guard in guards] == [True, False]  # the last one's file ends with the process

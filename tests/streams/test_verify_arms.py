@@ -16,8 +16,8 @@ from streams.findings import Findings
 from streams.memory import StoredMessage
 from streams.recorded import Maker
 from streams.scorer import Scored
+from streams.swaps import Spans
 from streams.verify_arms import ArmJudge
-from streams.verify_swaps import Spans
 from streams.versions import Declaration, Version
 
 ROWS = 6

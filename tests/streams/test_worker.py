@@ -18,7 +18,8 @@ from streams.offsets import OffsetRange
 from streams.orders import Caution
 from streams.quarantine import Quarantine
 from streams.safeguard import LOOK_SECONDS, Safeguard
-from streams.worker import BATCH_BYTES, ENOUGH_SECONDS, FIRST_EVENTS
+from streams.sizing import ENOUGH_SECONDS, FIRST_EVENTS
+from streams.worker import BATCH_BYTES
 from tests.streams.bench import Bench
 from tests.streams.fakes import NumberDecoder
 

@@ -14,10 +14,10 @@ from confluent_kafka import KafkaError, KafkaException
 
 from models.errors import ModelRefused, RepositoryUnavailable
 from schemas.control import Running, State
-from streams import obedience
+from streams import changeover
 from streams.building import Built, Wanted
+from streams.changeover import Changeover
 from streams.errors import Unanswered
-from streams.obedience import Obedience
 
 
 @dataclass(frozen=True)
@@ -91,17 +91,17 @@ class Scene:
     def __init__(self) -> None:
         running = built(1)
         self.builder, self.worker, self.reports, self.moves = Builder(), Worker(running.plan), Reports(), list[Any]()
-        self.obedience = Obedience(
+        self.changeover = Changeover(
             self.builder,  # type: ignore[arg-type]
             running,
             self.worker,  # type: ignore[arg-type]
             self.reports,  # type: ignore[arg-type]
             lambda state, worker: self.moves.append((state.wanted.revision, worker)),
         )
-        self.obedience.start()
+        self.changeover.start()
 
     def want(self, revision: int, paused: bool = False, content: str = "{}") -> None:
-        self.obedience.want(state(revision, paused, content))
+        self.changeover.want(state(revision, paused, content))
 
     def wait(self, true: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 10
@@ -111,18 +111,18 @@ class Scene:
 
     def settle(self) -> None:
         """Block until all that was wanted is done."""
-        self.wait(lambda: self.obedience._wanted is None)
-        self.obedience.close()
-        assert not self.obedience.is_alive()
+        self.wait(lambda: self.changeover._wanted is None)
+        self.changeover.close()
+        assert not self.changeover.is_alive()
 
 
 @pytest.fixture
 def scene(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     monkeypatch.setattr(Wanted, "of_state", wanted)
-    monkeypatch.setattr(obedience, "RETRY_SECONDS", (0.01,))
+    monkeypatch.setattr(changeover, "RETRY_SECONDS", (0.01,))
     made = Scene()
     yield made
-    made.obedience.close()
+    made.changeover.close()
 
 
 def test_a_state_that_can_run_is_offered_and_told(scene: Scene) -> None:
@@ -182,7 +182,7 @@ def test_a_state_that_came_while_another_could_not_be_built_does_not_wait(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A way back is in the cache: nothing of it hangs on a repository that is away."""
-    monkeypatch.setattr(obedience, "RETRY_SECONDS", (3600.0,))
+    monkeypatch.setattr(changeover, "RETRY_SECONDS", (3600.0,))
     scene.builder.outcomes[2] = [RepositoryUnavailable("away")]
     scene.builder.busy.clear()
     scene.want(2)
@@ -273,7 +273,7 @@ def test_a_state_elsewhere_is_moved_to_after_it_was_built_and_nothing_is_built_a
     scene.wait(lambda: scene.builder.asked == [2])
     scene.want(3)
     scene.builder.busy.set()
-    scene.wait(lambda: not scene.obedience.is_alive())
+    scene.wait(lambda: not scene.changeover.is_alive())
     assert scene.moves == [(2, scene.worker)]
     assert (scene.worker.offers, scene.builder.asked, scene.builder.kept) == ([], [2], [])
 

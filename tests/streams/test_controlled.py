@@ -11,10 +11,10 @@ import pytest
 from models.errors import ModelRefused, RepositoryUnavailable
 from schemas.control import ArmState, State
 from schemas.deployment import Deployment
-from schemas.errors import ArmUnknown, Explained
-from streams import control, obeying
+from schemas.errors import ArmUnknown, Explained, SourceUnavailable
+from streams import control, controlled
 from streams.building import Wanted
-from streams.obeying import BACK, first_of
+from streams.controlled import BACK, first_of
 
 READER = {"type": "record", "name": "Event", "fields": [{"name": "a", "type": "double"}]}
 DECLARED = Deployment.model_validate(
@@ -51,7 +51,7 @@ def start(monkeypatch: pytest.MonkeyPatch, newest: State, refused: dict[int, Exp
     earlier = [state(revision) for revision in range(newest.revision - 1, 0, -1)]
     monkeypatch.setattr(control, "read", lambda _: SimpleNamespace(states={"d": newest}))
     monkeypatch.setattr(control, "states_of", lambda *_: [newest, *earlier])
-    known: Any = SimpleNamespace(name="d", kafka={}, refused=None, given_up=[])
+    known: Any = SimpleNamespace(name="d", kafka={}, refused=None, awaited=None, given_up=[])
     known.give_up = lambda state, _: known.given_up.append(state.revision)
     builder: Any = Builder(refused)
     return builder, known, lambda: first_of(known, builder)
@@ -86,8 +86,40 @@ def test_a_state_that_a_start_goes_back_to_is_paused_where_the_newest_one_is(mon
     assert (found.revision, found.paused) == (1, True)
 
 
-@pytest.mark.parametrize("why", [ArmUnknown("there is no such arm"), RepositoryUnavailable("away")])
-def test_a_start_does_not_go_back_from_an_arm_that_was_taken_away_or_from_an_outage(
+AWAY = RepositoryUnavailable("the repository does not answer")
+
+
+def test_a_start_that_cannot_fetch_a_version_runs_the_state_before_and_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    builder, known, begin = start(monkeypatch, state(3), {3: AWAY, 2: AWAY})
+    assert begin().wanted.revision == 1
+    assert [each.revision for each in builder.asked] == [3, 2, 1]
+    assert (known.refused, known.awaited) == (None, (3, "the repository does not answer"))
+
+
+def test_a_start_that_can_fetch_nothing_ends_and_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, known, begin = start(monkeypatch, state(2), {2: AWAY, 1: AWAY})
+    with pytest.raises(RepositoryUnavailable, match="does not answer"):
+        begin()
+    assert (known.refused, known.given_up) == (None, [])
+
+
+@pytest.mark.parametrize(("refused", "awaited"), [((3, "no"), None), (None, (3, "away")), (None, None)])
+def test_what_a_start_could_not_build_makes_what_it_has_no_older(
+    refused: tuple[int, str] | None, awaited: tuple[int, str] | None
+) -> None:
+    """A process that stands by with an older state would be started again and again."""
+    made: Any = controlled.Controlled.__new__(controlled.Controlled)
+    made.removed, made.refused, made.awaited, made._newest = False, refused, awaited, state(3)
+    built: Any = SimpleNamespace(wanted=SimpleNamespace(revision=2))
+    assert made.stale(built) is (refused is None and awaited is None)
+    made._newest = state(4)
+    assert made.stale(built)
+
+
+@pytest.mark.parametrize("why", [ArmUnknown("there is no such arm"), SourceUnavailable("away")])
+def test_a_start_does_not_go_back_from_an_arm_that_was_taken_away_or_from_brokers_that_are(
     monkeypatch: pytest.MonkeyPatch, why: Explained
 ) -> None:
     builder, _, begin = start(monkeypatch, state(2), {2: why})
@@ -97,8 +129,8 @@ def test_a_start_does_not_go_back_from_an_arm_that_was_taken_away_or_from_an_out
 
 
 def test_a_worker_that_moved_says_no_more_what_its_start_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = obeying.Obeying.__new__(obeying.Obeying)
-    made._obedience, made._moved, made.refused = None, SimpleNamespace(), (2, "it does not load")  # type: ignore[assignment]
+    made = controlled.Controlled.__new__(controlled.Controlled)
+    made._changeover, made._moved, made.refused = None, SimpleNamespace(), (2, "it does not load")  # type: ignore[assignment]
     assert made.moved() is not None
     assert made.refused is None
     assert made.moved() is None

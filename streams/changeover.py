@@ -27,7 +27,7 @@ RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)  # where what is needed (see PASSING
 PASSING = (RepositoryUnavailable, SourceUnavailable, Unanswered, KafkaException, OSError)
 
 
-class Obedience(threading.Thread):
+class Changeover(threading.Thread):
     """Builds what control asks for, one state after the other, and offers it to the worker.
 
     running: what the worker scores with now. moved: called with a state that needs new clients; the last thing done.
@@ -41,7 +41,7 @@ class Obedience(threading.Thread):
         reports: Reports,
         moved: Callable[[Built, Worker], None],
     ) -> None:
-        super().__init__(name="obedience", daemon=True)
+        super().__init__(name="changeover", daemon=True)
         self._builder, self._running, self._worker = builder, running, worker
         self._known = [running]  # whose models are loaded: what scores, and what came before
         self._reports, self._moved = reports, moved
