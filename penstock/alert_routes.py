@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from confluent_kafka import Message
 
@@ -25,12 +25,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Routes:
-    """members: alerts that a group tells of are sent, too. link: see Alertmanager. seconds: the limit of a request."""
+    """members: those that a group tells of are sent, too. link, token: see Alertmanager. seconds: of a request."""
 
     webhooks: Sequence[Webhook]
     alertmanagers: Sequence[Webhook]
     members: bool = False
     link: str = ""
+    token: str = field(default="", repr=False)
     seconds: float = 10.0
 
 
@@ -81,7 +82,15 @@ def run(wiring: Wiring, routes: Routes, silences_topic: str, stop: threading.Eve
         silences,
         *(Patient(wiring, each, silences, telling, routes.seconds) for each in routes.webhooks),
         *(
-            Alertmanager(wiring, each, silences, members=routes.members, link=routes.link, seconds=routes.seconds)
+            Alertmanager(
+                wiring,
+                each,
+                silences,
+                members=routes.members,
+                link=routes.link,
+                token=routes.token,
+                seconds=routes.seconds,
+            )
             for each in routes.alertmanagers
         ),
     ]

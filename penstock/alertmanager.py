@@ -98,6 +98,7 @@ class Alertmanager:
     """Tells one Alertmanager until told to stop; see followers.Part.
 
     wiring: of the alerts. address: of the Alertmanager, without the path of its API. link: of alerts, for a person.
+    token: sent with each request, for whoever guards the Alertmanager.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Alertmanager:
         *,
         members: bool = False,
         link: str = "",
+        token: str = "",
         seconds: float = 10.0,
         every: float = EVERY_SECONDS,
         send: Send = send,
@@ -117,6 +119,9 @@ class Alertmanager:
         self._url, self._name = address.url.rstrip("/") + PATH, address.name.replace("webhook", "Alertmanager")
         self._members, self._seconds, self._every = members, seconds, every
         self._send, self._clock = send, clock
+        self._headers = {"Content-Type": "application/json", "User-Agent": "penstock"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
         self.told = self.refused = 0
 
     def run(self, stop: threading.Event, once: bool) -> None:
@@ -181,8 +186,7 @@ class Alertmanager:
         while waiting:
             part, waiting = waiting[:MOST], waiting[MOST:]
             body = json.dumps([each for _, each in part], ensure_ascii=False).encode("utf-8", "replace")
-            headers = {"Content-Type": "application/json", "User-Agent": "penstock"}
-            answer = self._send(self._url, body, headers, self._seconds)
+            answer = self._send(self._url, body, self._headers, self._seconds)
             if answer.verdict == "again":
                 return answer
             if answer.verdict == "refused":

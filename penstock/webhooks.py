@@ -114,6 +114,15 @@ def signature(key: bytes, identity: str, now: int, body: bytes) -> str:
     return "v1," + base64.b64encode(digest).decode()
 
 
+def token_of(text: str, variable: str) -> str:
+    """Return the token in a variable. Raises WebhookInvalid for one that no header of HTTP can hold."""
+    if not re.fullmatch(r"[\x21-\x7e]{1,8000}", text.strip()):
+        raise WebhookInvalid(
+            f"{variable} holds no token: put one there, in ASCII without spaces, or leave --token-env out"
+        )
+    return text.strip()
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came of one request. status: of HTTP, None without an answer. said: for the log. wait: seconds asked for."""

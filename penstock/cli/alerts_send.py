@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     help="Tell this Prometheus Alertmanager what is open, every minute; may be repeated.",
 )
 @click.option("--secret-env", metavar="NAME", help="Variable with the secret (whsec_...) that signs what is posted.")
+@click.option("--token-env", metavar="NAME", help="Variable with a token that Alertmanagers are sent as Bearer.")
 @click.option("--members", is_flag=True, help="Send those alerts, too, that the alert of a group tells of.")
 @click.option("--link", default="", metavar="URL", help="Where a person reads more, for Alertmanagers.")
 @click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0.1, 300), help="Limit of a request.")
@@ -45,6 +46,7 @@ def send(
     urls: tuple[str, ...],
     managers: tuple[str, ...],
     secret_env: str | None,
+    token_env: str | None,
     members: bool,
     link: str,
     seconds: float,
@@ -73,7 +75,7 @@ def send(
     from penstock.errors import Undelivered
     from penstock.followers import Wiring
     from penstock.logs import set_up
-    from penstock.webhooks import distinct
+    from penstock.webhooks import distinct, token_of
     from schemas.errors import Explained
 
     if not urls and not managers:
@@ -89,7 +91,8 @@ def send(
             kind="alerts",
         )
         hooks = distinct(_webhooks(urls, secret_env))
-        routes = Routes(hooks, distinct(_webhooks(managers, None)), members, link, seconds)
+        token = token_of(os.environ.get(token_env, ""), token_env) if token_env else ""
+        routes = Routes(hooks, distinct(_webhooks(managers, None)), members, link, token, seconds)
         set_up(log_format, {"alerts": alerts_topic})
         stop = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

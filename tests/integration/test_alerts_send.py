@@ -124,6 +124,21 @@ def test_once_gives_up_with_1_where_nobody_takes_alerts(alerts: AlertStand) -> N
             assert status == 1, said
 
 
+def test_an_alertmanager_that_is_guarded_is_sent_the_token_and_nobody_else(alerts: AlertStand) -> None:
+    alerts.tell(alert("wind"))
+    with Receiver() as manager, Receiver() as hook:
+        routes = ["--alertmanager", manager.url, "--webhook", hook.url, "--token-env", "AM_TOKEN"]
+        status, said = alerts.run("--once", *routes, AM_TOKEN="s3cret")
+        assert status == 0, said
+        assert "s3cret" not in said
+        (told,), (posted,) = manager.received, hook.received
+        assert told.headers["authorization"] == "Bearer s3cret"
+        assert json.loads(told.body)[0]["labels"]["name"] == "wind"
+        assert "authorization" not in posted.headers
+        status, said = alerts.run("--once", *routes, AM_TOKEN="two words")
+        assert (status, "AM_TOKEN holds no token" in said) == (2, True)
+
+
 def test_alerts_without_a_way_out_are_refused(alerts: AlertStand) -> None:
     status, said = alerts.run()
     assert (status, "say where to send alerts" in said) == (2, True)
