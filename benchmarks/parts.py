@@ -64,6 +64,11 @@ def _without_lineage(setup: Setup) -> Setup:
 # What a later part of the worker costs is one more entry here.
 PARTS: Sequence[Part] = (
     Part("profiles", "counts of every feature and score, for the monitor", lambda setup: replace(setup, profiler=None)),
+    Part(
+        "samples",
+        "what was said of every event, for the join with its label",
+        lambda setup: replace(setup, sampler=None),
+    ),
     Part("metrics", "what is counted and timed", lambda setup: replace(setup, metrics=cast(WorkerMetrics, Silent()))),
     Part("lineage", "in every inference: what made it, and of which event", _without_lineage),
     Part(

@@ -28,14 +28,17 @@ from streams.inflight import Marker
 from streams.metrics import WorkerMetrics
 from streams.pool import Pool
 from streams.safeguard import Safeguard
+from streams.sampler import Sampler, sampler_of
 from streams.topics import Topic
 from streams.work import Composer, Plan, Route
 from streams.worker import Worker
 
 EVENTS, OUTPUT, LETTERS, PROFILES = "events", "costs.inferences", "costs.dead-letters", "costs.profiles"
+SAMPLES = "costs.samples"
 PARTITIONS = 4  # of which each batch has events: a profile record for each of them
 TOPIC_BYTES = 1 << 20
 REFERENCE_ROWS = 5_000
+LABEL = {"type": "record", "name": "Label", "fields": [{"name": "truth", "type": "boolean"}]}
 
 Messages = Sequence[Sequence[Message]]  # of each batch
 
@@ -107,14 +110,15 @@ class Setup:
     metrics: WorkerMetrics
     guard: Safeguard
     pool: Pool
+    sampler: Sampler | None = None
 
     def run(self, messages: Messages, sink: Sink) -> float:
         """Return the CPU seconds, of all threads of this process, that a worker takes for the batches."""
         source = Source(messages, self.metrics.backlog)
         name, count = self.assembly.deployment.name, PARTITIONS
-        route = Route(name, EVENTS, count, OUTPUT, count, LETTERS, count, PROFILES)
+        route = Route(name, EVENTS, count, OUTPUT, count, LETTERS, count, PROFILES, SAMPLES)
         scorer = self.assembly.scorer(Topic(OUTPUT, PARTITIONS, TOPIC_BYTES))
-        plan = Plan(scorer, Composer(route, self.profiler), LetterLimit(0, time.monotonic))
+        plan = Plan(scorer, Composer(route, self.profiler, sampler=self.sampler), LetterLimit(0, time.monotonic))
         worker = Worker(lambda _: (source, sink), plan, self.metrics, guard=self.guard, batch_events=BATCH_EVENTS)
         source.ended = worker.stop
         began = time.process_time()
@@ -123,12 +127,13 @@ class Setup:
 
 
 def everything(job: Job, folder: Path) -> Setup:
-    """Return a worker's setup with every part that is on while `monitor` is declared.
+    """Return a worker's setup with every part that is on while `monitor` and `labels` are declared, of all events.
 
     folder: where its schema and its note of what is being scored go.
     """
     (folder / "event.avsc").write_text(json.dumps(job.schema))
-    declared = Deployment.model_validate(job.deployment(EVENTS, OUTPUT) | {"monitor": {}})
+    labels = {"topic": "labels", "schema": LABEL, "value": "truth"}
+    declared = Deployment.model_validate(job.deployment(EVENTS, OUTPUT) | {"monitor": {}, "labels": labels})
     bundle = Bundle.build(name=job.name, model=job.network(), features=job.features)
     writers = Writers(folder=SchemaFolder(folder))
     pool = Pool()
@@ -143,7 +148,9 @@ def everything(job: Job, folder: Path) -> Setup:
         version=bundle.manifest.version,
     )
     guard = Safeguard(EVENTS, marker=Marker(folder / "slot.inflight", EVENTS))
-    return Setup(assembly, Profilers({ACTIVE: profiler}), metrics, guard, pool)
+    outputs, columns = assembly.models[ACTIVE].outputs, assembly.decoder.columns
+    sampler = sampler_of(declared, ACTIVE, 1, outputs, columns, None, TOPIC_BYTES)
+    return Setup(assembly, Profilers({ACTIVE: profiler}), metrics, guard, pool, sampler)
 
 
 def _reference(job: Job, assembly: Assembly) -> Reference:

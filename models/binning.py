@@ -79,13 +79,32 @@ def fit(name: str, item: int | None, series: pl.Series) -> Bins | None:
 
     Numbers and booleans get quantile bins, strings and enums categories; times, bytes, nested values are left out.
     """
-    if series.dtype in (pl.String, pl.Categorical, pl.Enum):
-        counts = series.cast(pl.String).drop_nulls().value_counts(name="__count")
-        ranked = sorted(counts.rows(), key=lambda row: (-row[1], row[0]))
-        return Categories(name, item, tuple(value for value, _ in ranked[:KNOWN_CATEGORIES]))
-    if series.dtype.is_numeric() or series.dtype == pl.Boolean:
+    if is_category(series.dtype):
+        return Categories(name, item, ranked(counts_of(series)))
+    if is_number(series.dtype):
         return Numbers(name, item, number_edges(series.cast(pl.Float64).to_numpy()))
     return None
+
+
+def is_category(dtype: pl.DataType) -> bool:
+    """Say whether a column of this type is profiled by its categories."""
+    return dtype in (pl.String, pl.Categorical, pl.Enum)
+
+
+def is_number(dtype: pl.DataType) -> bool:
+    """Say whether a column of this type is profiled by its quantiles."""
+    return dtype.is_numeric() or dtype == pl.Boolean
+
+
+def counts_of(series: pl.Series) -> pl.DataFrame:
+    """Return how often each value of a category column is there: columns value and count."""
+    return series.cast(pl.String).drop_nulls().rename("value").value_counts(name="count")
+
+
+def ranked(counts: pl.DataFrame) -> tuple[str, ...]:
+    """Return the categories that are known, the most frequent first; equally frequent ones by their text."""
+    found = counts.sort("count", "value", descending=[True, False])["value"].head(KNOWN_CATEGORIES)
+    return tuple(found.to_list())
 
 
 def number_edges(values: Floats) -> tuple[float, ...]:
@@ -93,12 +112,20 @@ def number_edges(values: Floats) -> tuple[float, ...]:
 
     A value that alone fills a quantile bin gets a bin of its own. Of few distinct values each gets a bin.
     """
-    values = values[np.isfinite(values)]
+    values = np.sort(values[np.isfinite(values)] + 0.0)  # -0.0 becomes 0.0
+    return edges_of(values, np.ones(len(values), np.int64), np.unique(values))
+
+
+def edges_of(values: Floats, weights: Cells, distinct: Floats) -> tuple[float, ...]:
+    """Return the same of a summary of a column.
+
+    values: finite and sorted; weights: how many of the column's values each stands for. distinct: sorted, all that the
+    column has, or more than QUANTILE_BINS of them.
+    """
     if not len(values):
         return (0.0,)
-    distinct = np.unique(values)
     with np.errstate(over="ignore", invalid="ignore"):
-        body = _few(distinct) if len(distinct) <= QUANTILE_BINS else _quantiles(values)
+        body = _few(distinct) if len(distinct) <= QUANTILE_BINS else _quantiles(values, weights)
         body = body[np.isfinite(body)]
         low, high = body.min(), body.max()
         width = high - low if len(distinct) > 1 else max(abs(high), 1.0)
@@ -112,8 +139,10 @@ def _few(distinct: Floats) -> Floats:
     return np.concatenate(([distinct[0]], middles, [np.nextafter(distinct[-1], np.inf)]))
 
 
-def _quantiles(values: Floats) -> Floats:
-    body = np.quantile(values, np.linspace(*BODY, QUANTILE_BINS + 1), method="lower")
+def _quantiles(values: Floats, weights: Cells) -> Floats:
+    ends = np.cumsum(weights)
+    ranks = np.floor((ends[-1] - 1) * np.linspace(*BODY, QUANTILE_BINS + 1)).astype(np.int64)
+    body = values[np.searchsorted(ends, ranks, side="right")]
     body[-1] = np.nextafter(body[-1], np.inf)
     repeated = body[1:][body[1:] == body[:-1]]
     return np.concatenate((body, np.nextafter(repeated, np.inf)))

@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from models.errors import BundleAltered, BundleInvalid
+from models.errors import BundleAltered, BundleInvalid, ReferenceInvalid
 from models.leaves import INDEX, PART, Index, Leaves, part_of
 from models.manifest import Manifest, now
 from models.parts import MANIFEST, MODEL, REFERENCE, SUMS, read_folder, read_zip, write_folder, write_zip
@@ -112,6 +112,26 @@ class Bundle:
         model = parts[MODEL] if leaves is None or MODEL in parts else _first(leaves)
         digest = hashlib.sha256(parts[SUMS]).hexdigest()
         return cls(manifest, model, parts.get(REFERENCE), parts, digest, leaves)
+
+    def with_reference(self, reference: bytes, version: str | None = None, created: datetime | None = None) -> Bundle:
+        """Return a new version: the same model with this reference profile, in place of the one that it may have.
+
+        version, created: as of `build`. Raises ReferenceInvalid for bytes that are none, or outputs that the model has
+        not.
+        """
+        from models.reference import Reference
+
+        read = Reference.from_bytes(reference)
+        known = {field.name for field in self.manifest.fields}
+        if unknown := sorted({bins.name for bins in read.outputs} - known):
+            raise ReferenceInvalid(
+                f"the reference has the output {unknown[0]}, which {self.manifest.name} does not give; it gives "
+                f"{', '.join(sorted(known))}: build the reference with the outputs of this model"
+            )
+        changed = {"version": version or str(uuid.uuid4()), "created": created or now(), "reference": True}
+        manifest = self.manifest.model_copy(update=changed)
+        others = {name: part for name, part in self.parts.items() if name not in (MANIFEST, MODEL, REFERENCE, SUMS)}
+        return Bundle.of_parts(parts_of(manifest, self.parts.get(MODEL), reference, others))
 
     @classmethod
     def read(cls, source: str | Path | bytes) -> Bundle:

@@ -6,7 +6,7 @@ type; integers and booleans with missing ones come back as doubles.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import polars as pl
 from models import varint
 
 Column = dict[str, Any]
+Pack = Callable[[int, int], Column]
 NUMBERS: dict[str, np.dtype[Any]] = {
     "double": np.dtype("<f8"),
     "float": np.dtype("<f4"),
@@ -24,7 +25,7 @@ NUMBERS: dict[str, np.dtype[Any]] = {
 }
 LONGS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
 SCALARS = (pl.Float64, pl.Float32, *LONGS, pl.Boolean)
-TEXTS = (pl.String, pl.Enum, pl.Categorical)
+TEXTS: tuple[type[pl.DataType], ...] = (pl.String, pl.Enum, pl.Categorical)
 
 
 def fits(dtype: pl.DataType) -> bool:
@@ -34,8 +35,8 @@ def fits(dtype: pl.DataType) -> bool:
     return dtype in (*SCALARS, *TEXTS)
 
 
-def pack(name: str, series: pl.Series) -> Column:
-    """Return the column as a record's. Raises ValueError for a type that does not fit."""
+def packer(name: str, series: pl.Series) -> Pack:
+    """Return what packs rows from one to another one. Raises ValueError for a type that does not fit."""
     dtype = series.dtype
     if not fits(dtype):
         raise ValueError(f"{name}: values of {dtype} cannot be sampled")
@@ -48,7 +49,13 @@ def pack(name: str, series: pl.Series) -> Column:
     kind = "boolean" if dtype == pl.Boolean else "float" if dtype == pl.Float32 else "double"
     if dtype in LONGS:
         kind = "long"
-    return _column(name, kind, series.to_numpy().astype(NUMBERS[kind], copy=False).tobytes())
+    values = series.to_numpy().astype(NUMBERS[kind], copy=False)
+    return lambda start, end: _column(name, kind, values[start:end].tobytes())
+
+
+def pack(name: str, series: pl.Series) -> Column:
+    """Return the column as a record's. Raises ValueError for a type that does not fit."""
+    return packer(name, series)(0, len(series))
 
 
 def unpack(column: Mapping[str, Any], rows: int) -> pl.Series:
@@ -95,7 +102,7 @@ def _column(name: str, kind: str, values: bytes, width: int = 1, texts: Sequence
     return {"name": name, "kind": kind, "width": width, "values": values, "texts": texts}
 
 
-def _vectors(name: str, series: pl.Series) -> Column:
+def _vectors(name: str, series: pl.Series) -> Pack:
     if isinstance(series.dtype, pl.Array):
         series = series.arr.to_list()
     lengths = series.list.len().fill_null(0)
@@ -104,15 +111,26 @@ def _vectors(name: str, series: pl.Series) -> Column:
         places = pl.Series([list(range(width))]).new_from_index(0, len(series))
         series = series.fill_null([]).list.gather(places, null_on_oob=True)
     flat = series.list.explode() if width else pl.Series([], dtype=pl.Float64)
-    values = flat.cast(pl.Float64).to_numpy()
-    return _column(name, "double", values.astype("<f8", copy=False).tobytes(), width)
+    values = flat.cast(pl.Float64).to_numpy().astype(NUMBERS["double"], copy=False)
+    return lambda start, end: _column(name, "double", values[start * width : end * width].tobytes(), width)
 
 
-def _texts(name: str, series: pl.Series) -> Column:
+def _texts(name: str, series: pl.Series) -> Pack:
+    """Look at the texts once; each part has only those that it holds."""
     series = series.cast(pl.String)
-    texts = series.drop_nulls().unique(maintain_order=True)
-    codes = series.cast(pl.Enum(texts)).to_physical().cast(pl.Int64).fill_null(-1).to_numpy() + 1
-    return _column(name, "text", varint.pack(codes), texts=texts.to_list())
+    texts = series.unique(maintain_order=True).drop_nulls()
+    codes = series.cast(pl.Enum(texts)).to_physical().cast(pl.Int64)
+    places = (codes.fill_null(-1) if codes.null_count() else codes).to_numpy() + 1
+
+    def part(start: int, end: int) -> Column:
+        own, held = places[start:end], np.zeros(len(texts) + 1, np.int64)
+        held[own] = 1
+        held[0] = 0  # missing
+        used = (np.flatnonzero(held) - 1).tolist()
+        return _column(name, "text", varint.pack(np.cumsum(held)[own]), texts=[listed[at] for at in used])
+
+    listed = texts.to_list()
+    return part
 
 
 def _text_of(name: str, codes: npt.NDArray[np.int64], texts: Sequence[str]) -> pl.Series:

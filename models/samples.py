@@ -60,17 +60,7 @@ class Samples:
 
     def encode(self) -> bytes:
         """Return the record. Raises ValueError for an output of a type that `models.packed.fits` does not have."""
-        record = {
-            **asdict(self.maker),
-            "rows": len(self.keys),
-            "partitions": varint.pack_deltas(self.partitions),
-            "offsets": varint.pack_deltas(self.offsets),
-            "times": _packed_times(self.times),
-            **packed.pack_keys(self.keys),
-            "outputs": [packed.pack(name, series) for name, series in self.outputs.items()],
-            "segments": [packed.pack(name, series) for name, series in self.segments.items()],
-        }
-        return records.encode("sample", record)
+        return Encoder(self).encode(self.maker, 0, len(self.keys))
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
@@ -90,6 +80,33 @@ class Samples:
             )
         except ValueError as error:
             raise RecordInvalid(f"the record sample is damaged: {error}") from error
+
+
+class Encoder:
+    """Encodes parts of a batch's samples: what takes a look at all values of a column is done once.
+
+    Raises ValueError for an output of a type that `models.packed.fits` does not have.
+    """
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self._outputs = [packed.packer(name, series) for name, series in samples.outputs.items()]
+        self._segments = [packed.packer(name, series) for name, series in samples.segments.items()]
+
+    def encode(self, maker: Maker, start: int, end: int) -> bytes:
+        """Return the record of rows from `start` to before `end`, of this maker."""
+        samples = self._samples
+        record = {
+            **asdict(maker),
+            "rows": end - start,
+            "partitions": varint.pack_deltas(samples.partitions[start:end]),
+            "offsets": varint.pack_deltas(samples.offsets[start:end]),
+            "times": _packed_times(samples.times[start:end]),
+            **packed.pack_keys(samples.keys[start:end]),
+            "outputs": [pack(start, end) for pack in self._outputs],
+            "segments": [pack(start, end) for pack in self._segments],
+        }
+        return records.encode("sample", record)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

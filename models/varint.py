@@ -8,18 +8,39 @@ import numpy.typing as npt
 _BYTES = 9  # of 7 bits hold every non-negative int64
 _LIMITS = 1 << (7 * np.arange(1, _BYTES, dtype=np.int64))
 _LONGEST_STEP = 1 << 62
+_FEW = 16  # numbers of more than a byte that are put in one by one
 
 
 def pack(values: npt.NDArray[np.int64]) -> bytes:
     """Return the values one after the other, 7 bits a byte, lowest first, the top bit set while more follow."""
     if not len(values) or int(values.max()) < 128:
         return values.astype(np.uint8).tobytes()
+    large = np.flatnonzero(values >= 128)
+    if len(large) <= _FEW:
+        return _spliced(values, large.tolist())
     lengths = np.searchsorted(_LIMITS, values, side="right") + 1
     places = np.arange(int(lengths.max()))
     digits = (values[:, None] >> (7 * places)) & 127
     digits |= (places < lengths[:, None] - 1) << 7
     packed: bytes = digits.astype(np.uint8)[places < lengths[:, None]].tobytes()
     return packed
+
+
+def _spliced(values: npt.NDArray[np.int64], large: list[int]) -> bytes:
+    small, start, pieces = values.astype(np.uint8).tobytes(), 0, []
+    for at in large:
+        pieces += [small[start:at], _one(int(values[at]))]
+        start = at + 1
+    return b"".join((*pieces, small[start:]))
+
+
+def _one(value: int) -> bytes:
+    digits = bytearray()
+    while value > 127:
+        digits.append(value & 127 | 128)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)
 
 
 def unpack(data: bytes) -> npt.NDArray[np.int64]:

@@ -17,7 +17,7 @@ from monitoring.drift import moved_bins, psi
 from monitoring.edetector import EDetector
 from monitoring.errors import SnapshotInvalid
 from monitoring.past import Past
-from monitoring.tilts import Tilts, tilts_of
+from monitoring.tilts import Floats, Tilts, tilts_of
 
 WEEK_MS = 7 * 24 * 3_600_000
 CRITICAL = 0.2  # PSI since the onset from which a change is critical
@@ -52,6 +52,7 @@ class Watch:
         self._alarm = max(WEEK_MS / tick_ms / false_alarms, 2.0)
         self._detector, self._past = EDetector(columns), Past()
         self._holds: dict[int, Hold] = {}  # by column
+        self._seen = self._detector.evidence()
         self._places = np.full((len(columns), self._detector.bins), len(reference.tally.cells))  # the last cell is none
         for at, part in enumerate(reference.slices):
             self._places[at, : part.end - part.start] = np.arange(part.start, part.end)
@@ -59,7 +60,7 @@ class Watch:
     def update(self, tick: int, tally: Tally) -> Iterator[Verdict]:
         """Take a tick; yield a verdict on each column that has moved, still does, or moves no more."""
         self._past.add(tick, tally.cells)
-        evidence = self._detector.update(np.append(tally.cells, 0)[self._places])
+        evidence = self._seen = self._detector.update(np.append(tally.cells, 0)[self._places])
         for at, part in enumerate(self._reference.slices):
             hold = self._holds.get(at)
             if evidence[at] >= self._alarm:
@@ -75,6 +76,14 @@ class Watch:
                     del self._holds[at]
                     since = tick + 1 - hold.since
                     yield self._verdict(part, float(evidence[at]), since, tick, "as before")
+
+    @property
+    def evidence(self) -> tuple[Floats, float]:
+        """Return each column's evidence at the last tick, before an alarm began it again, and the evidence of an alarm.
+
+        Natural logarithms, at least 0; shape (columns,).
+        """
+        return np.log(np.maximum(self._seen, 1.0)), float(np.log(self._alarm))
 
     def _verdict(self, part: Slice, evidence: float, since: int, tick: int, tilt: str) -> Verdict:
         cells = self._past.since(since)

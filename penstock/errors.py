@@ -57,5 +57,9 @@ class Undelivered(PenstockError):
     """With `--once`: events were not taken in time; they stay undelivered until the next run."""
 
 
+class TrainingRowsInvalid(PenstockError):
+    """Files of training rows that cannot be read, or lack a column."""
+
+
 class BrokerFailed(PenstockError):
     """The embedded broker did not start, or another one is in its way."""

@@ -30,10 +30,11 @@ from streams.options import Options
 from streams.pace import Pace, Slowdown, measure
 from streams.pool import Pool
 from streams.residence import resident_bytes
+from streams.sampler import Sampler, sampler_of
 from streams.site import Site, site_of
 from streams.sizing import first_events
 from streams.swaps import Starts
-from streams.topics import Topics
+from streams.topics import Topics, message_limit
 from streams.work import Composer, Plan
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ class Builder:
             Running(name, bundle.manifest.name, bundle.manifest.version, bundle.digest)
             for name, bundle in bundles.items()
         )
+        sampler = self._sampler(wanted, assembly, bundles, site)
         starts = None
         if site.swaps is not None:
             starts = Starts(site.swaps.name, deployment.name, wanted.revision, arms, lambda: self.slot)
@@ -119,7 +121,7 @@ class Builder:
         everywhere = deployment.everywhere if self.arm == ACTIVE else []
         plan = Plan(
             assembly.scorer(site.output, self.arm, slowdowns, haste),
-            Composer(site.route(deployment.name), profilers, starts),
+            Composer(site.route(deployment.name), profilers, starts, sampler=sampler),
             LetterLimit(deployment.limits.dead_letters_per_minute, time.monotonic),
             Budget(deployment.latency_ms / 1000, self._options.batch_events) if deployment.latency_ms else None,
             wanted.paused,
@@ -177,7 +179,8 @@ class Builder:
         """Return the site; the brokers are asked once about topics that stay the same, so that a way back is quick."""
         declared = (deployment.name, deployment.input.topic, deployment.input.start, deployment.delivery)
         beside = tuple(deployment.everywhere)
-        key = (*declared, deployment.output_topic(self.arm), deployment.monitor is None, controlled, beside)
+        watched = (deployment.monitor is None, deployment.sampling and deployment.sampling[1])
+        key = (*declared, deployment.output_topic(self.arm), *watched, controlled, beside)
         if key not in self._sites:
             self._sites[key] = site_of(deployment, self.arm, self._options, self._topics, controlled=controlled)
         return self._sites[key]
@@ -234,6 +237,21 @@ class Builder:
                 )
             log.warning("%s; the arm %s is not watched", text, name)
         return Profilers(found)
+
+    def _sampler(self, wanted: Wanted, assembly: Assembly, bundles: Mapping[str, Bundle], site: Site) -> Sampler | None:
+        """Return what samples for the join with labels. Segments that are numbers have the bins of the arm's model."""
+        if site.samples is None:
+            return None
+        found = bundles[self.arm].reference
+        return sampler_of(
+            wanted.deployment,
+            self.arm,
+            wanted.revision,
+            next(iter(assembly.models.values())).outputs,
+            assembly.decoder.columns,
+            Reference.from_bytes(found) if found is not None else None,
+            message_limit([site.samples]),
+        )
 
 
 def _reads_the_same(built: Built, wanted: Wanted) -> bool:

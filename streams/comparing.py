@@ -22,11 +22,10 @@ from streams.inferences import InferenceReader, output_of
 from streams.reading import Ends, TopicReader
 from streams.rescore import ROLE, Errand, Options
 from streams.shelf import BYTES, Shelf
+from streams.stretch import answers_to
 
 log = logging.getLogger(__name__)
 
-SLACK_MS = 3_600_000  # how much older than its event an inference may seem: clocks differ
-HEAD = 100  # offsets of a partition that are looked at for the time of its first event
 READ = 10_000
 SAY_SECONDS = 10.0
 
@@ -75,7 +74,8 @@ def compare(
             sides.read(0, errand.output.name, reader.ends(errand.output.name), mine, keyed=True)
             there = reader.partitions(deployment.output.topic)
             if there:
-                sides.read(1, deployment.output.topic, sides.then(deployment.output.topic), theirs, keyed=False)
+                ends = answers_to(reader, deployment.output.topic, errand.stretch)
+                sides.read(1, deployment.output.topic, ends, theirs, keyed=False)
             for now, then in shelf.blocks():
                 comparison.add(now, then)
     finally:
@@ -101,16 +101,6 @@ class _Sides:
         schema = {"partition": pl.Int32(), "first": pl.Int64(), "last": pl.Int64()}
         self._spans = pl.DataFrame(spans, schema=schema, orient="row")
         self._sources = len(reader.partitions(errand.stretch.topic))
-
-    def then(self, topic: str) -> Ends:
-        """Return what to read of the deployment's output topic: what came since the first event of the range."""
-        ends, source = self._reader.ends(topic), self._errand.stretch.topic
-        heads = {p: (first, min(first + HEAD, last)) for p, (first, last) in self._ranges.items()}
-        times = [message.timestamp()[1] for found in self._reader.read(source, heads) for message in found]
-        if not times or min(times) < SLACK_MS:
-            return ends
-        begins = self._reader.at(topic, min(times) - SLACK_MS, ends)
-        return {partition: (max(low, begins[partition]), high) for partition, (low, high) in ends.items()}
 
     def read(self, side: int, topic: str, ends: Ends, inferences: InferenceReader, *, keyed: bool) -> None:
         """Read a topic until its end, or until every partition of the range is passed where that can be told."""

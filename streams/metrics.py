@@ -79,7 +79,7 @@ class WorkerMetrics:
         )
         self.holding: set[str] = set()  # causes for which events are held back
         self.broken: set[str] = set()  # arms whose circuit is open
-        self.leaves = LeafMetrics(bound)
+        self.samples, self.leaves = SampleMetrics(registry, bound), LeafMetrics(bound)
         registry.register(self.leaves)
         self.load = LoadMetrics(bound)
         registry.register(self.load)
@@ -158,6 +158,24 @@ class WorkerMetrics:
     def held(self, cause: str, value: bool) -> None:
         (self.holding.add if value else self.holding.discard)(cause)
         self._held.labels(**self._bound, cause=cause).set(value)
+
+
+class SampleMetrics:
+    """What was sampled for the join with labels, and what cannot be."""
+
+    def __init__(self, registry: CollectorRegistry, labels: Mapping[str, str]) -> None:
+        self._labels = labels
+        text = "Inferences whose samples were committed, by the arm that scored"
+        self._rows = Counter("penstock_samples", text, [*labels, "scored_by"], registry=registry)
+        text = "Events scored that no share of keys samples, by why"
+        self._left_out = Counter("penstock_unsampled_events", text, [*labels, "reason"], registry=registry)
+
+    def count(self, rows: Mapping[str, int], left_out: Mapping[str, int]) -> None:
+        """rows: by the arm that scored. left_out: by the reason."""
+        for arm, count in rows.items():
+            self._rows.labels(**self._labels, scored_by=arm).inc(count)
+        for reason, count in left_out.items():
+            self._left_out.labels(**self._labels, reason=reason).inc(count)
 
 
 class LeafMetrics(Collector):

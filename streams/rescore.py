@@ -217,7 +217,8 @@ def key_of(wanted: Wanted, digest: str, stretch: Stretch, output: str | None) ->
 def refuse_taken(deployment: Deployment, output: str) -> None:
     """Raise Refused for a topic that the deployment or control reads or writes: its readers take what they find."""
     arms = [ACTIVE, *deployment.everywhere, *(name for name in deployment.named if deployment.is_shadow(name))]
-    taken = {deployment.input.topic, deployment.profile_topic}
+    taken = {deployment.input.topic, deployment.profile_topic, deployment.sample_topic}
+    taken |= {deployment.labels.topic} if deployment.labels is not None else set()
     taken |= {topic for arm in arms for topic in (deployment.output_topic(arm), deployment.dead_letter_topic(arm))}
     if output in taken or f"{output}.dead-letters" in taken or is_reserved(output):
         raise Refused(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from schemas.deployment import Deployment
 from streams.control import TOPICS
+from streams.errors import Refused
 from streams.guarantees import Promise, uphold
 from streams.membership import is_classic
 from streams.metrics import WorkerMetrics
@@ -19,6 +20,7 @@ from streams.topics import OVERHEAD, Topic, Topics
 from streams.work import Route
 
 FRAMING = 512  # bytes at most that a record batch of one record adds to its value, key and headers
+SAMPLES_KEPT = 7 * 86_400  # seconds at least: the brokers' own default
 Sink = TransactionalSink | AcknowledgedSink
 
 
@@ -37,12 +39,14 @@ class Site:
     letters: Topic
     profiles: Topic | None
     swaps: Topic | None
+    samples: Topic | None = None
     beside: Mapping[str, Topic] = field(default_factory=dict)
 
     @property
     def targets(self) -> list[Topic]:
-        """The topics that take the events' records, and those of their profiles."""
-        return [self.output, self.letters, *self.beside.values(), *([self.profiles] if self.profiles else [])]
+        """The topics that take the events' records, and those of their profiles and samples."""
+        watched = [topic for topic in (self.profiles, self.samples) if topic is not None]
+        return [self.output, self.letters, *self.beside.values(), *watched]
 
     def route(self, deployment: str) -> Route:
         """Return where a deployment's records go."""
@@ -55,6 +59,7 @@ class Site:
             dead_letters=self.letters.name,
             dead_letter_count=self.letters.partitions,
             profiles=self.profiles.name if self.profiles else None,
+            samples=self.samples.name if self.samples else None,
             letter_bytes=min(each.message_bytes for each in (self.letters, *self.beside.values())) - FRAMING,
             beside={name: topic.name for name, topic in self.beside.items()},
         )
@@ -115,6 +120,7 @@ def site_of(deployment: Deployment, arm: str, options: Options, topics: Topics, 
         letters=letters,
         profiles=topics.ensure(deployment.profile_topic, 1) if deployment.monitor is not None else None,
         swaps=swaps,
+        samples=_samples(deployment, topics),
         beside=beside,
     )
     uphold(
@@ -130,3 +136,23 @@ def site_of(deployment: Deployment, arm: str, options: Options, topics: Topics, 
         ),
     )
     return site
+
+
+def _samples(deployment: Deployment, topics: Topics) -> Topic | None:
+    """Return the topic of samples, made where it is missing; None where there are none.
+
+    What a label may wait for must still be there when the monitor reads it again. Raises Refused where the topic has
+    other partitions than declared: a key would not meet its label.
+    """
+    if deployment.sampling is None:
+        return None
+    _, partitions = deployment.sampling
+    within = deployment.labels.within if deployment.labels is not None else 0
+    kept = max(SAMPLES_KEPT, 2 * within) * 1000
+    topic = topics.ensure(deployment.sample_topic, partitions, {"retention.ms": str(kept)})
+    if topic.partitions != partitions:
+        raise Refused(
+            f"topic {topic.name} has {topic.partitions} partitions, but labels.partitions is {partitions}: declare "
+            f"{topic.partitions}, for samples find their labels only while the number stays as it is"
+        )
+    return topic

@@ -9,6 +9,9 @@ from streams.errors import Refused
 from streams.offsets import OffsetRange, ranges_of
 from streams.reading import Ends, Point, TopicReader
 
+SLACK_MS = 3_600_000  # how much older than its event an inference may seem: clocks differ
+HEAD = 100  # offsets of a partition that are looked at for the time of its first event
+
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
@@ -59,6 +62,20 @@ def stretch_of(reader: TopicReader, topic: str, begin: Point, end: Point) -> Str
             "--to"
         )
     return Stretch(topic, ranges, cut)
+
+
+def answers_to(reader: TopicReader, topic: str, stretch: Stretch) -> Ends:
+    """Return the part of a topic of inferences that can hold those of the stretch: what came since its first event.
+
+    Raises Refused without the topic.
+    """
+    ends = reader.ends(topic)
+    heads = {p: (first, min(first + HEAD, last)) for p, (first, last) in stretch.ranges.items()}
+    times = [message.timestamp()[1] for found in reader.read(stretch.topic, heads) for message in found]
+    if not times or min(times) < SLACK_MS:
+        return ends
+    begins = reader.at(topic, min(times) - SLACK_MS, ends)
+    return {partition: (max(low, begins[partition]), high) for partition, (low, high) in ends.items()}
 
 
 def _is_cut(begin: Point, first: int, low: int) -> bool:

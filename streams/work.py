@@ -20,6 +20,7 @@ from streams.budget import Budget
 from streams.deadletters import LetterLimit, letters
 from streams.haste import Haste
 from streams.pace import Slowdown
+from streams.sampler import Sampled, Sampler
 from streams.scorer import Scored, Scorer
 from streams.sizing import FIRST_EVENTS
 
@@ -55,6 +56,7 @@ class Route:
     dead_letters: str
     dead_letter_count: int
     profiles: str | None = None
+    samples: str | None = None
     letter_bytes: int = 1 << 20  # the largest dead letter that its topic takes
     beside: Mapping[str, str] = field(default_factory=dict)
 
@@ -71,6 +73,7 @@ class Work:
     """One batch, ready to be published whole. inferences: how many, by who made them. reasons: of dead letters.
 
     beside: reasons of dead letters of arms that score every event beside the others, by the arm's name and the reason.
+    sampled: events by the arm whose samples tell of them; unsampled: events that cannot be, by the reason.
     """
 
     records: list[Records]
@@ -79,13 +82,15 @@ class Work:
     reasons: dict[str, int]
     seconds: float  # what putting it together took
     beside: dict[tuple[str, str], int] = field(default_factory=dict)
+    sampled: Mapping[str, int] = field(default_factory=dict)
+    unsampled: Mapping[str, int] = field(default_factory=dict)
 
 
 class Composer:
     """Turns scored batches into work.
 
-    starts: tells from which offset on the present state scores each partition; None where nobody asks. clock: seconds
-    since 1970.
+    profiler, sampler: None where the deployment asks for neither profiles nor samples. starts: tells from which offset
+    on the present state scores each partition; None where nobody asks. clock: seconds since 1970.
     """
 
     def __init__(
@@ -94,8 +99,10 @@ class Composer:
         profiler: Profiles | None = None,
         starts: Starts | None = None,
         clock: Callable[[], float] = time.time,
+        sampler: Sampler | None = None,
     ) -> None:
         self.route, self.profiler, self._starts, self._clock = route, profiler, starts, clock
+        self.sampler = sampler
 
     def work(self, batch: Batch, scored: Scored) -> Work:
         """Return what is published of the batch."""
@@ -117,11 +124,14 @@ class Composer:
                 records.append(self._letters(batch, found, route.beside[name]))
             for each in found:
                 beside[name, each.reason] = beside.get((name, each.reason), 0) + 1
-        if self.profiler is not None and scored.inferences:
-            records.append(self._profile(self.profiler, batch, scored))
+        times = batch.timestamps() if self.profiler is not None and scored.inferences else None
+        if self.profiler is not None and times is not None:
+            records.append(self._profile(self.profiler, batch, scored, times))
+        sampled = self._sample(batch, scored, times, records)
         if self._starts is not None and (told := self._starts.records(batch.firsts())) is not None:
             records.append(told)
-        return Work(records, batch, _counted(scored), reasons, time.perf_counter() - began, beside)
+        seconds = time.perf_counter() - began
+        return Work(records, batch, _counted(scored), reasons, seconds, beside, sampled.rows, sampled.left_out)
 
     def progress(self, partitions: Sequence[int]) -> Records | None:
         """Return the records that say that these partitions were read to their end; None without a monitor."""
@@ -150,8 +160,21 @@ class Composer:
         rows = np.array(sorted(rejection.row for rejection in rejected), np.int64)
         return Records(topic, values, keys, self._partitions(batch, rows, route.dead_letter_count), headers)
 
-    def _profile(self, profiler: Profiles, batch: Batch, scored: Scored) -> Records:
-        partitions, times = batch.partitions, batch.timestamps()
+    def _sample(
+        self, batch: Batch, scored: Scored, times: npt.NDArray[np.int64] | None, records: list[Records]
+    ) -> Sampled:
+        """Add the records of samples to those of the batch."""
+        topic = self.route.samples
+        if self.sampler is None or topic is None or not scored.inferences:
+            return Sampled()
+        found = self.sampler.sample(batch, scored, times)
+        if found.values:
+            keys, most = [self.route.deployment.encode()] * len(found.values), 1 + len(self.route.beside)
+            records.append(Records(topic, found.values, keys, found.partitions, of_an_event=most))
+        return found
+
+    def _profile(self, profiler: Profiles, batch: Batch, scored: Scored, times: npt.NDArray[np.int64]) -> Records:
+        partitions = batch.partitions
         if scored.rows is not None:
             partitions, times = partitions[scored.rows], times[scored.rows]
         arms = [made.arm for made in scored.made]

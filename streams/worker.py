@@ -321,6 +321,7 @@ class Worker:
         for reason, count in work.reasons.items():
             metrics.dead_letters(reason, count)
         metrics.arm_dead_letters(work.beside)
+        metrics.samples.count(work.sampled, work.unsampled)
         if self.plan.budget is not None:
             self._keep(self.plan.budget, work.batch, time.perf_counter() - taken, whole)
 

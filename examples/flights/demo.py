@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -22,10 +23,11 @@ from confluent_kafka.cimpl import NewTopic
 from rich.console import Console
 
 from examples.flights import account, data, report, watch
+from examples.flights.labels import Labels
 from examples.flights.replay import Replay
 from examples.flights.screen import Screen, Status, alert_line, screen_for
 from examples.flights.stage import Service, Stage, StageFailed, wait_until
-from penstock.client import ClientError
+from penstock.client import ClientError, Producer
 from penstock.config import BOOTSTRAP, STATE_FOLDER, kafka_settings
 from penstock.errors import PenstockError
 from schemas.deployment import Deployment
@@ -124,23 +126,26 @@ def write_deployment(plan: Plan, suffix: str) -> Path:
     """
     declared = yaml.safe_load((FOLDER / "deployment.yaml").read_text())
     declared["name"] += suffix
-    for place in (declared["input"], declared["output"], declared["arms"][1]):
+    for place in (declared["input"], declared["output"], declared["arms"][1], declared["labels"]):
         place["topic"] = declared["name"] + place["topic"].removeprefix("flights")
     if plan.corrupt:
         declared["limits"]["dead_letters_per_minute"] = 0
     declared["monitor"]["window_rows"] = max(100, declared["monitor"]["window_rows"] // plan.sample)
     path = plan.folder / "deployment.yaml"
     path.write_text(yaml.safe_dump(declared, sort_keys=False))
-    shutil.copy(FOLDER / "event.avsc", plan.folder)
+    for schema in ("event.avsc", "label.avsc"):
+        shutil.copy(FOLDER / schema, plan.folder)
     return path
 
 
 @contextlib.contextmanager
 def fresh_topics(kafka: Mapping[str, str], path: Path) -> Iterator[None]:
-    """Create the input and the output topics; on a Kafka that is not ours delete the run's topics in the end."""
+    """Create the topics of events, labels and inferences; on a Kafka that is not ours delete the run's in the end."""
     declared = Deployment.model_validate(yaml.safe_load(path.read_text()))
+    assert declared.labels is not None
     admin = AdminClient(dict(kafka))
-    new = [NewTopic(declared.input.topic, PARTITIONS, config={"message.timestamp.type": "LogAppendTime"})]
+    sources, config = (declared.input.topic, declared.labels.topic), {"message.timestamp.type": "LogAppendTime"}
+    new = [NewTopic(topic, PARTITIONS, config=config) for topic in sources]
     new += [NewTopic(topic, PARTITIONS) for topic in (declared.output.topic, declared.output_topic("shadow"))]
     for created in admin.create_topics(new, request_timeout=10).values():
         created.result()
@@ -222,22 +227,35 @@ class Demo:
     def _replay_year(self) -> None:
         speed = f"{self._plan.rate:,.0f} events/s" if self._plan.rate else "full speed"
         self._screen.say(f"Replaying {len(self._year.events):,} flights in the order of their departure at {speed} ...")
-        schema = self._path.with_name("event.avsc")
-        events, topic = self._year.events, self._declared.input.topic
+        schema, topic = self._path.with_name("event.avsc"), self._declared.input.topic
         rate, percent = self._plan.rate, self._plan.corrupt
-        self._replay = Replay(
-            self._kafka, topic, schema, events, rate=rate, percent=percent, scored=lambda: self._results()[0]
-        )
-        self._replay.start()
-        try:
-            while self._replay.is_alive() and not self._worker.failure:
-                self._show()
-                self._replay.join(0.25)
-        finally:
-            self._replay.stop()
-            self._replay.join(35)
+        with self._labels_producer() as labels:
+            self._replay = Replay(
+                self._kafka,
+                topic,
+                schema,
+                self._year.events,
+                rate=rate,
+                percent=percent,
+                scored=lambda: self._results()[0],
+                labels=Labels(self._year, labels.send_frame),
+            )
+            self._replay.start()
+            try:
+                while self._replay.is_alive() and not self._worker.failure:
+                    self._show()
+                    self._replay.join(0.25)
+            finally:
+                self._replay.stop()
+                self._replay.join(35)
         if self._replay.failure:
             raise self._replay.failure
+
+    def _labels_producer(self) -> Producer:
+        assert self._declared.labels is not None
+        others: dict[str, Any] = {name: value for name, value in self._kafka.items() if name != "bootstrap.servers"}
+        topic, schema = self._declared.labels.topic, self._path.with_name("label.avsc")
+        return Producer(self._kafka["bootstrap.servers"], topic, schema, key="flight_id", linger_ms=5, **others)
 
     def _settle(self) -> None:
         """Wait until both arms have a result for each event, for as long as they get on, and for an alert to show."""

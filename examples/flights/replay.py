@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from examples.flights.corrupt import Corrupter
+from examples.flights.labels import Labels
 from penstock.client import Producer
 
 ENCODED_AT_ONCE = 2000
@@ -22,7 +23,8 @@ RAMP_SECONDS = 5.0  # in which the rate rises: a Kafka that was just started is 
 
 
 class Replay(threading.Thread):
-    """Publishes `events`, followed by corrupt copies of some of them; record timestamps are now.
+    """Publishes `events`, followed by corrupt copies of some of them, and `labels` as they become known; record
+    timestamps are now.
 
     rate: events per second, 0 for as fast as Kafka takes them. scored: how many were scored so far; while these are too
     few, a replay with a rate waits, so that a slow machine shows the latency of scoring and not that of a queue.
@@ -40,12 +42,13 @@ class Replay(threading.Thread):
         rate: float,
         percent: float,
         scored: Callable[[], int],
+        labels: Labels,
     ) -> None:
         super().__init__(name="replay", daemon=True)
         others: dict[str, Any] = {name: value for name, value in kafka.items() if name != "bootstrap.servers"}
         self._producer = Producer(kafka["bootstrap.servers"], topic, schema, key="flight_id", linger_ms=5, **others)
         self._corrupter = Corrupter(self._producer.encoder, percent)
-        self._events, self._rate, self._scored = events, rate, scored
+        self._events, self._rate, self._scored, self._labels = events, rate, scored, labels
         self._most_unscored = max(MOST_UNSCORED, rate * MOST_SECONDS)
         self.sent, self.at = 0, events["scheduled_departure"][0] if len(events) else datetime.min
         self.held = 0.0
@@ -66,6 +69,7 @@ class Replay(threading.Thread):
                     self._publish(chunk)
                     if self._stopping.is_set():
                         return
+            self._labels.rest()
         except Exception as error:  # kept for the main thread, which says so and ends the demo
             self.failure = error
 
@@ -86,6 +90,7 @@ class Replay(threading.Thread):
             if not row % 16:
                 self.at = times[row]
                 self._wait()
+        self._labels.until(times[-1])
 
     def _wait(self) -> None:
         """Be as far as the rate says; also lets delivery errors through."""

@@ -80,7 +80,8 @@ class Subject:
 def _made_by(name: str, deployment: Deployment) -> list[str]:
     """Return the topics that a worker makes for itself."""
     renamed = deployment.model_copy(update={"name": name})
-    return [renamed.dead_letter_topic(), *([renamed.profile_topic] if deployment.monitor else [])]
+    watched = [renamed.profile_topic] if deployment.monitor else []
+    return [renamed.dead_letter_topic(), *watched, *([renamed.sample_topic] if deployment.sampling else [])]
 
 
 def synthetic(loaded: Loaded, shapes: Mapping[str, Sequence[int]], leaves: Sequence[Mapping[str, Any]] = ()) -> Events:

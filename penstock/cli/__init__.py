@@ -24,7 +24,9 @@ COMMANDS = {
     "promote": "rollout:promote",
     "quality": "quality",
     "quarantine": "quarantine",
+    "reference": "reference",
     "remove": "rollout:remove",
+    "report": "report",
     "rescore": "rescore",
     "resume": "rollout:resume",
     "rollback": "rollout:rollback",
@@ -57,7 +59,7 @@ class LazyGroup(click.Group):
             missing = (error.name or "").split(".")[0]
             if missing not in EXTRAS:
                 raise
-            extra = "monitor" if ctx.invoked_subcommand == "monitor" else EXTRAS[missing]
+            extra = "monitor" if ctx.invoked_subcommand in ("monitor", "report") else EXTRAS[missing]
             raise click.ClickException(
                 f"this needs the package {missing}, which is not installed: install penstock[{extra}]"
             ) from error

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from models.reference import Reference
     from models.repository import Repository
     from monitoring.profiles import ProfileFold
+    from monitoring.settings import Settings
     from monitoring.setup import Topics, Wiring
     from monitoring.sources import Source
     from schemas.control import State
@@ -80,7 +81,7 @@ def command(
 
     with refusals():
         kafka = kafka_settings(bootstrap_servers)
-        watched = _watched(deployment, kafka)
+        watched = watched_of(deployment, kafka)
         declared = watched.deployment
         set_up(log_format, {"deployment": declared.name, "monitor": slot})
         wiring = Wiring(
@@ -126,7 +127,7 @@ class Watched:
         return "its monitor" if declared.monitor != self.deployment.monitor else ""
 
 
-def _watched(text: str, kafka: Mapping[str, str]) -> Watched:
+def watched_of(text: str, kafka: Mapping[str, str]) -> Watched:
     """Return what a YAML file declares, or what control has under a name. Raises ConfigError without a monitor."""
     from penstock.config import load_deployment, names_file
     from penstock.errors import ConfigError
@@ -163,7 +164,10 @@ def references(declared: Deployment, models: Repository) -> Mapping[str, Referen
             reference = Reference.from_bytes(bundle.reference)
             found[reference.digest] = reference
             continue
-        text = f"{model} has no reference profile: build its bundle with one (models.reference.Reference.from_frame)"
+        text = (
+            f"{model} has no reference profile: make one with `penstock reference build` and put it in with `penstock "
+            "reference attach`, or build its bundle with one (models.reference.Reference.from_frame)"
+        )
         if name == ACTIVE:
             raise ReferenceInvalid(text)
         logging.getLogger(__name__).warning("%s; the arm %s is not watched", text, name)
@@ -176,18 +180,23 @@ def fold_of(
     """Return the fold that the deployment's declaration asks for."""
     from monitoring.profiles import ProfileFold
     from monitoring.references import Finder
+
+    return ProfileFold(declared.name, found, sources, settings_of(declared), topic, Finder(models))
+
+
+def settings_of(declared: Deployment) -> Settings:
+    """Return how a deployment's profiles are judged."""
     from monitoring.settings import Settings
     from schemas.deployment import Monitor
 
     watched = declared.monitor or Monitor()
-    settings = Settings(
+    return Settings(
         detector=watched.detector,
         false_alarms=watched.false_alarms,
         window_rows=watched.window_rows,
         opens=watched.opens,
         closes=watched.closes,
     )
-    return ProfileFold(declared.name, found, sources, settings, topic, Finder(models))
 
 
 def _run(

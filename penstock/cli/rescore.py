@@ -81,7 +81,7 @@ def command(
 
     with refusals():
         kafka = kafka_settings(bootstrap_servers)
-        wanted = _wanted(deployment, bootstrap_servers)
+        wanted = wanted_of(deployment, bootstrap_servers)
         set_up(log_format, {"deployment": wanted.deployment.name, "arm": "rescore"})
         options = Options(
             kafka=kafka,
@@ -111,7 +111,7 @@ def command(
     raise SystemExit(0 if report.done else 1)
 
 
-def _wanted(text: str, servers: str | None) -> Wanted:
+def wanted_of(text: str, servers: str | None) -> Wanted:
     """Return what a file declares, or the state that control has under a name."""
     from penstock.cli import control
     from penstock.config import load_deployment, names_file

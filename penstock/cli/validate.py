@@ -56,6 +56,7 @@ def problems(loaded: Loaded, repository: Bundles) -> Iterator[str]:
         for problem in _arm_problems(loaded, name, model, repository, bundles):
             yield f"arm {name} ({model}): {problem}"
     yield from _monitor_problems(loaded, bundles)
+    yield from _label_problems(loaded, bundles)
     yield from _output_problems(loaded, bundles)
 
 
@@ -94,9 +95,37 @@ def _monitor_problems(loaded: Loaded, bundles: dict[str, Bundle]) -> Iterator[st
     bundle = bundles.get(ACTIVE)
     if loaded.deployment.monitor and bundle is not None and bundle.reference is None:
         yield (
-            f"monitor: {loaded.deployment.references[ACTIVE]} has no reference profile to compare with; build its "
-            "bundle with one (models.reference.Reference.from_frame), or take `monitor` out"
+            f"monitor: {loaded.deployment.references[ACTIVE]} has no reference profile to compare with; put one in "
+            "with `penstock reference build` and `penstock reference attach`, or take `monitor` out"
         )
+
+
+def _label_problems(loaded: Loaded, bundles: dict[str, Bundle]) -> Iterator[str]:
+    """Labels and segments that do not fit the models whose workers sample: those of the active arm and of shadows."""
+    from models.reference import Reference
+    from schemas.errors import DeploymentInvalid, SchemaError
+    from schemas.resolve import columns_of
+    from streams.segments import segments_of
+
+    deployment, columns = loaded.deployment, columns_of(loaded.reader)
+    if deployment.labels is not None:
+        try:
+            columns_of(deployment.labels.reader)
+        except SchemaError as error:
+            yield f"labels.schema: {error}"
+    for name, bundle in bundles.items():
+        if name not in deployment.groups or deployment.sampling is None:
+            continue
+        place = f"arm {name} ({deployment.references[name]})"
+        try:
+            if deployment.labels is not None:
+                deployment.labels.output_of(bundle.manifest.fields)
+            reference = Reference.from_bytes(bundle.reference) if bundle.reference is not None else None
+            segments_of(deployment.segments, columns, reference)
+        except DeploymentInvalid as error:
+            yield from (f"{place}: {problem}" for problem in error.problems)
+        except SchemaError as error:
+            yield f"{place}: {error}"
 
 
 def _output_problems(loaded: Loaded, bundles: dict[str, Bundle]) -> Iterator[str]:

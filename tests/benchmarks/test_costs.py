@@ -12,7 +12,7 @@ import pytest
 from benchmarks.costs import by_chance, lines, share, summary, told
 from benchmarks.jobs import MATRIX, MIXED, Job
 from benchmarks.parts import EVERYTHING, PARTS, Silent
-from benchmarks.replay import OUTPUT, PARTITIONS, PROFILES, Setup, Sink, everything, messages_of
+from benchmarks.replay import OUTPUT, PARTITIONS, PROFILES, SAMPLES, Setup, Sink, everything, messages_of
 from streams.budget import BATCH_EVENTS
 
 FOUND = {"everything": [9.0, 4.0, 4.2], "profiles": [3.4, 3.5, 3.6], "metrics": [4.3] * 3}
@@ -77,7 +77,9 @@ def test_what_is_left_out_is_out_and_nothing_else_is(job: Job, tmp_path: Path) -
     inferences = {name: each.sink.records[OUTPUT] for name, each in ran.items()}
     assert inferences == dict.fromkeys(ran, 2 * BATCH_EVENTS)
     assert {name for name, each in ran.items() if PROFILES not in each.sink.records} == {"profiles"}
+    assert {name for name, each in ran.items() if SAMPLES not in each.sink.records} == {"samples"}
     assert ran[EVERYTHING].sink.records[PROFILES] == 2 * PARTITIONS
+    assert ran[EVERYTHING].sink.records[SAMPLES] == 2 * 4  # a batch, and partition of the samples
     sizes = {name: each.sink.sizes[OUTPUT] for name, each in ran.items()}
     assert {name for name, size in sizes.items() if size != sizes[EVERYTHING]} == {"lineage"}
     assert sizes["lineage"] == 2 * BATCH_EVENTS * (10 + 5)  # a header, and a float that may be null

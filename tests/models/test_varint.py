@@ -27,6 +27,13 @@ def test_packing_equals_the_slow_loop_and_unpacks_to_the_same(values: list[int])
     assert varint.unpack(packed).tolist() == values
 
 
+@given(st.lists(st.integers(100, 2**63 - 1), min_size=17, max_size=60))
+def test_many_large_values_are_packed_alike(values: list[int]) -> None:
+    packed = varint.pack(np.array(values, np.int64))
+    assert packed == _slow(values)
+    assert varint.unpack(packed).tolist() == values
+
+
 @pytest.mark.parametrize("data", [b"\x80", b"\x01\x80", b"\xff" * 10 + b"\x01"])
 def test_bytes_that_are_cut_off_or_too_long_are_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match="number"):

@@ -23,7 +23,12 @@ def group_missing(name: str, command: str) -> click.Group:
 
 @pytest.mark.parametrize(
     ("missing", "command", "extra"),
-    [("polars", "worker", "worker"), ("polars", "monitor", "monitor"), ("jgo.util", "broker", "broker")],
+    [
+        ("polars", "worker", "worker"),
+        ("polars", "monitor", "monitor"),
+        ("polars", "report", "monitor"),
+        ("jgo.util", "broker", "broker"),
+    ],
 )
 def test_a_missing_package_names_the_extra_that_brings_it(missing: str, command: str, extra: str) -> None:
     result = CliRunner().invoke(group_missing(missing, command), [command])

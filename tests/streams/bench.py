@@ -22,7 +22,7 @@ class Bench:
     """A worker on a MemoryKafka, run in a thread until its input is decided."""
 
     def __init__(self, **options: Any) -> None:
-        self.kafka = MemoryKafka({"in": 2, "out": options.pop("out", 2), "letters": 2, "profiles": 1})
+        self.kafka = MemoryKafka({"in": 2, "out": options.pop("out", 2), "letters": 2, "profiles": 1, "samples": 4})
         self.fail: Callable[[], None] = lambda: None
         self.connects = 0
         self.sources: list[MemorySource] = []
@@ -31,10 +31,15 @@ class Bench:
         self.registry = registry
         limit = options.pop("limit", 0)
         profiles = "profiles" if options.get("profiler") else None
-        route = Route("fake", "in", 2, "out", len(self.kafka.topics["out"]), "letters", 2, profiles)
+        route = Route("fake", "in", 2, "out", len(self.kafka.topics["out"]), "letters", 2, profiles, "samples")
         plan = Plan(
             scorer(options.pop("decoder", None)),
-            Composer(route, options.pop("profiler", None), options.pop("starts", None)),
+            Composer(
+                route,
+                options.pop("profiler", None),
+                options.pop("starts", None),
+                sampler=options.pop("sampler", None),
+            ),
             LetterLimit(limit, time.monotonic),
             options.pop("budget", None),
             quotas=options.pop("quotas", Quotas()),

@@ -1,0 +1,85 @@
+"""The drawings of a report, as SVG that stretches to its place; the words beside them are HTML and keep their size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from penstock.report.markup import Markup, tag, together
+
+WIDTH, HEIGHT = 600, 120
+Number = float | None
+
+
+def bars(labels: Sequence[str], reference: Sequence[float], now: Sequence[float]) -> Markup:
+    """Return two histograms over the same bins, shares of 1: the reference behind, narrower bars of now before it."""
+    most = max(*reference, *now, 1e-9)
+    step = WIDTH / max(len(labels), 1)
+    behind = _columns(reference, most, step, 0.04, 0.96)
+    front = _columns(now, most, step, 0.25, 0.75)
+    hints = [
+        tag(
+            "rect",
+            tag("title", f"{label}: {was:.3%} of the reference, {now_:.3%} now"),
+            x=round(at * step, 2),
+            y=0,
+            width=round(step, 2),
+            height=HEIGHT,
+            class_="hint",
+        )
+        for at, (label, was, now_) in enumerate(zip(labels, reference, now, strict=True))
+    ]
+    return _svg("both histograms", tag("path", d=behind, class_="was"), tag("path", d=front, class_="now"), *hints)
+
+
+def _columns(shares: Sequence[float], most: float, step: float, left: float, right: float) -> str:
+    parts = []
+    for at, share in enumerate(shares):
+        if share > 0:
+            height = max(share / most * HEIGHT, 1)
+            parts.append(
+                f"M{(at + left) * step:.1f} {HEIGHT}V{HEIGHT - height:.1f}H{(at + right) * step:.1f}V{HEIGHT}Z"
+            )
+    return "".join(parts)
+
+
+def lines(what: str, values: Sequence[Number], top: float, marks: Sequence[float] = ()) -> Markup:
+    """Return a line over time bins; a gap where there is no value.
+
+    what: the values are, in words. top: the value of the upper edge; the lower one is 0. marks: values at which a thin
+    line lies.
+    """
+    thin = [
+        tag("line", x1=0, x2=WIDTH, y1=_height(mark, top), y2=_height(mark, top), class_="mark")
+        for mark in marks
+        if mark <= top
+    ]
+    return _svg(f"{what} over time", *thin, tag("path", d=_line(values, top), class_="line"))
+
+
+def _height(value: float, top: float) -> float:
+    return round(HEIGHT - 2 - min(value, top) / (top or 1) * (HEIGHT - 4), 1)
+
+
+def _line(values: Sequence[Number], top: float) -> str:
+    """Return the path; a value that stands alone is a short dash."""
+    step = WIDTH / max(len(values), 1)
+    parts, pen = [], "M"
+    for at, value in enumerate(values):
+        if value is None:
+            pen = "M"
+            continue
+        parts.append(f"{pen}{at * step:.1f} {_height(value, top)}H{(at + 1) * step:.1f}")
+        pen = "L"
+    return "".join(parts)
+
+
+def _svg(label: str, *children: Markup) -> Markup:
+    return tag(
+        "svg",
+        together(children),
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label=label,
+        class_="chart",
+    )

@@ -1,0 +1,72 @@
+"""Made-up courses and episodes of a deployment, for the tests of its report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from models.reference import Reference
+from monitoring.course import Course, Grid
+from monitoring.hindsight import Look, Span
+from monitoring.profiles import Lineage
+from penstock.report.content import Found
+from penstock.report.episodes import Episode
+from tests.monitoring.traffic import START, events, reference
+
+MINUTE = 60_000
+SPAN = Span(START, START + 10 * MINUTE)
+LINEAGE = Lineage("active", "late", "v1", "0" * 16)
+
+
+def tally_of(frame: Any, scores: Any, known: Reference) -> Any:
+    from models.binning import Binner
+    from models.reference import Tally
+
+    binner = Binner(known.features + known.outputs)
+    cells = binner.cells(frame, scores, len(known.features))
+    return Tally(frame.height, np.bincount(cells.ravel(), minlength=binner.size))
+
+
+def course(shift: float = 0.0, known: Reference | None = None, alarm: float | None = 12.0) -> Course:
+    """Ten minutes of traffic whose wind moves in the second half, with evidence as a detector might have it."""
+    known = known or reference()
+    made = Course(known, Grid.over(SPAN))
+    for minute in range(10):
+        moved = shift if minute >= 5 else 0.0
+        tally = tally_of(*events(500, minute, moved), known)
+        seen = np.full(len(known.slices), 0.5)
+        seen[0] += 4 * moved * max(minute - 4, 0)
+        evidence = None if alarm is None else (seen, alarm)
+        made.add(Look(LINEAGE, known, START + MINUTE * minute, tally, evidence))
+    return made
+
+
+def episode(**changed: Any) -> Episode:
+    fields: dict[str, Any] = {
+        "id": "a" * 32,
+        "arm": "active",
+        "model": "late",
+        "version": "v1",
+        "detector": "e_detector",
+        "kind": "feature",
+        "name": "wind",
+        "severity": "critical",
+        "onset": START + 5 * MINUTE,
+        "opened": START + 6 * MINUTE,
+        "summary": "wind: mean +1",
+        "closed": None,
+    }
+    return Episode(**{**fields, **changed})
+
+
+def found(shift: float = 1.0, **changed: Any) -> Found:
+    fields: dict[str, Any] = {
+        "deployment": "flights",
+        "span": SPAN,
+        "grid": Grid.over(SPAN),
+        "courses": {LINEAGE: course(shift)},
+        "counts": {"late": 3},
+        "episodes": [episode()],
+    }
+    return Found(**{**fields, **changed})
