@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -14,6 +15,9 @@ from models.runtimes.base import Counts
 from schemas.vitals import Vitals
 from streams.arms import Made
 from streams.backlog import Backlog
+
+if TYPE_CHECKING:
+    from streams.work import Work
 
 STAGES = ("poll", "decode", "score", "encode", "profile", "publish")
 AGES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
@@ -148,6 +152,20 @@ class WorkerMetrics:
             "lost": self._lost,
         }
         return {name: _total(counter) for name, counter in found.items()}
+
+    def published(self, work: Work, seconds: float, now: float) -> None:
+        """Count a batch that was committed, in so many seconds. now: seconds since 1970."""
+        self.stage("publish", seconds)
+        self.events.inc(len(work.batch))
+        for made, count in work.inferences.items():
+            self.inferred(made, count)
+        self.batches.inc()
+        self.batch_events.observe(len(work.batch))
+        self.age.observe(max(0.0, now - work.batch.messages[0].timestamp()[1] / 1000))
+        for reason, count in work.reasons.items():
+            self.dead_letters(reason, count)
+        self.arm_dead_letters(work.beside)
+        self.samples.count(work.sampled, work.unsampled)
 
     def stage(self, stage: str, seconds: float) -> None:
         self._stages.labels(**self._bound, stage=stage).inc(seconds)

@@ -116,11 +116,14 @@ class Worker:
                 return
             seconds = RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS) - 1)]
             log.warning("%s; starting over from the committed offsets in %s s", why, seconds)
-            self._metrics.restarted("start_over")
-            self._failures += 1
-            self._sizing.failed()
+            self._failed("start_over")
             gc.collect()  # clients that ended and their callbacks name each other, and keep threads and files
             self._rest(seconds)
+
+    def _failed(self, cause: str) -> None:
+        self._metrics.restarted(cause)
+        self._failures += 1
+        self._sizing.failed()
 
     def _rest(self, seconds: float) -> None:
         """Sleep, but not much longer than until `stop`."""
@@ -182,9 +185,7 @@ class Worker:
         with suppress(Rewind):  # what is being committed must not be read again
             publisher.join()
         log.warning("%s; reading again from the committed offsets", why)
-        self._metrics.restarted("rewind")
-        self._failures += 1
-        self._sizing.failed()
+        self._failed("rewind")
         if self._failures > 1:
             self._rest(RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1])
         self._return(source)
@@ -310,18 +311,7 @@ class Worker:
         if self._undecided:
             self._undecided.popleft()
         self._failures = 0
-        metrics = self._metrics
-        metrics.stage("publish", time.perf_counter() - began)
-        metrics.events.inc(len(work.batch))
-        for made, count in work.inferences.items():
-            metrics.inferred(made, count)
-        metrics.batches.inc()
-        metrics.batch_events.observe(len(work.batch))
-        metrics.age.observe(max(0.0, self._clock() - work.batch.messages[0].timestamp()[1] / 1000))
-        for reason, count in work.reasons.items():
-            metrics.dead_letters(reason, count)
-        metrics.arm_dead_letters(work.beside)
-        metrics.samples.count(work.sampled, work.unsampled)
+        self._metrics.published(work, time.perf_counter() - began, self._clock())
         if self.plan.budget is not None:
             self._keep(self.plan.budget, work.batch, time.perf_counter() - taken, whole)
 

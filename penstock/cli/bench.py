@@ -98,7 +98,7 @@ def _measured(subject: Subject, servers: str | None, wish: Any, options: dict[st
             embedded = stack.enter_context(EmbeddedKafka(heap_mb=1024))
             servers, broker = embedded.bootstrap_servers, embedded.pid
         kafka = kafka_settings(servers)
-        topics = Topics(kafka, f"penstock.bench.{time.time_ns() % 10**9}", options["partitions"])
+        topics = Topics(kafka, f"penstock-bench.{time.time_ns() % 10**9}", options["partitions"])
         stack.callback(topics.close)
         place = Place(kafka, topics, folder, broker)
         try:

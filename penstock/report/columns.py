@@ -83,6 +83,8 @@ def _over_time(told: Mapping[str, Any], version: Mapping[str, Any], column: Mapp
         yield plot(chart, told, f"Evidence, logarithm; the dashed line is an alarm ({alarm:.1f}).")
     for name, what in (("psi", "PSI"), ("missing", "Share missing")):
         highest = max((value for value in series[name] if value is not None), default=0.0)
+        if name == "missing" and not highest:
+            continue  # none was: a drawing would be empty
         top = EDGE * highest or 1.0
         edge = f"{top:.2%}" if name == "missing" else f"{top:.3f}"
         yield plot(lines(what, series[name], top), told, f"{what} over time; the upper edge is {edge}.")

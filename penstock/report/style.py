@@ -21,10 +21,12 @@ a{color:var(--now)}
 .card{background:var(--panel);border:1px solid var(--line);border-radius:6px;padding:.5rem .75rem}
 .card b{display:block;font-size:1.25rem}
 .wide{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;overflow-wrap:break-word}
+td{min-width:4rem;max-width:24rem}
+td:last-child:not(.n){min-width:14rem}
 th,td{text-align:left;padding:.25rem .5rem;border-bottom:1px solid var(--line);vertical-align:top}
-th{color:var(--soft);font-weight:600}
-.n{text-align:right}
+th{color:var(--soft);font-weight:600;white-space:nowrap}
+.n{text-align:right;white-space:nowrap}
 details{margin:.5rem 0}
 details.column{border:1px solid var(--line);border-radius:6px;padding:0 .75rem;background:var(--panel)}
 details.column[open]{padding-bottom:.75rem}

@@ -41,7 +41,7 @@ def test_a_slot_is_measured_and_its_topics_are_gone(rig: Callable[..., Rig]) -> 
     assert 10 < found["network"] < 5_000
     assert found["letters"] == 0
     assert found["latencies"]
-    assert not [topic for topic in admin.list_topics(timeout=10).topics if topic.startswith("penstock.bench")]
+    assert not [topic for topic in admin.list_topics(timeout=10).topics if topic.startswith("penstock-bench")]
     assert stand.committed() == 0
 
 
