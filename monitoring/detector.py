@@ -40,6 +40,9 @@ class Detector(Protocol):
     def update(self, tick: int, tally: Tally) -> Iterator[Verdict]:
         """Take the next closed tick; yield what there is to say about columns."""
 
+    def untested(self) -> int:
+        """Return of how many columns too little is known yet to test them."""
+
     def dump(self) -> dict[str, Any]:
         """Return the state as plain values."""
 

@@ -25,5 +25,5 @@ class Detectors:
         if settings.detector != "e_detector":
             return Rivers(settings.detector, reference, tick_ms)
         if reference.digest not in self._columns:
-            self._columns[reference.digest] = columns_of(reference)
-        return Watch(reference, self._columns[reference.digest], tick_ms, settings.false_alarms)
+            self._columns[reference.digest] = columns_of(reference, settings.zone)
+        return Watch(reference, self._columns[reference.digest], tick_ms, settings)

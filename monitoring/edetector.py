@@ -29,28 +29,47 @@ _DIGITS = np.int64(-1 << 29)  # of a double's 52 binary digits those that a floa
 class EDetector:
     """The sums of all tilts of some columns, advanced a tick at a time.
 
-    columns: the tilts of each. average: events that tell as much as one independent event does (the design effect of
-    autocorrelation; 1 for independent events).
+    columns: the tilts of each. effect: events that tell as much as one independent event does (the design effect of
+    bursts and autocorrelation; 1 for independent events).
     """
 
-    def __init__(self, columns: Sequence[Tilts], *, average: float = 1.0) -> None:
-        if not average >= 1:
-            raise ValueError(f"average {average} must be at least 1")
-        self._columns, self._scale = columns, 1.0 / average
+    def __init__(self, columns: Sequence[Tilts], *, effect: float = 1.0) -> None:
+        if not effect >= 1:
+            raise ValueError(f"a design effect of {effect} makes no sense: it is at least 1")
         bins = max((tilts.increments.shape[0] for tilts in columns), default=0)
         most = max((len(tilts.names) for tilts in columns), default=0)
         self._increments = np.zeros((len(columns), bins, most))
-        self._weights = np.zeros((len(columns), most))
+        self._weights, self._steep, self._sums = np.zeros((3, len(columns), most))
+        self._along = np.zeros((len(columns), most), np.int64)
+        for at, tilts in enumerate(columns):
+            width = len(tilts.names)
+            self._weights[at, :width], self._along[at, :width] = tilts.weights, tilts.along
+        self.bet(columns)
+        self._divisors: Floats | None = None
+        if effect > 1:
+            self.allow(np.full((len(columns), int(self._along.max(initial=0)) + 1), effect))
+
+    def bet(self, columns: Sequence[Tilts]) -> None:
+        """Go on with the same tilts of other references."""
+        self._columns = columns
         for at, tilts in enumerate(columns):
             height, width = tilts.increments.shape
             self._increments[at, :height, :width] = tilts.increments
-            self._weights[at, :width] = tilts.weights
-        self._sums = np.zeros(self._weights.shape)
+            self._steep[at, :width] = tilts.steepness
 
     @property
     def bins(self) -> int:
         """Bins of the widest column."""
         return int(self._increments.shape[1])
+
+    def allow(self, effects: Floats) -> None:
+        """Take evidence for less than it seems from now on. effects: of each direction, shape (columns, directions).
+
+        Where events repeat each other, rare ones that repeat weigh more than their variance tells: of steep tilts more
+        is allowed for (docs/drift.md).
+        """
+        beyond = np.take_along_axis(effects, self._along, axis=1) - 1.0
+        self._divisors = 1.0 + beyond * (1.0 + self._steep / 2) if beyond.any() else None
 
     def update(self, counts: Counts) -> Floats:
         """Take a tick and return each column's evidence M, shape (columns,).
@@ -58,8 +77,8 @@ class EDetector:
         counts: shape (columns, bins of the widest), events of the tick; zeros behind a column's own bins.
         """
         steps = np.matmul(counts[:, None, :].astype(np.float64), self._increments)[:, 0, :]
-        if self._scale != 1.0:
-            steps = np.floor(steps * (self._scale / GRID)) * GRID
+        if self._divisors is not None:
+            steps = np.floor(steps / self._divisors / GRID) * GRID
         np.minimum(steps, _STEEPEST, out=steps)
         self._sums += 1.0
         self._sums *= np.exp(steps)

@@ -6,9 +6,9 @@ start over from a snapshot. That is what makes alerts repeatable under faults.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 S = TypeVar("S")
 T = TypeVar("T", contravariant=True)
@@ -53,6 +53,24 @@ class Fold(Protocol[S]):
 
     def facts(self, state: S) -> Mapping[str, int]:
         """Return numbers about the state for metrics."""
+
+
+class Figure(NamedTuple):
+    """A number to look at: how far a column of a version in an arm is from its reference, by a measure."""
+
+    arm: str
+    version: str
+    column: str
+    measure: str
+    value: float
+
+
+@runtime_checkable
+class Figuring(Protocol[T]):
+    """A fold that has figures to show."""
+
+    def figures(self, state: T) -> Iterable[Figure]:
+        """Return them as they are now."""
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from monitoring.errors import Hole, SnapshotInvalid
-from monitoring.folds import Fold, Folding, Out, Record
+from monitoring.folds import Figure, Figuring, Fold, Folding, Out, Record
 
 S = TypeVar("S")
 log = logging.getLogger(__name__)
@@ -141,6 +141,11 @@ class Ledger(Generic[S]):
     def states(self) -> list[S]:
         """Return the states of the owned partitions, to look at."""
         return [f.state for p, f in self._foldings.items() if p in self._owned]
+
+    def figures(self) -> list[Figure]:
+        """Return the numbers to look at of all owned partitions."""
+        fold, owned = self._fold, [f for p, f in self._foldings.items() if p in self._owned]
+        return [each for f in owned for each in fold.figures(f.state)] if isinstance(fold, Figuring) else []
 
     def facts(self) -> dict[int, Mapping[str, Any]]:
         """Return the fold's numbers of each owned partition."""

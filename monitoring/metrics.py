@@ -8,11 +8,13 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from monitoring import quality
+from monitoring.folds import Figure
 from monitoring.ledger import Cut, Ledger
 from monitoring.quality_metrics import QualityMetrics
+from monitoring.sources import PROFILES
 
 log = logging.getLogger(__name__)
-ALERTING = ("profiles", "quality")  # the sources whose folds put out alerts
+ALERTING = (PROFILES, "quality")  # the sources whose folds put out alerts
 _WORTH_A_WARNING = {
     "profiles": {
         "poison": "profiles that cannot be read are passed over: who else writes to the profiles topic?",
@@ -59,6 +61,9 @@ class MonitorMetrics:
             "partition",
             "what",
         )
+        self._distance = gauge(
+            "distance", "Of a column's last minute or two from its reference: psi, js, ks", *Figure._fields[:-1]
+        )
         self._lost = gauge("lost_records", "Records that retention removed before they were folded", "source")
         self._repeated = gauge("repeated_records", "Records read again after a restart and dropped", "source")
         self._alerts = counter("alert_records", "Alert records published, repeats included")
@@ -75,6 +80,10 @@ class MonitorMetrics:
                     self._said.add((role, partition, what))
                     log.warning("%s: %s (first seen; the metrics count them)", what, _WORTH_A_WARNING[role][what])
                 self._state.labels(self._deployment, role, partition, what).set(number)
+        if role == PROFILES:
+            self._distance.clear()
+            for *labels, value in ledger.figures():
+                self._distance.labels(self._deployment, *labels).set(value)
         self._lost.labels(self._deployment, role).set(ledger.lost)
         self._repeated.labels(self._deployment, role).set(ledger.repeated)
         for state in ledger.states():

@@ -6,7 +6,7 @@ It bets only on more wrong predictions. A number is wrong where its error is lar
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from models.binning import Numbers
 from models.reference import Reference, Tally
 from monitoring import judging, scores
 from monitoring.alerts import Finding
+from monitoring.settings import Settings
 from monitoring.tilts import Tilts, tilts_of
 from monitoring.watch import Watch
 
@@ -28,7 +29,7 @@ class Outcomes:
     """The state of one version, of all its events or one value of a segment. first: counts by outcome or size."""
 
     tick_ms: int
-    false_alarms: float
+    settings: Settings
     what: str = ""
     first: dict[str, int] = field(default_factory=dict)
     bound: float = 0.0  # the largest error of a number that counts as right
@@ -69,7 +70,7 @@ class Outcomes:
         bins = Numbers(NAME, None, (0.5,))
         reference = Reference((), (bins,), Tally(right + wrong, np.array([right, wrong, 0], np.int64)))
         column = _worse(tilts_of(bins, reference.tally.cells))
-        self.watch = Watch(reference, (column,), self.tick_ms, self.false_alarms)
+        self.watch = Watch(reference, (column,), self.tick_ms, self.settings)
 
     def dump(self) -> dict[str, Any]:
         """Return the state as plain values."""
@@ -82,9 +83,9 @@ class Outcomes:
         }
 
     @classmethod
-    def load(cls, tick_ms: int, false_alarms: float, document: Mapping[str, Any]) -> Outcomes:
+    def load(cls, tick_ms: int, settings: Settings, document: Mapping[str, Any]) -> Outcomes:
         """Return what was dumped. Raises SnapshotInvalid."""
-        found = cls(tick_ms, false_alarms, document["what"], document["first"], document["bound"])
+        found = cls(tick_ms, settings, document["what"], document["first"], document["bound"])
         if document["reference"] is not None:
             right, wrong = document["reference"]
             found.reference = right, wrong
@@ -98,8 +99,15 @@ def _worse(tilts: Tilts) -> Tilts:
     """Return the tilts under which more is wrong."""
     chosen = np.flatnonzero((tilts.increments[1] > tilts.increments[0]) & (tilts.increments[1] > 0))
     weights = tilts.weights[chosen]
-    names = tuple(tilts.names[at] for at in chosen.tolist())
-    return Tilts(names, tilts.increments[:, chosen], weights / weights.sum(), tilts.shares)
+    return replace(
+        tilts,
+        names=tuple(tilts.names[at] for at in chosen.tolist()),
+        weights=weights / weights.sum(),
+        along=tilts.along[chosen],
+        amplitudes=tilts.amplitudes[chosen],
+        increments=tilts.increments[:, chosen],
+        steepness=tilts.steepness[chosen],
+    )
 
 
 def _sizes(what: str, cells: Mapping[int, int]) -> dict[float, int]:

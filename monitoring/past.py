@@ -34,18 +34,28 @@ class Block:
         return Block(self.start, self.ticks + later.ticks, self.cells + later.cells)
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two blocks of 2^level ticks, side by side, that have become one."""
+
+    level: int
+    earlier: Block
+    later: Block
+
+
 class Past:
     """The blocks, newest first within each length."""
 
     def __init__(self) -> None:
         self._blocks: list[list[Block]] = []
 
-    def add(self, tick: int, cells: Counts) -> None:
-        """Take the next tick."""
+    def add(self, tick: int, cells: Counts) -> list[Pair]:
+        """Take the next tick; return the pairs of blocks that became one, the shortest first."""
         block: Block | None = Block(tick, 1, cells)
+        pairs = []
         for level in range(LENGTHS):
             if block is None:
-                return
+                break
             if level == len(self._blocks):
                 self._blocks.append([])
             row = self._blocks[level]
@@ -55,6 +65,8 @@ class Past:
                 later, earlier = row[-2], row[-1]
                 del row[-2:]
                 block = earlier.with_next(later)
+                pairs.append(Pair(level, earlier, later))
+        return pairs
 
     def __iter__(self) -> Iterator[Block]:
         """Newest first."""

@@ -21,11 +21,12 @@ from monitoring.detector import Detector, Verdict, dump_tally, load_tally
 from monitoring.detectors import Detectors
 from monitoring.episodes import Book
 from monitoring.errors import SnapshotInvalid
-from monitoring.folds import Out, Record
+from monitoring.folds import Figure, Out, Record
+from monitoring.recent import Recent
 from monitoring.settings import Settings
 from schemas import records
 
-FORMAT = 4
+FORMAT = 5
 
 
 class Lineage(NamedTuple):
@@ -57,6 +58,7 @@ class Stream:
     last: int = 0  # ms, end of its last closed tick
     ticks: dict[int, Tally] = field(default_factory=dict)  # open ticks
     watched: Watched | None = None
+    recent: Recent | None = None
 
 
 @dataclass(slots=True)
@@ -189,6 +191,8 @@ class ProfileFold:
             stream.watched = Watched(self._settings.detector, self._detectors.new(reference, stream.tick_ms))
             why = f"{self._settings.detector} watches it from here on"
             yield from self._outs(stream.book.end(why, stream.last))
+        stream.recent = stream.recent or Recent(stream.tick_ms)
+        stream.recent.add(tick, tally)
         for verdict in stream.watched.detector.update(tick, tally):
             yield from self._step(lineage, stream, verdict)
 
@@ -211,13 +215,21 @@ class ProfileFold:
         return Book(columns, tick_ms, self._settings.manners)
 
     def facts(self, state: State) -> dict[str, int]:
-        """Return counters and sizes: records, rows, ticks, late, forced, poison, open_ticks, open_alerts, ..."""
+        """Return counters and sizes: records, rows, ticks, late, forced, poison, untested, open_alerts, ..."""
         return {
             **state.counts,
             "open_ticks": sum(len(stream.ticks) for stream in state.streams.values()),
+            "untested": sum(s.watched.detector.untested() for s in state.streams.values() if s.watched),
             "open_alerts": sum(stream.book.open for stream in state.streams.values()),
             "streams": len(state.streams),
         }
+
+    def figures(self, state: State) -> Iterator[Figure]:
+        """Yield how far the columns of each version have been from their references of late."""
+        for lineage, stream in sorted(state.streams.items(), key=lambda each: each[0]):
+            reference = self._references.get(lineage.reference)
+            if reference is not None and stream.recent is not None:
+                yield from stream.recent.figures(reference, lineage.arm, lineage.version)
 
     def dump(self, state: State) -> bytes:
         """Return compressed JSON."""
@@ -260,6 +272,9 @@ class ProfileFold:
             detector = self._detectors.new(reference, stream.tick_ms)
             detector.load(state["state"])
             stream.watched = Watched(state["name"], detector)
+        if document["recent"] is not None:
+            stream.recent = Recent(stream.tick_ms)
+            stream.recent.load(document["recent"])
         return stream
 
 
@@ -269,6 +284,7 @@ def _dump_stream(stream: Stream) -> dict[str, Any]:
         "tick_ms": stream.tick_ms,
         "last": stream.last,
         "ticks": [[tick, dump_tally(tally)] for tick, tally in sorted(stream.ticks.items())],
+        "recent": None if stream.recent is None else stream.recent.dump(),
         "book": stream.book.dump(),
         "watched": None if watched is None else {"name": watched.name, "state": watched.detector.dump()},
     }

@@ -21,6 +21,7 @@ from monitoring.episodes import Book, Manners
 from monitoring.errors import PartInvalid, SnapshotInvalid
 from monitoring.folds import Out, Record
 from monitoring.outcomes import Outcomes
+from monitoring.settings import Settings
 from monitoring.ticks import dump_tables, load_tables
 from monitoring.totals import Part, Totals, part_of
 
@@ -44,7 +45,13 @@ class Judging:
     partitions: int
     within: int
     false_alarms: float = 1.0  # a version or value of a segment and week, at most and on average
+    design_effect: float | None = None  # events that tell as much as one independent event; None: learned
     topic: str = alerts.TOPIC
+
+    @property
+    def settings(self) -> Settings:
+        """The e-detector's; every version and value of a segment is a column of its own."""
+        return Settings(false_alarms=self.false_alarms, design_effect=self.design_effect)
 
 
 @dataclass(slots=True)
@@ -148,7 +155,7 @@ class QualityFold:
             if whose not in state.outcomes:
                 if len(state.outcomes) >= WATCHED:
                     continue
-                state.outcomes[whose] = Outcomes(state.tick_ms, self._judging.false_alarms)
+                state.outcomes[whose] = Outcomes(state.tick_ms, self._judging.settings)
             for finding in state.outcomes[whose].update(tick, group.what, found):
                 name = "accuracy" if group.what != "regression" else "errors"
                 place = f" where {group.segment} is {group.value}" if group.segment else ""
@@ -259,7 +266,7 @@ class QualityFold:
             raise SnapshotInvalid(f"a damaged snapshot: {type(error).__name__}: {error}") from error
 
     def _loaded(self, document: Mapping[str, Any]) -> State:
-        tick_ms, budget = document["tick_ms"], self._judging.false_alarms
+        tick_ms, settings = document["tick_ms"], self._judging.settings
         return State(
             dict(map(tuple, document["numbers"])),
             dict(map(tuple, document["passed"])),
@@ -270,7 +277,7 @@ class QualityFold:
             Totals.load(document["totals"]),
             _load_ticks(document["recent"]),
             {(arm, model, version): last for arm, model, version, last in document["seen"]},
-            {Group(*group): Outcomes.load(tick_ms, budget, found) for group, found in document["outcomes"]},
+            {Group(*group): Outcomes.load(tick_ms, settings, found) for group, found in document["outcomes"]},
             {(arm, model, version): _book(tick_ms, found) for (arm, model, version), found in document["books"]},
             document["labelled"],
             document["counts"],

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from monitoring.drift import Shift
 from monitoring.episodes import Manners
+from monitoring.seasons import Season
+from monitoring.tilts import Zone
 
 DetectorName = Literal["windows", "e_detector", "adwin", "page_hinkley", "kswin"]
 
@@ -15,8 +18,15 @@ DetectorName = Literal["windows", "e_detector", "adwin", "page_hinkley", "kswin"
 class Settings:
     """Of one deployment; each detector takes what is its own."""
 
-    detector: DetectorName = "windows"
-    false_alarms: float = 1.0  # of the e-detector, a column and week, at most and on average
+    detector: DetectorName = "e_detector"
+    false_alarms: float = 1.0  # of the e-detector, a week, at most and on average
+    budget: Literal["column", "deployment"] = "column"  # what they are counted for
+    weights: Mapping[str, float] = field(default_factory=dict)  # of columns in the budget; 1 for others, 0: not tested
+    arms: int = 1  # that share the deployment's budget
+    design_effect: float | None = None  # events that tell as much as one independent event; None: learned
+    zone: Zone = field(default_factory=Zone)  # changes that are not looked for
+    rolling: int | None = None  # days of the past that are the reference; None: the bundle's
+    season: Season = "none"  # of the past, by which its references are kept apart
     window_rows: int = 5000  # a window is as many closed ticks as hold this many events
     opens: float = 0.2  # PSI beyond chance at which a column deviates
     closes: float = 0.1  # PSI beyond chance below which it is calm

@@ -8,7 +8,7 @@ until no distribution in the insensitive zone around the reference gains by it: 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -37,15 +37,39 @@ _FALLS = (0.8, 0.5, 0.1)  # and falls
 class Tilts:
     """The tilts of one column.
 
-    names: of each tilt, for a person. increments: shape (bins, tilts), natural logarithms, multiples of GRID.
-    weights: shape (tilts,), what the detector bets on each at first; they sum to 1. shares: shape (bins,), the
-    reference's.
+    names: of each tilt, for a person. weights: shape (tilts,), what the detector bets on each at first; they sum to 1.
+    directions: shape (bins, directions), multiples of GRID. along, amplitudes: shape (tilts,), the direction of each
+    tilt and how far it goes. shares: shape (bins,), the reference's. increments: shape (bins, tilts), natural
+    logarithms, multiples of GRID. steepness: shape (tilts,), the largest increment of each tilt, at least 0.
     """
 
     names: tuple[str, ...]
-    increments: Floats
     weights: Floats
+    directions: Floats
+    along: Counts
+    amplitudes: Floats
     shares: Floats
+    increments: Floats
+    steepness: Floats
+
+    def under(self, shares: Floats, radius: Floats, rare: float) -> Tilts:
+        """Return the same tilts of another reference.
+
+        shares: its, shape (bins,). radius: shape (directions,), standard deviations that the mean of each direction may
+        be off by. rare: share of events that may lie anywhere. Increments are lowered until no such distribution gains.
+        """
+        powers = np.clip(self.directions[:, self.along] * self.amplitudes, -MOST, MOST)
+        ratios = np.exp(powers)
+        ratios /= shares @ ratios
+        spread = np.sqrt(shares @ (ratios - 1) ** 2)
+        most = 1 + radius[self.along] * spread + rare * np.maximum(ratios.max(axis=0) - 1, 0.0)
+        increments = np.floor(np.log(ratios / most) / GRID) * GRID
+        return replace(self, shares=shares, increments=increments, steepness=np.maximum(increments.max(axis=0), 0.0))
+
+    @property
+    def variances(self) -> Floats:
+        """Of each direction, under the reference."""
+        return np.asarray(self.shares @ (self.directions - self.shares @ self.directions) ** 2, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,31 +86,57 @@ def shares_of(counts: Counts) -> Floats:
     return np.asarray(smooth / smooth.sum(), np.float64)
 
 
-def tilts_of(bins: Bins, counts: Counts, zone: float = 0.0) -> Tilts:
-    """Return the tilts of a column.
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """What is not looked for; never less than what a reference of its size does not know.
 
-    counts: the reference's events in each bin, missing in the last. zone: radius of the insensitive zone, in standard
-    deviations that any direction's mean may be off; never less than what a reference of this size does not know.
+    deviations: the mean of any direction may be off by so many of its standard deviations. shares: so many events may
+    lie anywhere.
     """
-    shares, rows = shares_of(counts), max(int(counts.sum()), 1)
+
+    deviations: float = 0.0
+    shares: float = 0.0
+
+    def radius(self, rows: float) -> float:
+        """Return the deviations that are not looked for with a reference of so many events."""
+        return max(self.deviations, NOISE / float(np.sqrt(rows)))
+
+    def rare(self, rows: float) -> float:
+        """Return the share of events that may lie anywhere with a reference of so many events."""
+        return max(self.shares, RARE / rows)
+
+
+def tilts_of(bins: Bins, counts: Counts, zone: Zone | None = None) -> Tilts:
+    """Return the tilts of a column. counts: the reference's events in each bin, missing in the last."""
+    shares, rows, zone = shares_of(counts), max(int(counts.sum()), 1), zone or Zone()
     tilts = list(_tilts(bins, shares))
-    radius = max(zone, NOISE / np.sqrt(rows))
-    columns = [_increments(tilt, shares, radius, RARE / rows) for tilt in tilts]
-    weights = np.array([tilt.weight for tilt in tilts])
-    return Tilts(tuple(tilt.name for tilt in tilts), np.stack(columns, 1), weights / weights.sum(), shares)
+    directions, along = _directions(tilts)
+    weights, nothing = np.array([tilt.weight for tilt in tilts]), np.zeros((0, 0))
+    found = Tilts(
+        names=tuple(tilt.name for tilt in tilts),
+        weights=weights / weights.sum(),
+        directions=directions,
+        along=along,
+        amplitudes=np.array([tilt.amplitude for tilt in tilts]),
+        shares=shares,
+        increments=nothing,
+        steepness=nothing,
+    )
+    return found.under(shares, np.full(directions.shape[1], zone.radius(rows)), zone.rare(rows))
 
 
-def _increments(tilt: _Tilt, shares: Floats, radius: float, rare: float) -> Floats:
-    """Return the log of q / p, less what the zone may gain by it.
-
-    Of shares within the zone no direction's mean is off by more than `radius` of its standard deviations and, because
-    few events tell little of a rare bin, another `rare` of its largest value.
-    """
-    ratios = np.exp(np.clip(tilt.amplitude * tilt.direction, -MOST, MOST))
-    ratios /= (shares * ratios).sum()
-    spread = np.sqrt((shares * (ratios - 1) ** 2).sum())
-    most = 1 + radius * spread + rare * max(float(ratios.max()) - 1, 0.0)
-    return np.asarray(np.floor(np.log(ratios / most) / GRID) * GRID, np.float64)
+def _directions(tilts: Sequence[_Tilt]) -> tuple[Floats, Counts]:
+    """Return the different directions, and which one each tilt is along."""
+    places: dict[bytes, int] = {}
+    kept: list[Floats] = []
+    along = []
+    for tilt in tilts:
+        direction = np.round(tilt.direction / GRID) * GRID
+        if direction.tobytes() not in places:
+            places[direction.tobytes()] = len(kept)
+            kept.append(direction)
+        along.append(places[direction.tobytes()])
+    return np.stack(kept, 1), np.array(along, np.int64)
 
 
 def _tilts(bins: Bins, shares: Floats) -> Iterator[_Tilt]:

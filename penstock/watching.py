@@ -55,7 +55,9 @@ def sources_of(
     joining = joining_of(declared, wiring.quality, topics.read.get(wiring.quality.labels, 0))
     sources.append(Source("samples", wiring.quality.samples, JoinFold(joining), samples))
     within = labels.within if labels is not None else 0
-    judging = Judging(declared.name, samples, within, declared.monitor.false_alarms, wiring.alerts)
+    learned, asked = declared.monitor.design_effect == "learned", declared.monitor
+    effect = None if learned else float(asked.design_effect)
+    judging = Judging(declared.name, samples, within, asked.false_alarms, effect, wiring.alerts)
     return [*sources, Source("quality", wiring.quality.quality, QualityFold(judging), 1)]
 
 

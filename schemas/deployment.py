@@ -117,14 +117,44 @@ class Operations(Declared):
 
 
 class Monitor(Declared):
-    reference: Literal["bundle"] = "bundle"
-    detector: Literal["windows", "e_detector", "adwin", "page_hinkley", "kswin"] = "windows"
-    false_alarms: float = Field(default=1.0, gt=0, le=10_000)  # of the e-detector, on average a column and week
+    reference: str = Field(default="bundle", pattern=r"^(bundle|rolling ([1-9]|1\d|2[0-8])d)$")
+    season: Literal["none", "daily", "weekly"] = "none"  # by which a rolling reference is kept apart
+    detector: Literal["windows", "e_detector", "adwin", "page_hinkley", "kswin"] = "e_detector"
+    false_alarms: float = Field(default=1.0, gt=0, le=10_000)  # of the e-detector, on average a week
+    budget: Literal["column", "deployment"] = "column"  # what false_alarms are counted for
+    weights: dict[str, Annotated[float, Field(ge=0, le=1000)]] = Field(default={})  # of columns; 0: not tested
+    zone: float = Field(default=0.0, ge=0, le=3)  # standard deviations by which any mean may be off
+    zone_share: float = Field(default=0.0, ge=0, le=0.5)  # share of events that may lie anywhere
+    design_effect: Literal["learned"] | Annotated[float, Field(ge=1, le=1e9)] = "learned"
     window_rows: int = Field(default=5000, ge=1)  # events that are compared with the reference at a time
     opens: float = Field(default=0.2, gt=0)  # PSI beyond chance from which a column deviates
     closes: float = Field(default=0.1, gt=0)  # PSI beyond chance below which it is calm again
     segments: list[str] = Field(default=[])  # event fields by whose values quality is told
     operations: Operations | None = Operations()  # null: not watched
+
+    @property
+    def rolling_days(self) -> int | None:
+        """Days of the past that are the reference; None: the bundle's."""
+        return None if self.reference == "bundle" else int(self.reference.removeprefix("rolling ").removesuffix("d"))
+
+    @model_validator(mode="after")
+    def _settings_fit(self) -> Monitor:
+        days = self.rolling_days
+        own = ("window_rows", "opens", "closes")
+        if self.detector != "windows" and (
+            given := [name for name in own if getattr(self, name) != Monitor.model_fields[name].default]
+        ):
+            raise ValueError(
+                f"{given[0]} is of the detector windows, not of {self.detector}: leave it out, or say detector: windows"
+            )
+        if days is not None and self.detector != "e_detector":
+            raise ValueError(f"reference: {self.reference} is of the detector e_detector only, not of {self.detector}")
+        least = {"none": 0, "daily": 2, "weekly": 7}[self.season]
+        if (days or 0) < least:
+            raise ValueError(
+                f"season: {self.season} is learned from the past: say reference: rolling {least}d, or of more days"
+            )
+        return self
 
 
 class Deployment(Declared):

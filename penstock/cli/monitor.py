@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,22 +181,49 @@ def fold_of(
     from monitoring.profiles import ProfileFold
     from monitoring.references import Finder
 
-    return ProfileFold(declared.name, found, sources, settings_of(declared), topic, Finder(models))
+    settings = settings_of(declared)
+    _check_weights(settings.weights, found)
+    return ProfileFold(declared.name, found, sources, settings, topic, Finder(models))
 
 
 def settings_of(declared: Deployment) -> Settings:
     """Return how a deployment's profiles are judged."""
     from monitoring.settings import Settings
+    from monitoring.tilts import Zone
     from schemas.deployment import Monitor
 
     watched = declared.monitor or Monitor()
     return Settings(
         detector=watched.detector,
         false_alarms=watched.false_alarms,
+        budget=watched.budget,
+        weights=watched.weights,
+        arms=len(declared.references),
+        design_effect=None if watched.design_effect == "learned" else float(watched.design_effect),
+        zone=Zone(watched.zone, watched.zone_share),
+        rolling=watched.rolling_days,
+        season=watched.season,
         window_rows=watched.window_rows,
         opens=watched.opens,
         closes=watched.closes,
     )
+
+
+def _check_weights(weights: Mapping[str, float], found: Mapping[str, Reference]) -> None:
+    """Raise ConfigError when references are known and none has a column that is weighed."""
+    from penstock.errors import ConfigError
+
+    if found and (problem := weights_problem(weights, found.values())):
+        raise ConfigError(problem)
+
+
+def weights_problem(weights: Mapping[str, float], references: Iterable[Reference]) -> str:
+    """Return what is wrong with the weights of columns; nothing where all are columns of a reference."""
+    there = {part.name for reference in references for part in reference.slices}
+    unknown = sorted(weights.keys() - there)
+    if not unknown:
+        return ""
+    return f"monitor.weights: no reference has a column {unknown[0]}; there are {', '.join(sorted(there))}"
 
 
 def _run(

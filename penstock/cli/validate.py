@@ -90,9 +90,20 @@ def _arm_problems(
 
 def _monitor_problems(loaded: Loaded, bundles: dict[str, Bundle]) -> Iterator[str]:
     """What workers and `penstock monitor` would refuse: an active model that says nothing about its training data."""
+    from models.errors import ReferenceInvalid
+    from models.reference import Reference
+    from penstock.cli.monitor import weights_problem
     from schemas.deployment import ACTIVE
 
-    bundle = bundles.get(ACTIVE)
+    bundle, monitor = bundles.get(ACTIVE), loaded.deployment.monitor
+    if monitor and monitor.weights and len(bundles) == len(loaded.deployment.references):
+        told = [each.reference for each in bundles.values() if each.reference is not None]
+        try:
+            problem = weights_problem(monitor.weights, map(Reference.from_bytes, told)) if told else ""
+        except ReferenceInvalid as error:
+            problem = str(error)
+        if problem:
+            yield problem
     if loaded.deployment.monitor and bundle is not None and bundle.reference is None:
         yield (
             f"monitor: {loaded.deployment.references[ACTIVE]} has no reference profile to compare with; put one in "

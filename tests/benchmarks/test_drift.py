@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.drift import MAKERS, STORIES, Column, Delays, Found, delays, draw, false_alarms, verdict
-from models.binning import Binner, Numbers
+from benchmarks.drift import Delays, Found, delays, false_alarms, null, verdict
+from benchmarks.drift_streams import BURST, CORRELATION, DAY, NULLS, STORIES, SWING, Columns, draw
+from benchmarks.drift_watchers import OTHERS, certain, learning
+from models.binning import Binner
 
-GOOD = Found({name: Delays(story.target, story.target, 0.0, 0.0) for name, story in STORIES.items()}, {1_000: 1.0})
-BAD = replace(GOOD, alarms={1_000: 1.1})
+GOOD = Found({name: Delays(story.target, story.target, 0.0, 0.0) for name, story in STORIES.items()}, {"a": 1.0})
+BAD = replace(GOOD, alarms={"independent": 1.1})
 
 
 @pytest.fixture(scope="module")
-def columns() -> list[Column]:
-    return [Column.drawn(50_000, seed) for seed in range(3)]
+def columns() -> Columns:
+    return Columns.drawn(3, 50_000)
 
 
-def test_values_are_counted_as_workers_count_them(columns: list[Column]) -> None:
-    values = draw(np.random.default_rng(1), 1, 5_000, STORIES["1 % of values x100"])[0]
-    binner = Binner([Numbers("x", None, tuple(columns[0].edges.tolist()))])
-    frame = pl.DataFrame({"x": pl.Series(values).fill_nan(None)})
-    expected = np.bincount(binner.cells(frame, pl.DataFrame(), 1).ravel(), minlength=binner.size)
-    assert columns[0].count(values).tolist() == expected.tolist()
+def test_values_are_counted_as_workers_count_them(columns: Columns) -> None:
+    values = draw(np.random.default_rng(1), 3, 5_000, STORIES["1 % of values x100"])
+    binner = Binner(columns.reference.features)
+    frame = pl.DataFrame({f"x{1000 + at}": pl.Series(values[at]).fill_nan(None) for at in range(3)})
+    expected = np.bincount(binner.cells(frame, pl.DataFrame(), 3).ravel(), minlength=binner.size)
+    assert columns.tally(values).cells.tolist() == expected.tolist()
 
 
-def test_the_e_detector_finds_a_change_and_the_bad_ones_are_told_from_it(columns: list[Column]) -> None:
+def test_the_e_detector_finds_a_change_and_the_bad_ones_are_told_from_it(columns: Columns) -> None:
     story = STORIES["two bumps, same mean and variance"]
-    assert delays(MAKERS["e-detector"], columns, story, 1).good(story.target)
-    for bad in ("always", "never", "periodic", "ADWIN"):
-        assert not delays(MAKERS[bad], columns, story, 1).good(story.target)
+    found = delays(certain, columns, story, 1)
+    assert found.good(story.target)
+    assert found.onset is not None
+    for bad in OTHERS.values():
+        assert not delays(bad, columns, story, 1).good(story.target)
 
 
 def test_two_bumps_have_the_mean_and_the_variance_of_the_column() -> None:
@@ -41,17 +46,48 @@ def test_two_bumps_have_the_mean_and_the_variance_of_the_column() -> None:
     assert np.nanvar(values) == pytest.approx(1, abs=0.01)
 
 
-def test_false_alarms_are_counted_as_a_share_of_the_budget(columns: list[Column]) -> None:
-    assert false_alarms(MAKERS["always"], columns, 1_000, 50, 1) == 1_000
-    assert false_alarms(MAKERS["never"], columns, 1_000, 50, 1) == 0
-    assert false_alarms(MAKERS["e-detector"], columns, 1_000, 50, 1) <= 10
+def _values(name: str, ticks: int) -> np.ndarray:
+    return np.concatenate(list(islice(NULLS[name](np.random.default_rng(3), 4, 100), ticks)), axis=1)
+
+
+@pytest.mark.parametrize("name", ["independent", "autocorrelated", "bursty"])
+def test_streams_without_a_change_are_standard_normal(name: str) -> None:
+    values = _values(name, 500)
+    assert np.nanmean(values) == pytest.approx(0, abs=0.05)
+    assert np.nanvar(values) == pytest.approx(1, abs=0.05)
+    assert np.isnan(values).mean() == pytest.approx(0.01, abs=0.005)
+
+
+def test_events_of_a_stream_depend_on_each_other_as_it_says() -> None:
+    filled = np.nan_to_num(_values("autocorrelated", 500))
+    assert np.corrcoef(filled[0, 1:], filled[0, :-1])[0, 1] == pytest.approx(CORRELATION, abs=0.05)
+    alike = np.nan_to_num(_values("bursty", 500))
+    assert (np.diff(alike[0]) != 0).mean() == pytest.approx(1 / BURST, abs=0.05)
+
+
+def test_the_seasonal_stream_goes_up_and_down_in_a_day() -> None:
+    values = np.stack(list(islice(NULLS["seasonal"](np.random.default_rng(3), 2, 100), DAY)))
+    levels = np.nanmean(values, axis=(1, 2))
+    assert levels[DAY // 4 - 60 : DAY // 4 + 60].mean() == pytest.approx(SWING, abs=0.05)
+    assert levels[3 * DAY // 4 - 60 : 3 * DAY // 4 + 60].mean() == pytest.approx(-SWING, abs=0.05)
+
+
+def test_false_alarms_are_counted_as_a_share_of_the_budget(columns: Columns) -> None:
+    assert false_alarms(OTHERS["always"], columns, null("independent", 3, 1), 1_000, 0, 50) == 1_000
+    assert false_alarms(OTHERS["never"], columns, null("independent", 3, 1), 1_000, 0, 50) == 0
+    assert false_alarms(certain, columns, null("independent", 3, 1), 1_000, 0, 50) <= 10
+
+
+def test_bursts_break_the_budget_unless_they_are_learned(columns: Columns) -> None:
+    assert false_alarms(certain, columns, null("bursty", 3, 1), 1_000, 0, 300) > 5
+    assert false_alarms(learning, columns, null("bursty", 3, 1), 1_000, 400, 300) <= 5
 
 
 @pytest.mark.parametrize(
     ("found", "told"),
     [
         ({"e-detector": GOOD, "ADWIN": BAD}, (True, "PASS the e-detector misses nothing; each of the others fails")),
-        ({"e-detector": BAD, "ADWIN": BAD}, (False, "FAIL the e-detector misses budget of 1,000 ticks; each of the")),
+        ({"e-detector": BAD, "ADWIN": BAD}, (False, "FAIL the e-detector misses independent; each of the others")),
         ({"e-detector": GOOD, "ADWIN": GOOD}, (False, "do not show that ADWIN is worse")),
     ],
 )
@@ -61,8 +97,11 @@ def test_the_verdict(found: dict[str, Found], told: tuple[bool, str]) -> None:
     assert told[1] in text
 
 
-@pytest.mark.parametrize("change", [{"median": 1e9}, {"high": 1e9}, {"missed": 0.02}, {"early": 0.02}])
+@pytest.mark.parametrize(
+    "change",
+    [{"median": 1e9}, {"high": 1e9}, {"missed": 0.02}, {"early": 0.02}, {"onset": 101.0}, {"effect": 0.3}],
+)
 def test_delays_are_bad_for_each_reason_alone(change: dict[str, float]) -> None:
-    fine = Delays(100, 150, 0.0, 0.0)
+    fine = Delays(100, 150, 0.0, 0.0, 100.0, 0.25)
     assert fine.good(100)
     assert not replace(fine, **change).good(100)

@@ -59,7 +59,7 @@ class Scene:
     @property
     def config(self) -> dict[str, Any]:
         wiring = {name: getattr(self.wiring, name) for name in Wiring.__slots__ if name != "quality"}
-        settings = {"window_rows": 1000}
+        settings = {"detector": "windows", "window_rows": 1000}
         return {
             "wiring": wiring,
             "reference": reference().to_bytes().decode(),

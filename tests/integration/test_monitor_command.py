@@ -50,7 +50,7 @@ name: {name}
 input: {{topic: {events}, schema: event.avsc}}
 output: {{topic: {name}.inferences}}
 arms: [{{role: active, model: linear@production}}]
-monitor: {{window_rows: 1000}}
+monitor: {{detector: windows, window_rows: 1000}}
 """
     )
     return path
@@ -154,7 +154,7 @@ def test_every_event_is_profiled_once_though_the_worker_is_killed_and_a_change_o
     scores = training.select(score=pl.col("a") + pl.col("b"))
     reference = Reference.from_frame(training, scores)
     bundle = {"reference": reference.to_bytes()}
-    rig = Rig(bootstrap_servers, tmp_path, topic, bundle=bundle, monitor={"window_rows": 500})
+    rig = Rig(bootstrap_servers, tmp_path, topic, bundle=bundle, monitor={"detector": "windows", "window_rows": 500})
     alerts, profiles, encode = topic(1, "alerts"), f"{rig.name}.profiles", encoder()
     begin = time.time_ns() // 1_000_000 - 60_000
     for second in range(32):
@@ -209,6 +209,18 @@ def test_a_bundle_without_a_reference_is_refused_with_the_way_out(bootstrap_serv
     assert result.exit_code == 2
     assert "linear@production has no reference profile" in result.output
     assert "Reference.from_frame" in result.output
+
+
+def test_a_weight_of_a_column_that_is_not_there_is_refused(bootstrap_servers: str, tmp_path: Path) -> None:
+    deployment, repository = _declare(tmp_path, "events", "unwatched"), _add(tmp_path, traffic.reference().to_bytes())
+    text = deployment.read_text()
+    deployment.write_text(text[: text.index("monitor:")] + "monitor: {weights: {wind: 2, snow: 1}}\n")
+    options = ["--bootstrap-servers", bootstrap_servers, "--repository", repository]
+    for command in ("monitor", "validate"):
+        chosen = options if command == "monitor" else options[2:]
+        result = CliRunner().invoke(main, [command, str(deployment), *chosen])
+        assert result.exit_code == 2
+        assert "no reference has a column snow; there are carrier, late, rain, wind" in result.output
 
 
 def test_a_model_that_the_repository_lacks_is_refused(bootstrap_servers: str, tmp_path: Path) -> None:
@@ -314,7 +326,9 @@ def test_a_monitor_of_control_watches_a_version_that_comes_later_without_a_resta
         # Then it is watched against its own reference
         _wait(lambda: (second, "opened", "wind") in scene.told(), process, log)
         published = read_committed(bootstrap_servers, scene.profiles, 1)
-        fold = ProfileFold(scene.name, {each.digest: each for each in (old, new)}, 4, Settings(window_rows=1000))
+        fold = ProfileFold(
+            scene.name, {each.digest: each for each in (old, new)}, 4, Settings(detector="windows", window_rows=1000)
+        )
         folding, expected = Folding(fold, 0, 0), set()
         for message in published:
             for out in folding.apply(Record(0, message.offset() or 0, None, message.value())):

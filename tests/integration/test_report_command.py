@@ -44,7 +44,12 @@ class Past:
         self.alerts, self.profiles = topic(1, "alerts"), f"{self.name}.profiles"
         source = Batches(profiler(self.name))
         values = [*source.batches(MOVED), *source.batches(TICKS - MOVED, shift=2.0)]
-        fold = ProfileFold(self.name, {traffic.reference().digest: traffic.reference()}, 4, Settings(window_rows=1000))
+        fold = ProfileFold(
+            self.name,
+            {traffic.reference().digest: traffic.reference()},
+            4,
+            Settings(detector="windows", window_rows=1000),
+        )
         admin = AdminClient({"bootstrap.servers": servers})
         admin.create_topics([NewTopic(self.profiles, 1, 1)])[self.profiles].result()
         producer = Producer({"bootstrap.servers": servers})

@@ -32,7 +32,7 @@ def _ticks(count: int, shift: float = 0.0, seed: int = 0) -> Iterator[Tally]:
 
 
 def _detector(name: str) -> Detector:
-    return Detectors(Settings(detector=name, window_rows=1000)).new(reference(), 1000)  # type: ignore[arg-type]
+    return Detectors(Settings(detector=name, window_rows=1000, design_effect=1.0)).new(reference(), 1000)  # type: ignore[arg-type]
 
 
 def _said(detector: Detector, ticks: list[Tally], start: int = 0) -> list[tuple[object, ...]]:
@@ -78,7 +78,7 @@ def test_a_tally_survives_its_dump() -> None:
 
 
 def _fold(name: str) -> ProfileFold:
-    settings = Settings(detector=name, window_rows=1000)  # type: ignore[arg-type]
+    settings = Settings(detector=name, window_rows=1000, design_effect=1.0)  # type: ignore[arg-type]
     return ProfileFold(DEPLOYMENT, {reference().digest: reference()}, 4, settings)
 
 
@@ -117,7 +117,7 @@ def test_the_same_detector_goes_on_and_closes_nothing() -> None:
 def test_the_same_events_give_the_same_alerts_over_any_number_of_partitions(name: str) -> None:
     def outs(sources: int) -> list[object]:
         source = Batches(profiler(), sources=sources)
-        settings = Settings(detector=name, window_rows=1000)  # type: ignore[arg-type]
+        settings = Settings(detector=name, window_rows=1000, design_effect=1.0)  # type: ignore[arg-type]
         fold = ProfileFold(DEPLOYMENT, {reference().digest: reference()}, sources, settings)
         return list(fold_all(fold, [*source.batches(120), *source.batches(60, shift=1.5)]))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -24,7 +26,7 @@ def _column(seed: int = 1) -> tuple[Tilts, Counts]:
 
 def _run_lengths(tilts: Tilts, raised: float, runs: int = 60, most: int = 400) -> list[int]:
     """Ticks until the first alarm of independent runs on traffic like the reference; `most` where none came."""
-    loud = Tilts(tilts.names, tilts.increments + raised, tilts.weights, tilts.shares)
+    loud = replace(tilts, increments=tilts.increments + raised)
     rng, detector = np.random.default_rng(5), EDetector([loud] * runs)
     shares = tilts.shares / tilts.shares.sum()
     first = np.full(runs, most)
@@ -68,13 +70,51 @@ def test_a_column_that_begins_again_touches_no_other() -> None:
 def test_an_average_event_may_tell_less() -> None:
     tilts, cells = _column()
     moved = np.roll(cells, 1)[None] // 500
-    sure, doubtful = EDetector([tilts]), EDetector([tilts], average=4.0)
+    sure, doubtful = EDetector([tilts]), EDetector([tilts], effect=4.0)
     assert sure.update(moved)[0] > doubtful.update(moved)[0]
 
 
-def test_an_average_that_makes_no_sense_is_refused() -> None:
+def test_an_effect_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        EDetector([], average=0.5)
+        EDetector([], effect=0.5)
+
+
+def test_steep_tilts_are_allowed_less_where_events_repeat() -> None:
+    tilts, cells = _column()
+    detector = EDetector([tilts])
+    detector.allow(np.full((1, tilts.directions.shape[1]), 3.0))
+    rare = np.zeros((1, len(cells)), np.int64)
+    rare[0, 1] = 6  # events in a tail bin
+    detector.update(rare)
+    _, increments = detector.strongest(0)
+    assert detector.evidence()[0] < np.exp(6 * increments[1] / 3.0)
+
+
+def _bursts(rng: np.random.Generator, runs: int, shares: Counts, events: int, size: float) -> Counts:
+    """Counts of ticks of events that come in bursts of alike ones, of random sizes."""
+    counts = np.zeros((runs, len(shares)), np.int64)
+    for run in range(runs):
+        values = rng.choice(len(shares), events, p=shares)
+        counts[run] = np.bincount(np.repeat(values, rng.geometric(1 / size, events))[:events], minlength=len(shares))
+    return counts
+
+
+def _alarms_in_bursts(effect: float) -> float:
+    """Alarms on bursts of three events as a share of the budget."""
+    tilts, _ = _column()
+    runs, ticks = 40, 150
+    rng, detector, alarms = np.random.default_rng(5), EDetector([tilts] * runs, effect=effect), 0
+    for _ in range(ticks):
+        evidence = detector.update(_bursts(rng, runs, tilts.shares / tilts.shares.sum(), 100, 3.0))
+        for at in np.flatnonzero(evidence >= ALARM).tolist():
+            detector.restart(at)
+            alarms += 1
+    return alarms / (runs * ticks / ALARM)
+
+
+def test_bursts_keep_the_budget_with_their_design_effect_and_break_it_without() -> None:
+    assert _alarms_in_bursts(5.0) <= 1  # of geometric bursts of 3 on average: 2 x 3 - 1
+    assert _alarms_in_bursts(1.0) > 2
 
 
 def test_columns_of_different_widths_do_not_touch_each_other() -> None:

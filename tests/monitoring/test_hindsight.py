@@ -16,7 +16,7 @@ from schemas import records
 from tests.monitoring import traffic
 from tests.monitoring.traffic import DEPLOYMENT, START, Batches, profiler, reference
 
-SETTINGS = Settings(detector="e_detector")
+SETTINGS = Settings(detector="e_detector", design_effect=1.0)
 EVER = Span(0, 10**14)
 
 

@@ -16,9 +16,9 @@ from monitoring.settings import Settings
 from schemas import records
 from tests.monitoring.traffic import DEPLOYMENT, START, Batches, events, fold_all, profiler, reference, told
 
-SETTINGS = Settings(window_rows=1000)
-EVIDENCE = Settings(detector="e_detector")
-GROUPED = Settings(detector="e_detector", manners=Manners(many=2))
+SETTINGS = Settings(detector="windows", window_rows=1000)
+EVIDENCE = Settings(detector="e_detector", design_effect=1.0)
+GROUPED = Settings(detector="e_detector", design_effect=1.0, manners=Manners(many=2))
 BOTH = pytest.mark.parametrize("settings", [SETTINGS, EVIDENCE, GROUPED], ids=["windows", "e_detector", "grouped"])
 
 
@@ -126,7 +126,7 @@ def test_columns_that_move_together_are_told_of_by_one_alert_that_closes_with_th
 def test_an_alert_that_grows_is_updated() -> None:
     source = Batches(profiler(), sources=1)
     values = [*source.batches(20), *source.batches(20, shift=0.5), *source.batches(60, shift=2.0)]
-    settings = Settings(detector="e_detector", manners=Manners(a_while_ms=30_000))
+    settings = Settings(detector="e_detector", design_effect=1.0, manners=Manners(a_while_ms=30_000))
     found = [records.decode("alert", out.value) for out in fold_all(_fold(1, settings), values)]
     wind = [alert for alert in found if alert["name"] == "wind"]
     assert {alert["state"] for alert in wind[1:]} == {"updated"}
@@ -208,7 +208,7 @@ def test_versions_are_watched_apart() -> None:
 
 
 def test_a_version_that_scores_no_more_is_forgotten_and_its_alerts_are_closed() -> None:
-    fold = _fold(settings=Settings(window_rows=1000, idle_ms=100_000))
+    fold = _fold(settings=Settings(detector="windows", window_rows=1000, idle_ms=100_000))
     source = Batches(profiler())
     drifted = list(source.batches(40, shift=2.0))
     idle = profiler().progress([0, 1, 2, 3], START + 1_000_000)
@@ -247,7 +247,7 @@ def test_counts_that_do_not_fit_the_reference_are_poison() -> None:
 
 
 def test_a_partition_that_holds_back_the_others_costs_bounded_memory() -> None:
-    fold = _fold(sources=2, settings=Settings(window_rows=1000, open_ticks=20))
+    fold = _fold(sources=2, settings=Settings(detector="windows", window_rows=1000, open_ticks=20))
     folding = Folding(fold, 0, 0)
     for offset, value in enumerate(Batches(profiler(), sources=1, rows=20).batches(100)):
         folding.apply(Record(0, offset, None, value))

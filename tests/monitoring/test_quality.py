@@ -55,7 +55,7 @@ class Joins:
 
 
 def fold(within: int = 600, partitions: int = PARTITIONS) -> QualityFold:
-    return QualityFold(Judging("flights", partitions, within))
+    return QualityFold(Judging("flights", partitions, within, design_effect=1.0))
 
 
 def read(values: list[bytes], kept: QualityFold | None = None, begin: int = 0) -> tuple[Folding[State], list[Out]]:

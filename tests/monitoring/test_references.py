@@ -18,7 +18,7 @@ from monitoring.settings import Settings
 from tests.models.graphs import linear_bundle
 from tests.monitoring.traffic import DEPLOYMENT, Batches, events, fold_all, profiler, reference, told
 
-SETTINGS = Settings(window_rows=1000)
+SETTINGS = Settings(detector="windows", window_rows=1000)
 LINEAGE = Lineage("active", "late", "v2", reference().digest)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from models.binning import Bins
 from models.reference import Reference
-from monitoring.tilts import GRID, Floats, Tilts, shares_of, tilts_of
+from monitoring.tilts import GRID, MOST, Floats, Tilts, Zone, shares_of, tilts_of
 
 ROWS = 20_000
 MAKERS: dict[str, Callable[[np.random.Generator], pl.Series]] = {
@@ -51,7 +51,7 @@ def _edge_of_zone(tilts: Tilts, radius: float, rng: np.random.Generator) -> Floa
 @pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize("zone", [0.0, 0.1])
 def test_no_tilt_gains_on_average_within_the_zone(kind: str, zone: float) -> None:
-    tilts, rng = tilts_of(*_column(kind), zone), np.random.default_rng(1)
+    tilts, rng = tilts_of(*_column(kind), Zone(zone)), np.random.default_rng(1)
     radius = max(zone, 4 / np.sqrt(ROWS))
     assert _gain(tilts.increments, tilts.shares) <= 1
     for _ in range(200):
@@ -89,3 +89,36 @@ def test_increments_are_exact_and_bounded_and_weights_sum_to_one(kind: str) -> N
     assert len(set(tilts.names)) == len(tilts.names)
     assert tilts.weights.sum() == pytest.approx(1)
     assert (tilts.weights > 0).all()
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_no_tilt_gains_where_some_events_may_lie_anywhere(kind: str) -> None:
+    tilts, rng = tilts_of(*_column(kind), Zone(shares=0.02)), np.random.default_rng(1)
+    assert _gain(tilts.increments, tilts.shares) <= 1
+    for _ in range(50):
+        anywhere = rng.dirichlet(np.full(len(tilts.shares), 0.05))
+        assert _gain(tilts.increments, 0.98 * tilts.shares + 0.02 * anywhere) <= 1
+    without = tilts_of(*_column(kind))
+    worst = np.eye(len(tilts.shares))
+    assert max(_gain(without.increments, 0.98 * tilts.shares + 0.02 * each) for each in worst) > 1
+
+
+def test_a_direction_may_have_a_zone_of_its_own() -> None:
+    tilts = tilts_of(*_column("normal"))
+    radius = np.full(tilts.directions.shape[1], 0.01)
+    radius[tilts.along[tilts.names.index("mean +0.1")]] = 0.3
+    wide, narrow = (tilts.under(tilts.shares, each, 0.0).increments for each in (radius, radius * 0 + 0.01))
+    mean, spread = (tilts.along == tilts.along[tilts.names.index(name)] for name in ("mean +0.1", "spread +0.1"))
+    assert (wide[:, mean] < narrow[:, mean]).all()
+    assert (wide[:, spread] == narrow[:, spread]).all()
+
+
+def test_tilts_of_one_direction_share_it_and_differ_by_amplitude_only() -> None:
+    tilts = tilts_of(*_column("normal"))
+    for at in range(tilts.directions.shape[1]):
+        steps = np.abs(tilts.directions[:, [at]] * tilts.amplitudes)
+        own = np.flatnonzero((tilts.along == at) & (steps.max(axis=0) < MOST))
+        assert (tilts.along == at).any()
+        centred = tilts.increments[:, own] - tilts.increments[:, own].mean(axis=0)
+        direction = tilts.directions[:, at] - tilts.directions[:, at].mean()
+        assert np.allclose(centred, direction[:, None] * tilts.amplitudes[own], atol=1e-3)
