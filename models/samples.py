@@ -113,13 +113,16 @@ class Encoder:
 class LabelCopies:
     """Labels of one source partition, n >= 0 rows; without rows it says how far that partition was copied.
 
-    topic: of the labels. position: the next offset that is not copied. watermark: the highest record time copied, ms
-    since 1970. offsets, times: of each label, shape (n,). keys: n. value: the truth; numbers: by name; n values each.
+    topic: of the labels. follows: the position of the copy before this one, -1 for the first: a reader that lacks that
+    copy must leave this one, it comes again. position: the next offset that is not copied. watermark: the highest
+    record time copied, ms since 1970. offsets, times: of each label, shape (n,). keys: n. value: the truth; numbers: by
+    name; n values each.
     """
 
     deployment: str
     topic: str
     partition: int
+    follows: int
     position: int
     watermark: int
     offsets: Longs
@@ -134,6 +137,7 @@ class LabelCopies:
             "deployment": self.deployment,
             "topic": self.topic,
             "partition": self.partition,
+            "follows": self.follows,
             "position": self.position,
             "watermark": self.watermark,
             "rows": len(self.keys),
@@ -154,6 +158,7 @@ class LabelCopies:
                 record["deployment"],
                 record["topic"],
                 record["partition"],
+                record["follows"],
                 record["position"],
                 record["watermark"],
                 packed.unpack_longs(record, "offsets"),

@@ -1,90 +1,120 @@
-"""The monitor as a Faust app: one agent, one snapshot task, and nothing that is counted left to Faust."""
+"""The monitor as a Faust app: an agent a topic, one snapshot task, and nothing that is counted left to Faust."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import faust
 
-from monitoring import exact, snapshots
+from monitoring import exact, idle, snapshots
 from monitoring.errors import Hole, MonitorError
-from monitoring.folds import Fold, Record
-from monitoring.ledger import Ledger
+from monitoring.folds import Out, Record
+from monitoring.ledger import Snapshot
 from monitoring.metrics import MonitorMetrics
 from monitoring.setup import SNAPSHOT_BYTES, Topics, Wiring
+from monitoring.sources import Ledgers, Place, Source
 
 log = logging.getLogger(__name__)
 _FLUSH_AT = 2000  # outputs that are published before the next snapshot is due
 
 
 class Monitor:
-    """Ties the ledger to Faust: restores it, feeds it, publishes what it cuts."""
+    """Ties the ledgers to Faust: restores them, feeds them, publishes what they cut."""
 
-    def __init__(self, app: Any, wiring: Wiring, topics: Topics, fold: Fold[Any], metrics: MonitorMetrics) -> None:
-        self.topic = wiring.profiles
-        self._app, self._wiring, self._topics, self._metrics = app, wiring, topics, metrics
-        self._ledger = Ledger(fold)
+    def __init__(
+        self, app: Any, wiring: Wiring, topics: Topics, sources: Sequence[Source], metrics: MonitorMetrics
+    ) -> None:
+        self.topics = [source.topic for source in sources]
+        self._app, self._wiring, self._snapshots, self._metrics = app, wiring, topics.snapshots, metrics
+        self._ledgers = Ledgers(sources)
         self._restoring, self._publishing = asyncio.Lock(), asyncio.Lock()
 
-    async def restore(self, partitions: set[int]) -> dict[int, int]:
+    async def restore(self, places: set[Place]) -> dict[Place, int]:
         """Restore the states of all partitions assigned and return the offsets to read from."""
         async with self._restoring:
             try:
-                found = await asyncio.to_thread(snapshots.read, self._wiring, self._topics, sorted(partitions))
-                self._ledger.own(partitions)
-                starts = {p: self._ledger.restore(p, *found[p]) for p in sorted(partitions)}
+                found = await asyncio.to_thread(self._newest, sorted(places))
+                self._ledgers.own(places)
+                starts = {place: self._ledgers[place[0]].restore(place[1], *found[place]) for place in sorted(places)}
             except Exception as error:  # whatever it is, starting over is the way back
                 exact.die(f"the state cannot be restored: {error!r}")
-            log.info("restored, next offset by partition: %s", starts)
+            log.info("restored, next offset by partition: %s", {f"{t}/{p}": at for (t, p), at in starts.items()})
             return starts
+
+    def _newest(self, places: Sequence[Place]) -> dict[Place, tuple[Snapshot | None, int]]:
+        return {
+            (topic, partition): newest
+            for topic in self.topics
+            if (mine := [partition for each, partition in places if each == topic])
+            for partition, newest in snapshots.read(
+                self._wiring, self._snapshots, self._ledgers.sources[topic], mine
+            ).items()
+        }
 
     async def read(self, stream: Any) -> None:
         """Fold a stream of events; ends the process when one cannot be."""
         async for event in stream.events():
             message = event.message
             headers: Mapping[str, Any] = dict(message.headers)
-            record = Record(message.partition, message.offset, message.key, message.value)
+            time = -1 if message.timestamp is None else round(message.timestamp * 1000)
+            record = Record(message.partition, message.offset, message.key, message.value, time)
             try:
-                self._ledger.accept(record, headers.get(exact.FOLLOWS))
+                self._ledgers.accept(message.topic, record, headers.get(exact.FOLLOWS))
             except Hole as hole:
                 exact.die(str(hole), exact.HOLE)
             except Exception as error:  # a body that raises would be acknowledged and never seen again
                 log.exception("a record could not be folded")
-                exact.die(f"partition {record.partition}, offset {record.offset}: {error!r}")
-            if self._ledger.pending > _FLUSH_AT:
-                await self.publish()
+                exact.die(f"{message.topic}, partition {record.partition}, offset {record.offset}: {error!r}")
+            if self._ledgers.pending > _FLUSH_AT:
+                await self._publish_or_die()
 
     async def publish(self) -> None:
         """Publish outputs, wait until they are acknowledged, then publish the snapshots that were cut with them."""
         async with self._publishing:
-            cut = self._ledger.cut()
-            await self._send([(out.topic, out.key, out.value, None) for out in cut.outs])
-            await self._send([self._snapshot(p, value) for p, value in cut.snapshots.items()])
-            self._metrics.show(self._ledger, cut)
+            cuts = self._ledgers.cut()
+            await self._send([out for _, cut in cuts for out in cut.outs])
+            await self._send([self._snapshot(source, p, s) for source, cut in cuts for p, s in cut.snapshots.items()])
+            for source, cut in cuts:
+                self._metrics.show(source.role, self._ledgers[source.topic], cut)
 
-    def _snapshot(self, partition: int, value: bytes) -> tuple[str, bytes, bytes, int]:
+    def _snapshot(self, source: Source, partition: int, value: bytes) -> Out:
         wiring = self._wiring
-        return wiring.snapshots, wiring.snapshot_key(partition), value, partition % self._topics.snapshots
+        key = wiring.snapshot_key(partition, source.role)
+        return Out(wiring.snapshots, key, value, partition % self._snapshots)
 
-    async def _send(self, batch: list[tuple[str, bytes, bytes, int | None]]) -> None:
+    async def _send(self, batch: Sequence[Out]) -> None:
         send = self._app.producer.send
-        await asyncio.gather(*[await send(t, key, value, place, None, None) for t, key, value, place in batch])
+        sent = [await send(o.topic, o.key, o.value, o.partition, None, list(o.headers) or None) for o in batch]
+        await asyncio.gather(*sent)
+
+    async def look_for_idle(self) -> None:
+        """Tell folds that wait for it that a partition was read to its end; what fails is tried again."""
+        while True:
+            await asyncio.sleep(idle.EVERY)
+            if waiting := self._ledgers.waiting():
+                try:
+                    idle.tell(self._ledgers, await asyncio.to_thread(idle.ended, self._wiring, waiting))
+                except MonitorError as error:
+                    log.warning("whether labels are read to their end is not known now: %s", error)
 
     async def publish_often(self) -> None:
         """Publish every `snapshot_seconds`; ends the process when that fails."""
         while True:
             await asyncio.sleep(self._wiring.snapshot_seconds)
-            try:
-                await self.publish()
-            except Exception as error:  # outputs may be half written: starting over repeats them under the same ids
-                exact.die(f"publishing failed: {error!r}")
+            await self._publish_or_die()
+
+    async def _publish_or_die(self) -> None:
+        try:
+            await self.publish()
+        except Exception as error:  # outputs may be half written: starting over repeats them under the same ids
+            exact.die(f"publishing failed: {error!r}")
 
 
-def build(wiring: Wiring, topics: Topics, fold: Fold[Any], metrics: MonitorMetrics) -> Any:
+def build(wiring: Wiring, topics: Topics, sources: Sequence[Source], metrics: MonitorMetrics) -> Any:
     """Return the Faust app of a deployment's monitor."""
     exact.check_hooks()
     Path(wiring.data).mkdir(parents=True, exist_ok=True)  # Faust makes the last folder of the path only
@@ -108,11 +138,13 @@ def build(wiring: Wiring, topics: Topics, fold: Fold[Any], metrics: MonitorMetri
         worker_redirect_stdouts=False,
     )
     app.transport = exact.Transport(app.conf.broker_consumer, app)
-    monitor = Monitor(app, wiring, topics, fold, metrics)
+    monitor = Monitor(app, wiring, topics, sources, metrics)
     app.restorer = monitor
-    source = app.topic(wiring.profiles, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes)
-    app.agent(source, name="profiles", concurrency=1)(monitor.read)
+    for each in sources:
+        topic = app.topic(each.topic, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes)
+        app.agent(topic, name=each.role, concurrency=1)(monitor.read)
     app.task(monitor.publish_often)
+    app.task(monitor.look_for_idle)
     return app
 
 

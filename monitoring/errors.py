@@ -23,3 +23,7 @@ class ReferenceUnavailable(MonitorError):
 
 class KafkaUnavailable(MonitorError):
     """The cluster did not answer, or refused what the monitor needs."""
+
+
+class PartInvalid(MonitorError):
+    """A record in the quality topic that is not what a monitor of this release writes."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from typing import Any, NoReturn, Protocol
 
 from aiokafka import TopicPartition
@@ -35,10 +35,10 @@ def die(why: str, code: int = FAILED) -> NoReturn:
 class Restorer(Protocol):
     """What the app offers to the driver."""
 
-    topic: str
+    topics: Collection[str]
 
-    def restore(self, partitions: set[int]) -> Awaitable[dict[int, int]]:
-        """Restore the states of the partitions and return the offsets to read from."""
+    def restore(self, places: set[tuple[str, int]]) -> Awaitable[dict[tuple[str, int], int]]:
+        """Restore the states of partitions (topic, number) and return the offsets to read from."""
 
 
 class Thread(driver.AIOKafkaConsumerThread):
@@ -94,11 +94,11 @@ class Consumer(driver.Consumer):
     async def seek_to_committed(self) -> Mapping[Any, int]:
         app: Any = self.app
         restorer: Restorer = app.restorer
-        mine = {partition for partition in self.assignment() if partition.topic == restorer.topic}
+        mine = {partition for partition in self.assignment() if partition.topic in restorer.topics}
         others = self.assignment() - mine
         offsets = dict(await super().seek_to_committed()) if others else {}
-        found = await restorer.restore({partition.partition for partition in mine})
-        start = {partition: found[partition.partition] for partition in mine}
+        found = await restorer.restore({(partition.topic, partition.partition) for partition in mine})
+        start = {partition: found[partition.topic, partition.partition] for partition in mine}
         thread: Any = self._thread
         try:
             await thread.seek_exactly(start)

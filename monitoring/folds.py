@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 S = TypeVar("S")
-In = TypeVar("In", contravariant=True)
+T = TypeVar("T", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class Record:
     offset: int
     key: bytes | None
     value: bytes | None
+    time: int = -1  # ms since 1970, of the record; -1 where it has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,10 @@ class Out:
     """One record to publish; its key and value follow from the fold's input, so a repeat is the same record."""
 
     topic: str
-    key: bytes
-    value: bytes
+    key: bytes | None
+    value: bytes | None
+    partition: int | None = None  # None: the key decides
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Fold(Protocol[S]):
@@ -63,25 +66,74 @@ class Figure(NamedTuple):
 
 
 @runtime_checkable
-class Figuring(Protocol[In]):
+class Figuring(Protocol[T]):
     """A fold that has figures to show."""
 
-    def figures(self, state: In) -> Iterable[Figure]:
+    def figures(self, state: T) -> Iterable[Figure]:
         """Return them as they are now."""
 
 
-class Folding(Generic[S]):
-    """One partition's fold with its position."""
+@runtime_checkable
+class Rewound(Protocol[T]):
+    """A fold whose snapshots leave out what reading the log again from an earlier offset brings back."""
 
-    def __init__(self, fold: Fold[S], partition: int, position: int, state: bytes | None = None) -> None:
-        self.fold, self.partition, self.position = fold, partition, position
+    def low(self, state: T, position: int) -> int:
+        """Return the offset to read again from when the state at a position is loaded."""
+
+    def rewind(self, state: T, record: Record) -> None:
+        """Take a record below the snapshot's position into what was left out; nothing follows from it."""
+
+
+@runtime_checkable
+class Buffered(Protocol[T]):
+    """A fold that puts off outputs to make fewer and larger records of them, and speaks also when nothing comes."""
+
+    def flush(self, state: T) -> list[Out]:
+        """Return what was put off; asked for before every snapshot."""
+
+    def idle(self, state: T, position: int, watermark: int) -> list[Out]:
+        """Return what follows from a partition being read to its end, at a position.
+
+        watermark: ms since 1970; what comes is later.
+        """
+
+
+class Folding(Generic[S]):
+    """One partition's fold with its position. low: where reading begins, at most `position`, up to which is counted."""
+
+    def __init__(
+        self, fold: Fold[S], partition: int, position: int, state: bytes | None = None, low: int | None = None
+    ) -> None:
+        self.fold, self.partition = fold, partition
+        self.position, self.counted = position if low is None else low, position
         self.state = fold.new(partition) if state is None else fold.load(state)
+
+    @property
+    def rewinding(self) -> bool:
+        """Say whether records are still read again that the state counts already."""
+        return self.position < self.counted
 
     def apply(self, record: Record) -> list[Out]:
         """Take a record at or after the position; the position moves behind it."""
-        outs = self.fold.apply(self.state, record)
+        outs: list[Out] = []
+        if record.offset >= self.counted:
+            outs = self.fold.apply(self.state, record)
+        elif isinstance(self.fold, Rewound):
+            self.fold.rewind(self.state, record)
         self.position = record.offset + 1
         return outs
+
+    def flush(self) -> list[Out]:
+        """Return outputs that were put off."""
+        return self.fold.flush(self.state) if isinstance(self.fold, Buffered) else []
+
+    def idle(self, watermark: int) -> list[Out]:
+        """Return what follows from there being nothing more to read."""
+        return self.fold.idle(self.state, self.position, watermark) if isinstance(self.fold, Buffered) else []
+
+    def low(self) -> int:
+        """Return where a restart from the state as it is must begin to read."""
+        return self.fold.low(self.state, self.position) if isinstance(self.fold, Rewound) else self.position
 
     def dump(self) -> bytes:
         return self.fold.dump(self.state)

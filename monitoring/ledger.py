@@ -21,26 +21,33 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A state and the offset of the record that comes next; the state holds the fold of everything before it."""
+    """A state and the offset of the record that comes next; the state holds the fold of everything before it.
+
+    low: where reading begins again, for folds that leave something out of their states; None: at `next`.
+    """
 
     next: int
     state: bytes
+    low: int | None = None
 
     def encode(self) -> bytes:
-        """Return `{"next", "low"}` as a JSON line, then the state; `low`: where reading begins again, here `next`."""
-        return json.dumps({"next": self.next, "low": self.next}).encode() + b"\n" + self.state
+        """Return `{"next", "low"}` as a JSON line, then the state."""
+        low = self.next if self.low is None else self.low
+        return json.dumps({"next": self.next, "low": low}).encode() + b"\n" + self.state
 
     @classmethod
     def decode(cls, value: bytes) -> Snapshot:
         """Read what `encode` wrote. Raises SnapshotInvalid."""
         head, newline, state = value.partition(b"\n")
         try:
-            position = int(json.loads(head)["next"])
+            document = json.loads(head)
+            position = int(document["next"])
+            low = int(document.get("low", position))
         except (ValueError, KeyError, TypeError) as error:
             raise SnapshotInvalid(f"a snapshot without a position: {error}") from error
-        if not newline or position < 0:
+        if not newline or not 0 <= low <= position:
             raise SnapshotInvalid("a snapshot without a state")
-        return cls(position, state)
+        return cls(position, state, low if low < position else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +80,13 @@ class Ledger(Generic[S]):
         beginning: the first offset that the source still holds.
         """
         known = self._foldings.get(partition)
-        if snapshot and (known is None or snapshot.next > known.position):
-            known = Folding(self._fold, partition, snapshot.next, snapshot.state)
+        if snapshot and (known is None or snapshot.next > max(known.position, known.counted)):
+            known = Folding(self._fold, partition, snapshot.next, snapshot.state, snapshot.low)
         elif known is None:
             known = Folding(self._fold, partition, beginning)
         if known.position < beginning:
             self.lost += beginning - known.position
-            log.error("retention removed %d profiles before they were monitored", beginning - known.position)
+            log.error("retention removed %d records before they were monitored", beginning - known.position)
             known.position = beginning
         self._foldings[partition] = known
         return known.position
@@ -100,7 +107,18 @@ class Ledger(Generic[S]):
             self.repeated += 1
             return
         self._pending += folding.apply(record)
-        self._dirty.add(record.partition)
+        if not folding.rewinding:
+            self._dirty.add(record.partition)
+
+    def idle(self, partition: int, position: int, watermark: int) -> None:
+        """Say that a partition held nothing more from a position on at a time; passed over where it was read since.
+
+        watermark: ms since 1970; what comes is later.
+        """
+        folding = self._foldings.get(partition)
+        if folding is not None and partition in self._owned and folding.position == position:
+            self._pending += folding.idle(watermark)
+            self._dirty.add(partition)
 
     @property
     def pending(self) -> int:
@@ -109,14 +127,20 @@ class Ledger(Generic[S]):
 
     def cut(self) -> Cut:
         """Take outputs and changed states in one step; nothing may be folded in between."""
-        outs, self._pending = self._pending, []
         dirty, self._dirty = self._dirty, set()
         changed = [self._foldings[partition] for partition in sorted(dirty & self._owned)]
-        return Cut(outs, {f.partition: Snapshot(f.position, f.dump()).encode() for f in changed})
+        for folding in changed:
+            self._pending += folding.flush()
+        outs, self._pending = self._pending, []
+        return Cut(outs, {f.partition: Snapshot(f.position, f.dump(), f.low()).encode() for f in changed})
 
     def positions(self) -> dict[int, int]:
         """Return the next offset of each owned partition."""
         return {p: f.position for p, f in self._foldings.items() if p in self._owned}
+
+    def states(self) -> list[S]:
+        """Return the states of the owned partitions, to look at."""
+        return [f.state for p, f in self._foldings.items() if p in self._owned]
 
     def figures(self) -> list[Figure]:
         """Return the numbers to look at of all owned partitions."""

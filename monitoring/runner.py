@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
-from monitoring import snapshots
+from monitoring import idle, snapshots
 from monitoring.errors import KafkaUnavailable
 from monitoring.folds import Fold, Folding, Out, Record
-from monitoring.ledger import Ledger
 from monitoring.metrics import MonitorMetrics
 from monitoring.setup import SNAPSHOT_BYTES, Topics, Wiring
+from monitoring.sources import Ledgers, Source
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +35,18 @@ def _consumer(wiring: Wiring) -> Consumer:
     return Consumer(settings, logger=log)
 
 
-def replay(wiring: Wiring, fold: Fold[Any], partition: int = 0) -> list[Out]:
-    """Fold everything committed in one profiles partition from its beginning and return the outputs; writes nothing."""
+def replay(wiring: Wiring, fold: Fold[Any], partition: int = 0, topic: str = "") -> list[Out]:
+    """Fold everything committed in one partition from its beginning and return the outputs; writes nothing.
+
+    topic: the topic of profiles where none is given.
+    """
+    topic = topic or wiring.profiles
     consumer = _consumer(wiring)
     try:
-        beginning, _ = consumer.get_watermark_offsets(TopicPartition(wiring.profiles, partition), timeout=10)
+        beginning, _ = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
         folding = Folding(fold, partition, beginning)
         outs: list[Out] = []
-        consumer.assign([TopicPartition(wiring.profiles, partition, beginning)])
+        consumer.assign([TopicPartition(topic, partition, beginning)])
         while True:
             for message in consumer.consume(1000, timeout=1):
                 record = _record(message)
@@ -56,13 +60,13 @@ def replay(wiring: Wiring, fold: Fold[Any], partition: int = 0) -> list[Out]:
 def run(
     wiring: Wiring,
     topics: Topics,
-    fold: Fold[Any],
+    sources: Sequence[Source],
     metrics: MonitorMetrics,
     stopping: Callable[[], bool],
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
-    """Fold all profiles partitions until `stopping` says so."""
-    ledger = Ledger(fold)
+    """Fold all partitions of all sources until `stopping` says so."""
+    ledgers = Ledgers(sources)
     producer = Producer(
         {
             **wiring.kafka,
@@ -73,48 +77,70 @@ def run(
         logger=log,
     )
     producer.init_transactions(30)  # fences a predecessor before its snapshots are read
-    everything = range(topics.profiles)
-    ledger.own(everything)
-    found = snapshots.read(wiring, topics, everything)
-    starts = [TopicPartition(wiring.profiles, p, ledger.restore(p, *found[p])) for p in everything]
-    log.info("restored, next offset by partition: %s, of %s", ledger.positions(), wiring.deployment)
+    starts = _restore(wiring, topics, ledgers)
     consumer = _consumer(wiring)
     try:
         consumer.assign(starts)
-        due = clock() + wiring.snapshot_seconds
+        due, look = clock() + wiring.snapshot_seconds, clock() + idle.EVERY
         while not stopping():
             for message in consumer.consume(1000, timeout=max(0.01, min(0.5, due - clock()))):
-                _take(ledger, message)
+                _take(ledgers, message)
+            if clock() >= look:
+                _look_for_idle(wiring, ledgers)
+                look = clock() + idle.EVERY
             if clock() >= due:
-                _publish(wiring, topics, ledger, producer, metrics)
+                _publish(wiring, topics, ledgers, producer, metrics)
                 due = clock() + wiring.snapshot_seconds
     finally:
         consumer.close()
 
 
-def _take(ledger: Ledger[Any], message: Any) -> None:
+def _look_for_idle(wiring: Wiring, ledgers: Ledgers) -> None:
+    try:
+        idle.tell(ledgers, idle.ended(wiring, ledgers.waiting()))
+    except KafkaUnavailable as error:
+        log.warning("whether labels are read to their end is not known now: %s", error)
+
+
+def _restore(wiring: Wiring, topics: Topics, ledgers: Ledgers) -> list[TopicPartition]:
+    ledgers.own(ledgers.places)
+    starts = []
+    for source, ledger in ledgers:
+        found = snapshots.read(wiring, topics.snapshots, source, range(source.partitions))
+        starts += [TopicPartition(source.topic, p, ledger.restore(p, *newest)) for p, newest in found.items()]
+    positions = {f"{at.topic}/{at.partition}": at.offset for at in starts}
+    log.info("restored, next offset by partition: %s, of %s", positions, wiring.deployment)
+    return starts
+
+
+def _take(ledgers: Ledgers, message: Any) -> None:
     if record := _record(message):
-        ledger.accept(record, ledger.positions()[record.partition])
+        topic = message.topic()
+        ledgers.accept(topic, record, ledgers[topic].positions()[record.partition])
 
 
 def _record(message: Any) -> Record | None:
     """Return the message's record, or None at the end of the partition. Raises KafkaUnavailable for other errors."""
     error = message.error()
     if error is None:
-        return Record(message.partition(), message.offset(), message.key(), message.value())
+        return Record(message.partition(), message.offset(), message.key(), message.value(), message.timestamp()[1])
     if error.code() == KafkaError._PARTITION_EOF:
         return None
     raise KafkaUnavailable(str(error))
 
 
-def _publish(wiring: Wiring, topics: Topics, ledger: Ledger[Any], producer: Producer, metrics: MonitorMetrics) -> None:
-    cut = ledger.cut()
-    if cut.outs or cut.snapshots:
+def _publish(wiring: Wiring, topics: Topics, ledgers: Ledgers, producer: Producer, metrics: MonitorMetrics) -> None:
+    cuts = ledgers.cut()
+    if any(cut.outs or cut.snapshots for _, cut in cuts):
         producer.begin_transaction()
-        for out in cut.outs:
-            producer.produce(out.topic, out.value, out.key)
-        for partition, value in cut.snapshots.items():
-            place = partition % topics.snapshots
-            producer.produce(wiring.snapshots, value, wiring.snapshot_key(partition), place)
+        for source, cut in cuts:
+            for out in cut.outs:
+                place = -1 if out.partition is None else out.partition
+                producer.produce(out.topic, out.value, out.key, place, headers=list(out.headers))
+            for partition, value in cut.snapshots.items():
+                key, place = wiring.snapshot_key(partition, source.role), partition % topics.snapshots
+                producer.produce(wiring.snapshots, value, key, place)
+            producer.flush(10)  # thousands of copies would fill the client's queue
         producer.commit_transaction(10)
-    metrics.show(ledger, cut)
+    for source, cut in cuts:
+        metrics.show(source.role, ledgers[source.topic], cut)

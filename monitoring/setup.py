@@ -19,7 +19,23 @@ SNAPSHOTS = "penstock.monitor"
 SNAPSHOT_BYTES = 8 << 20
 _REMIND = 30.0  # seconds between two lines about what is waited for
 _DENIED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
+_QUALITY = {"retention.ms": str(400 * 86_400_000), "max.message.bytes": str(SNAPSHOT_BYTES)}  # a year and a month
 _COMPACT = {"cleanup.policy": "compact,delete", "max.message.bytes": str(SNAPSHOT_BYTES)}
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The topics of quality. labels, letters: empty where no labels are declared."""
+
+    samples: str
+    quality: str
+    labels: str = ""
+    letters: str = ""
+
+    @property
+    def read(self) -> list[str]:
+        """The topics that others create."""
+        return [topic for topic in (self.labels, self.samples) if topic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +47,7 @@ class Wiring:
     input: str  # topic whose partitions the profiles tell of
     kafka: Mapping[str, str] = field(repr=False)
     slot: str = "0"
+    quality: Quality | None = None  # where labels or samples are declared
     alerts: str = alerts.TOPIC
     snapshots: str = SNAPSHOTS
     snapshot_seconds: float = 1.0
@@ -41,9 +58,9 @@ class Wiring:
     def group(self) -> str:
         return f"penstock.{self.deployment}.monitor"
 
-    def snapshot_key(self, partition: int) -> bytes:
-        """Return the key of a partition's snapshots; several deployments share the topic."""
-        return f"{self.deployment}/{partition}".encode()
+    def snapshot_key(self, partition: int, role: str = "profiles") -> bytes:
+        """Return the key of the snapshots of a partition of a source; several deployments share the topic."""
+        return f"{self.deployment}/{partition}".encode() + (b"" if role == "profiles" else f"/{role}".encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +70,7 @@ class Topics:
     sources: int  # of the input topic
     profiles: int
     snapshots: int
+    read: Mapping[str, int] = field(default_factory=dict)  # of samples and labels
 
 
 def prepare(
@@ -64,21 +82,27 @@ def prepare(
     Raises KafkaUnavailable when the cluster refuses.
     """
     admin = AdminClient(dict(wiring.kafka), logger=log)
+    others = wiring.quality.read if wiring.quality else []
     waiting = _Waiting(wiring, clock)
     while True:
         found = _partitions(admin, waiting)
-        lacking = [name for name in (wiring.input, wiring.profiles) if name not in found]
+        lacking = [name for name in (wiring.input, wiring.profiles, *others) if name not in found]
         if found and not lacking:
             break
         if found:
-            waiting.say(
-                f"waiting for the topic {lacking[0]}: a worker of {wiring.deployment} creates it when it scores"
-            )
+            whose = f"a worker of {wiring.deployment} creates it when it scores"
+            if wiring.quality and lacking[0] == wiring.quality.labels:
+                whose = "whoever writes the labels must create it"
+            waiting.say(f"waiting for the topic {lacking[0]}: {whose}")
         sleep(0.5)
     create(admin, wiring.alerts, 1)
+    if wiring.quality:
+        create(admin, wiring.quality.quality, 1, _QUALITY)
+        if wiring.quality.letters:
+            create(admin, wiring.quality.letters, found[wiring.quality.labels], {})
     create(admin, wiring.snapshots, found[wiring.profiles])
     snapshots = found.get(wiring.snapshots, found[wiring.profiles])
-    return Topics(found[wiring.input], found[wiring.profiles], snapshots)
+    return Topics(found[wiring.input], found[wiring.profiles], snapshots, {name: found[name] for name in others})
 
 
 class _Waiting:
@@ -107,9 +131,9 @@ def _partitions(admin: AdminClient, waiting: _Waiting) -> dict[str, int]:
     return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None} or {"": 0}
 
 
-def create(admin: AdminClient, topic: str, partitions: int) -> None:
-    """Create a compacted topic unless it exists. Raises KafkaUnavailable when the cluster refuses."""
-    new = NewTopic(topic, num_partitions=partitions, replication_factor=-1, config=_COMPACT)
+def create(admin: AdminClient, topic: str, partitions: int, config: Mapping[str, str] = _COMPACT) -> None:
+    """Create a topic unless it exists. Raises KafkaUnavailable when the cluster refuses."""
+    new = NewTopic(topic, num_partitions=partitions, replication_factor=-1, config=dict(config))
     try:
         admin.create_topics([new])[topic].result(30)
         log.info("created the topic %s", topic)

@@ -10,15 +10,20 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from monitoring.errors import KafkaUnavailable, SnapshotInvalid
 from monitoring.ledger import Snapshot
-from monitoring.setup import SNAPSHOT_BYTES, Topics, Wiring
+from monitoring.setup import SNAPSHOT_BYTES, Wiring
+from monitoring.sources import Source
 
 log = logging.getLogger(__name__)
 _FIRST_LOOK = 32  # records from the end; more are read while the key is not among them
 _SECONDS = 30.0
 
 
-def read(wiring: Wiring, topics: Topics, partitions: Iterable[int]) -> dict[int, tuple[Snapshot | None, int]]:
-    """Return, per profiles partition, its newest snapshot (or None) and the first offset that the partition holds.
+def read(
+    wiring: Wiring, places: int, source: Source, partitions: Iterable[int]
+) -> dict[int, tuple[Snapshot | None, int]]:
+    """Return, per partition of a source, its newest snapshot (or None) and the first offset that the partition holds.
+
+    places: partitions of the topic of snapshots.
 
     Any snapshot is right, whoever wrote it and however late: the one that reaches furthest is taken.
     Raises KafkaUnavailable when this takes more than 30 seconds.
@@ -37,8 +42,9 @@ def read(wiring: Wiring, topics: Topics, partitions: Iterable[int]) -> dict[int,
         deadline = time.monotonic() + _SECONDS
         found = {}
         for partition in partitions:
-            beginning, _ = _bounds(consumer, wiring.profiles, partition)
-            found[partition] = (_newest(consumer, wiring, topics, partition, deadline), beginning)
+            beginning, _ = _bounds(consumer, source.topic, partition)
+            key, place = wiring.snapshot_key(partition, source.role), partition % places
+            found[partition] = (_newest(consumer, wiring.snapshots, place, key, deadline), beginning)
         return found
     finally:
         consumer.close()
@@ -51,20 +57,18 @@ def _bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
     return bounds
 
 
-def _newest(consumer: Consumer, wiring: Wiring, topics: Topics, partition: int, deadline: float) -> Snapshot | None:
-    place = partition % topics.snapshots
-    first, end = _bounds(consumer, wiring.snapshots, place)
+def _newest(consumer: Consumer, topic: str, place: int, key: bytes, deadline: float) -> Snapshot | None:
+    first, end = _bounds(consumer, topic, place)
     look = _FIRST_LOOK
     while True:
         start = max(first, end - look)
-        found = _scan(consumer, wiring, TopicPartition(wiring.snapshots, place, start), partition, deadline)
+        found = _scan(consumer, TopicPartition(topic, place, start), key, deadline)
         if found or start == first:
             return max(found, key=lambda snapshot: snapshot.next, default=None)
         look *= 8
 
 
-def _scan(consumer: Consumer, wiring: Wiring, start: TopicPartition, partition: int, deadline: float) -> list[Snapshot]:
-    key = wiring.snapshot_key(partition)
+def _scan(consumer: Consumer, start: TopicPartition, key: bytes, deadline: float) -> list[Snapshot]:
     found: list[Snapshot] = []
     consumer.assign([start])
     while time.monotonic() < deadline:
@@ -78,4 +82,4 @@ def _scan(consumer: Consumer, wiring: Wiring, start: TopicPartition, partition: 
                     found.append(Snapshot.decode(value))
                 except SnapshotInvalid:
                     log.exception("a snapshot is damaged; an older one is taken")
-    raise KafkaUnavailable(f"the snapshots in {wiring.snapshots} could not be read within {_SECONDS:.0f} s")
+    raise KafkaUnavailable(f"the snapshots in {start.topic} could not be read within {_SECONDS:.0f} s")

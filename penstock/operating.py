@@ -15,6 +15,7 @@ from monitoring import runner
 from monitoring.metrics import MonitorMetrics
 from monitoring.operations import OperationsFold, tick_of
 from monitoring.setup import Topics, Wiring
+from monitoring.sources import PROFILES, Source
 from monitoring.troubles import Thresholds
 from penstock.client import cluster
 from penstock.client.errors import ConnectionFailed, NoSuchTopic
@@ -41,7 +42,7 @@ def thresholds(declared: Deployment) -> Thresholds | None:
 
 def wiring_of(wiring: Wiring, status: str) -> Wiring:
     """Return where the fold of operations reads and writes; no deployment has a name with a slash."""
-    return replace(wiring, deployment=f"{wiring.deployment}/operations", profiles=status)
+    return replace(wiring, deployment=f"{wiring.deployment}/operations", profiles=status, quality=None)
 
 
 class Clock(threading.Thread):
@@ -110,7 +111,7 @@ class Operating(threading.Thread):
         runner.run(
             wiring_of(self._wiring, self._status),
             Topics(1, 1, self._snapshots),
-            OperationsFold(deployment, self._limits, self._wiring.alerts),
+            [Source(PROFILES, self._status, OperationsFold(deployment, self._limits, self._wiring.alerts), 1)],
             MonitorMetrics(CollectorRegistry(), deployment),
             self._stopping.is_set,
         )

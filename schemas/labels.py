@@ -34,6 +34,7 @@ class Labels(Declared):
     within: Annotated[int, BeforeValidator(parse_duration)] = Field(default=3 * 86_400, ge=1, le=LONGEST)  # seconds
     share: float = Field(default=1.0, gt=0, le=1)
     numbers: list[str] = Field(default=[])
+    error_range: float | None = Field(default=None, gt=0)  # of a regression: errors are held to it in intervals
     partitions: int = Field(default=PARTITIONS, ge=1, le=1000)
 
     @model_validator(mode="after")
@@ -52,6 +53,12 @@ class Labels(Declared):
                 "penstock.config.load_deployment, or give the schema itself in its place"
             )
         return self.schema_file
+
+    @property
+    def kind(self) -> str:
+        """The Avro type of the truth, less null. Raises LabelsUnusable while only the schema's path is known."""
+        types = {field["name"]: field.get("type") for field in self.reader.get("fields", []) if "name" in field}
+        return _kind(types.get(self.value))
 
     def problems(self) -> list[str]:
         """Return what the labels' schema lacks or has otherwise than is declared, each with its place."""

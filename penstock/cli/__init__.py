@@ -22,6 +22,7 @@ COMMANDS = {
     "pause": "rollout:pause",
     "produce": "produce",
     "promote": "rollout:promote",
+    "quality": "quality",
     "quarantine": "quarantine",
     "reference": "reference",
     "remove": "rollout:remove",

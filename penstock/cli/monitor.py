@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,9 @@ from penstock.cli.common import (
     log_format_option,
     metrics_host_option,
     refusals,
+    registry_option,
     repository_option,
+    schemas_option,
     servers_option,
 )
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from monitoring.profiles import ProfileFold
     from monitoring.settings import Settings
     from monitoring.setup import Topics, Wiring
+    from monitoring.sources import Source
     from schemas.control import State
     from schemas.deployment import Deployment
 
@@ -34,6 +38,8 @@ End = Callable[[str, int], object]  # ends the process: why, and with which exit
 @click.option("--slot", default="0", show_default=True, help="Stable identity of this process among the monitors.")
 @servers_option
 @repository_option
+@registry_option
+@schemas_option
 @click.option("--alerts-topic", default="penstock.alerts", show_default=True)
 @click.option("--snapshots-topic", default="penstock.monitor", show_default=True)
 @click.option("--metrics-port", type=int, help="Serve /metrics on this port (0: a free one).")
@@ -45,6 +51,8 @@ def command(
     slot: str,
     bootstrap_servers: str | None,
     repository: str | None,
+    registry: str | None,
+    schema_folder: Path | None,
     alerts_topic: str,
     snapshots_topic: str,
     metrics_port: int | None,
@@ -53,6 +61,8 @@ def command(
     log_format: str,
 ) -> None:
     """Compare the live traffic of a deployment with its references and publish alerts until told to stop.
+
+    Where labels are declared, they are joined with the predictions (`penstock quality` shows what comes of it).
 
     NAME is that of a deployment under control (`penstock apply`), FILE a YAML file. The reference of a version is
     fetched when its first profile comes, so a swap needs no restart. It may be killed at any time: started again, it
@@ -66,6 +76,7 @@ def command(
     from monitoring.setup import Wiring, prepare
     from penstock.config import STATE_FOLDER, kafka_settings, repository_url
     from penstock.logs import set_up
+    from penstock.watching import quality_of, sources_of, writers_of
     from streams.slot import SlotLock
 
     with refusals():
@@ -81,13 +92,15 @@ def command(
             slot=slot,
             alerts=alerts_topic,
             snapshots=snapshots_topic,
+            quality=quality_of(declared),
         )
         with closing(SlotLock(STATE_FOLDER / "slots", f"{wiring.group}.{slot}")):
             models = Repository(repository_url(repository))
             found = {} if watched.state else references(declared, models)  # those of control were checked by `apply`
             topics = prepare(wiring)
             fold = fold_of(declared, found, topics.sources, alerts_topic, models)
-            _run(wiring, topics, fold, watched if watched.state else None, oracle, metrics_host, metrics_port)
+            sources = sources_of(declared, wiring, topics, fold, writers_of(kafka, registry, schema_folder))
+            _run(wiring, topics, sources, watched if watched.state else None, oracle, metrics_host, metrics_port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +120,8 @@ class Watched:
             return ""
         if declared.input.topic != self.deployment.input.topic:
             return "its input topic"
+        if declared.labels != self.deployment.labels:
+            return "its labels"
         if (declared.latency_ms is None) != (self.deployment.latency_ms is None):
             return "whether latency is watched"
         return "its monitor" if declared.monitor != self.deployment.monitor else ""
@@ -214,7 +229,7 @@ def weights_problem(weights: Mapping[str, float], references: Iterable[Reference
 def _run(
     wiring: Wiring,
     topics: Topics,
-    fold: ProfileFold,
+    sources: Sequence[Source],
     watched: Watched | None,
     oracle: bool,
     host: str,
@@ -233,12 +248,12 @@ def _run(
         server, _ = start_http_server(port, host, registry)
         logging.getLogger(__name__).info("metrics at http://%s:%d/metrics", host, server.server_port)
     if oracle:
-        _run_oracle(wiring, topics, fold, watched, metrics)
+        _run_oracle(wiring, topics, sources, watched, metrics)
         return
     from monitoring import app, exact
 
     _follow(wiring, topics, watched, exact.die)
-    app.run(app.build(wiring, topics, fold, metrics))
+    app.run(app.build(wiring, topics, sources, metrics))
 
 
 def _follow(wiring: Wiring, topics: Topics, watched: Watched | None, end: End) -> None:
@@ -263,7 +278,9 @@ def _follow(wiring: Wiring, topics: Topics, watched: Watched | None, end: End) -
         Operating(wiring, topics, limits, control.TOPICS.status, end).start()
 
 
-def _run_oracle(wiring: Wiring, topics: Topics, fold: ProfileFold, watched: Watched | None, metrics: Any) -> None:
+def _run_oracle(
+    wiring: Wiring, topics: Topics, sources: Sequence[Source], watched: Watched | None, metrics: Any
+) -> None:
     import logging
     import signal
     import threading
@@ -282,7 +299,7 @@ def _run_oracle(wiring: Wiring, topics: Topics, fold: ProfileFold, watched: Watc
         signal.signal(number, lambda *_: stop.set())
     _follow(wiring, topics, watched, end)
     try:
-        runner.run(wiring, topics, fold, metrics, stop.is_set)
+        runner.run(wiring, topics, sources, metrics, stop.is_set)
     except ReferenceUnavailable as error:
         end(str(error), AGAIN)
     if status[0]:

@@ -2,7 +2,8 @@
 
 `--from-group-offsets` trusts Faust's committed offsets instead of the snapshots' positions and looks for no holes: a
 negative control, which must lose profiles when it is killed. `--read-uncommitted` leaves Faust's consumer as it is: the
-other control, which sees aborted profiles. `--die-after-outputs` kills itself when its first alerts are acknowledged
+other control, which sees aborted profiles. `--forget-copies`
+counts every copy of a label: one more. `--die-after-outputs` kills itself when its first alerts are acknowledged
 and before it publishes the snapshot that remembers them.
 """
 
@@ -14,24 +15,37 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 from prometheus_client import CollectorRegistry
 
 from models.reference import Reference
-from monitoring import app, exact
+from monitoring import app, exact, idle
+from monitoring.copying import CopyFold, Copying
 from monitoring.folds import Record
+from monitoring.joining import JoinFold, Joining
 from monitoring.ledger import Ledger
 from monitoring.metrics import MonitorMetrics
 from monitoring.profiles import ProfileFold
+from monitoring.quality import Judging, QualityFold
 from monitoring.settings import Settings
-from monitoring.setup import Wiring, prepare
+from monitoring.setup import Quality, Topics, Wiring, prepare
+from monitoring.sources import PROFILES, Source
 from penstock.logs import set_up
+from schemas.decode import EventDecoder
+
+LABEL = {
+    "type": "record",
+    "name": "Label",
+    "fields": [{"name": "late", "type": "boolean"}, {"name": "revenue", "type": "double"}],
+}
 
 
 def wiring_of(config: Mapping[str, Any]) -> Wiring:
-    return Wiring(**config["wiring"])
+    topics = config["wiring"].get("quality")
+    return Wiring(**{**config["wiring"], "quality": Quality(**topics) if topics else None})
 
 
 def fold_of(config: Mapping[str, Any]) -> ProfileFold:
@@ -43,11 +57,52 @@ def fold_of(config: Mapping[str, Any]) -> ProfileFold:
     )
 
 
+def sources_of(wiring: Wiring, topics: Topics, fold: Any) -> list[Source]:
+    profiles = Source(PROFILES, wiring.profiles, fold, topics.profiles)
+    return [profiles, *(quality_sources(wiring, wiring.quality, topics) if wiring.quality else [])]
+
+
+def quality_sources(wiring: Wiring, quality: Quality, topics: Topics) -> list[Source]:
+    """What joins samples and labels `{"late": true, "revenue": 1.0}`; a window of 20 s, ticks of 1 s."""
+    labels, samples = topics.read[quality.labels], topics.read[quality.samples]
+    decoder = EventDecoder(LABEL, writers=SimpleNamespace(), framing="json")  # type: ignore[arg-type]
+    copying = Copying(
+        wiring.deployment, quality.labels, quality.samples, quality.letters, "late", ("revenue",), 1.0, samples
+    )
+    joining = Joining(
+        wiring.deployment,
+        quality.quality,
+        20,
+        truth="boolean",
+        numbers=("revenue",),
+        labels=labels,
+        grace_ms=1000,
+        tick_ms=1000,
+    )
+    judging = Judging(wiring.deployment, samples, 20, topic=wiring.alerts)
+    return [
+        Source("labels", quality.labels, CopyFold(copying, decoder.decode), labels),
+        Source("samples", quality.samples, JoinFold(joining), samples),
+        Source("quality", quality.quality, QualityFold(judging), 1),
+    ]
+
+
+def forget_copies() -> None:
+    """Break the recipe: count every copy of a label."""
+
+    def copies(self: JoinFold, state: Any, found: Any, latest: int) -> None:
+        state.taken.clear()
+        careful(self, state, found, latest)
+
+    careful = JoinFold._copies
+    JoinFold._copies = copies  # type: ignore[method-assign]
+
+
 def trust_group_offsets() -> None:
     """Break the recipe: restore the states, but read from where the group committed."""
 
     async def seek(self: exact.Consumer) -> Mapping[Any, int]:
-        await self.app.restorer.restore({partition.partition for partition in self.assignment()})
+        await self.app.restorer.restore({(partition.topic, partition.partition) for partition in self.assignment()})
         return await super(exact.Consumer, self).seek_to_committed()
 
     def accept(self: Ledger[Any], record: Record, follows: int | None) -> None:
@@ -74,7 +129,7 @@ def die_after_outputs() -> None:
 
     async def send_and_die(self: app.Monitor, batch: list[Any]) -> None:
         await send(self, batch)
-        if any(topic == self._wiring.alerts for topic, *_ in batch):
+        if any(out.topic == self._wiring.alerts for out in batch):
             os.kill(os.getpid(), signal.SIGKILL)
 
     app.Monitor._send = send_and_die  # type: ignore[method-assign]
@@ -87,12 +142,15 @@ def main() -> None:
         trust_group_offsets()
     if "--read-uncommitted" in sys.argv:
         read_uncommitted()
+    if "--forget-copies" in sys.argv:
+        forget_copies()
+    idle.EVERY = 3600.0  # record times are of the past here, and the clock is not
     if "--die-after-outputs" in sys.argv:
         die_after_outputs()
     wiring = wiring_of(config)
     topics = prepare(wiring)
     metrics = MonitorMetrics(CollectorRegistry(), wiring.deployment)
-    app.run(app.build(wiring, topics, fold_of(config), metrics))
+    app.run(app.build(wiring, topics, sources_of(wiring, topics, fold_of(config)), metrics))
 
 
 if __name__ == "__main__":

@@ -24,9 +24,10 @@ from monitoring import runner, snapshots
 from monitoring.folds import Out
 from monitoring.metrics import MonitorMetrics
 from monitoring.setup import Topics, Wiring, prepare
+from monitoring.sources import PROFILES, Source
 from schemas import records
 from tests.conftest import TopicFactory
-from tests.integration.monitor_process import fold_of
+from tests.integration.monitor_process import fold_of, sources_of
 from tests.monitoring.traffic import Batches, fold_all, profiler, reference, told
 
 ROOT = Path(__file__).parents[2]
@@ -52,8 +53,12 @@ class Scene:
         self.topics = Topics(SOURCES, 1, 1)
 
     @property
+    def sources(self) -> list[Source]:
+        return sources_of(self.wiring, self.topics, fold_of(self.config))
+
+    @property
     def config(self) -> dict[str, Any]:
-        wiring = {name: getattr(self.wiring, name) for name in Wiring.__slots__}
+        wiring = {name: getattr(self.wiring, name) for name in Wiring.__slots__ if name != "quality"}
         settings = {"detector": "windows", "window_rows": 1000}
         return {
             "wiring": wiring,
@@ -94,7 +99,7 @@ class Scene:
 
     def saved(self) -> int:
         """The position of the newest snapshot."""
-        found, _ = snapshots.read(self.wiring, self.topics, [0])[0]
+        found, _ = snapshots.read(self.wiring, 1, self.sources[0], [0])[0]
         return found.next if found else 0
 
     def group_offset(self) -> int:
@@ -244,10 +249,11 @@ def test_the_runner_without_faust_publishes_the_same_alerts_across_restarts(wiri
             assert time.monotonic() < deadline
             return scene.saved() >= scene.end
 
-        runner.run(wiring, scene.topics, fold_of(scene.config), metrics, stopping)
+        runner.run(wiring, scene.topics, scene.sources, metrics, stopping)
     assert scene.published() == scene.expected()
     text = generate_latest(registry).decode()
-    assert f'penstock_monitor_position{{deployment="{wiring.deployment}",partition="0"}} {float(scene.end)}' in text
+    place = f'deployment="{wiring.deployment}",partition="0",source="profiles"'
+    assert f"penstock_monitor_position{{{place}}} {float(scene.end)}" in text
     assert 'what="rows"} 18000.0' in text
 
 
@@ -259,7 +265,8 @@ def test_a_snapshot_is_found_among_those_of_many_other_deployments(wiring: Wirin
     for number in range(1000):
         producer.produce(wiring.snapshots, b'{"next": 99}\nother', f"other/{number % 3}".encode())
     producer.flush(30)
-    found, beginning = snapshots.read(wiring, Topics(SOURCES, 1, 1), [0])[0]
+    source = Source(PROFILES, wiring.profiles, None, 1)  # type: ignore[arg-type]
+    found, beginning = snapshots.read(wiring, 1, source, [0])[0]
     assert found is not None
     assert (found.next, found.state, beginning) == (7, b"mine", 0)
 
@@ -269,7 +276,12 @@ def test_a_monitor_waits_for_the_profiles_topic_says_so_and_creates_its_own(
 ) -> None:
     names = {name: f"{wiring.profiles}.{name}" for name in ("profiles", "alerts", "snapshots")}
     late = Wiring(
-        wiring.deployment, names["profiles"], wiring.input, wiring.kafka, "0", names["alerts"], names["snapshots"]
+        wiring.deployment,
+        names["profiles"],
+        wiring.input,
+        wiring.kafka,
+        alerts=names["alerts"],
+        snapshots=names["snapshots"],
     )
     admin = AdminClient(dict(wiring.kafka))
     waited = threading.Event()

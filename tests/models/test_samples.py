@@ -67,7 +67,8 @@ def label_copies(draw: Any) -> LabelCopies:
     return LabelCopies(
         "flights",
         "flights.labels",
-        *(draw(st.integers(0, 2**31 - 1)), draw(st.integers(0, 2**61)), draw(st.integers(-1, 2**61))),
+        draw(st.integers(0, 2**31 - 1)),
+        *(draw(st.integers(-1, 2**61)), draw(st.integers(0, 2**61)), draw(st.integers(-1, 2**61))),
         *(longs(draw, rows, 0, 2**61), longs(draw, rows, -1, LATEST)),
         keys,
         draw(draw(st.sampled_from(KINDS))(rows)),
@@ -200,7 +201,7 @@ def test_columns_that_do_not_add_up_are_refused(changed: dict[str, Any]) -> None
 
 def test_labels_that_do_not_add_up_are_refused() -> None:
     none = np.zeros(0, np.int64)
-    made = LabelCopies("d", "t", 0, 5, 1, none, none, [], pl.Series("late", [], pl.Boolean))
+    made = LabelCopies("d", "t", 0, 3, 5, 1, none, none, [], pl.Series("late", [], pl.Boolean))
     record = records.decode("labels", made.encode())
     with pytest.raises(RecordInvalid, match="the record labels is damaged"):
         LabelCopies.decode(records.encode("labels", {**record, "rows": 1}))

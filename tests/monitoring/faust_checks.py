@@ -20,9 +20,11 @@ from monitoring import app, exact
 from monitoring.errors import MonitorError
 from monitoring.metrics import MonitorMetrics
 from monitoring.setup import Topics, Wiring
+from monitoring.sources import PROFILES, Source
 from tests.monitoring.test_ledger import Sum
 
 WIRING = Wiring("flights", "profiles", "events", {"bootstrap.servers": "127.0.0.1:1"}, snapshot_seconds=0.0)
+SOURCES = [Source(PROFILES, "profiles", Sum(), 1)]
 
 
 class Stream:
@@ -34,23 +36,25 @@ class Stream:
     async def events(self) -> AsyncIterator[Any]:
         for offset, value, follows in self._events:
             headers = [(exact.FOLLOWS, follows)]
-            message = SimpleNamespace(partition=0, offset=offset, key=None, value=value, headers=headers)
+            message = SimpleNamespace(
+                topic="profiles", partition=0, offset=offset, key=None, value=value, headers=headers, timestamp=1.5
+            )
             yield SimpleNamespace(message=message)
 
 
 def monitor(send: Any = None) -> app.Monitor:
     made = SimpleNamespace(producer=SimpleNamespace(send=send))
     topics, metrics = Topics(1, 1, 1), MonitorMetrics(CollectorRegistry(), "flights")
-    watched = app.Monitor(made, WIRING, topics, Sum(), metrics)
-    watched._ledger.own([0])
-    watched._ledger.restore(0, None, 0)
+    watched = app.Monitor(made, WIRING, topics, SOURCES, metrics)
+    watched._ledgers.own([("profiles", 0)])
+    watched._ledgers["profiles"].restore(0, None, 0)
     return watched
 
 
 def records_in_order_are_folded() -> None:
     watched = monitor()
     asyncio.run(watched.read(Stream((0, b"1", 0), (5, b"2", 1))))
-    assert watched._ledger.positions() == {0: 6}
+    assert watched._ledgers["profiles"].positions() == {0: 6}
 
 
 def a_hole_exits_71() -> None:
@@ -79,11 +83,11 @@ def a_failing_producer_exits_70() -> None:
 
 
 def an_unreachable_snapshot_topic_exits_70() -> None:
-    asyncio.run(monitor().restore({0}))
+    asyncio.run(monitor().restore({("profiles", 0)}))
 
 
 def brokers_that_went_away_exit_70() -> None:
-    app.run(app.build(replace(WIRING, data=tempfile.mkdtemp()), Topics(1, 1, 1), Sum(), monitor()._metrics))
+    app.run(app.build(replace(WIRING, data=tempfile.mkdtemp()), Topics(1, 1, 1), SOURCES, monitor()._metrics))
 
 
 def a_missing_hook_exits_78() -> None:

@@ -20,9 +20,12 @@ def test_what_a_monitor_cannot_test_is_counted_and_said_once(caplog: pytest.LogC
     ledger.restore(0, None, 0)
     for offset, value in enumerate(Batches(profiler()).batches(3)):
         ledger.accept(Record(0, offset, None, value), offset)
-        metrics.show(ledger, ledger.cut())
+        metrics.show("profiles", ledger, ledger.cut())
     assert caplog.text.count("unknown_reference") == 1
     assert "were the models removed" in caplog.text
     text = generate_latest(registry).decode()
-    assert 'penstock_monitor_state{deployment="flights",partition="0",what="unknown_reference"} 600.0' in text
+    assert (
+        'penstock_monitor_state{deployment="flights",partition="0",source="profiles",what="unknown_reference"} 600.0'
+        in text
+    )
     assert 'penstock_monitor_snapshots_total{deployment="flights"} 12.0' in text

@@ -291,6 +291,6 @@ def test_a_snapshot_of_a_model_that_has_gone_is_read_and_its_ticks_are_dropped()
     gone = ProfileFold(DEPLOYMENT, {}, 4, SETTINGS)
     later = Folding(gone, 0, 400, folding.dump())
     assert [
-        out for offset, value in enumerate(values[400:]) for out in later.apply(Record(0, offset, None, value))
+        out for offset, value in enumerate(values[400:], 400) for out in later.apply(Record(0, offset, None, value))
     ] == []
     assert gone.facts(later.state)["open_ticks"] == 0

@@ -1,0 +1,299 @@
+"""The fold of the quality topic: parts become ticks, ticks become totals, and a version that became worse an alert.
+
+A tick closes when every partition of samples has passed it. A part that was taken already is dropped by its number;
+one whose predecessor never came is left, for whoever lost that one starts over and sends both.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from monitoring import alerts, cells
+from monitoring.advice import clock
+from monitoring.alerts import Explanation, Finding, Subject, Told
+from monitoring.cells import Group, Tables
+from monitoring.clocks import PATIENCE
+from monitoring.episodes import Book, Manners
+from monitoring.errors import PartInvalid, SnapshotInvalid
+from monitoring.folds import Out, Record
+from monitoring.outcomes import Outcomes
+from monitoring.settings import Settings
+from monitoring.ticks import dump_tables, load_tables
+from monitoring.totals import Part, Totals, part_of
+
+FORMAT = 1
+KIND = "quality"
+JUDGED = ("binary", "multiclass", "regression")
+WATCHED = 100  # versions and values of segments that are watched for becoming worse, the first ones
+RECENT = 60  # ticks of which `recent` tells
+MOST_GROUPS = 10_000  # of all versions; beyond, the one that was seen least recently is forgotten
+FORGET_MS = 35 * 86_400_000  # a version without events and labels for this long is forgotten
+MANNERS = Manners(gather_ms=0, many=1 << 30)  # no two of these have one cause
+Lineage = tuple[str, str, str]  # arm, model, version
+SILENT_MS = 3_600_000  # labels have stopped when none came for their window, or this where it is longer
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """How quality is judged. partitions: of the topic of samples. within: s; 0 without labels. topic: of alerts."""
+
+    deployment: str
+    partitions: int
+    within: int
+    false_alarms: float = 1.0  # a version or value of a segment and week, at most and on average
+    design_effect: float | None = None  # events that tell as much as one independent event; None: learned
+    topic: str = alerts.TOPIC
+
+    @property
+    def settings(self) -> Settings:
+        """The e-detector's; every version and value of a segment is a column of its own."""
+        return Settings(false_alarms=self.false_alarms, design_effect=self.design_effect)
+
+
+@dataclass(slots=True)
+class State:
+    """The state of the quality topic. numbers, passed: next number, ms closed, by partition of samples."""
+
+    numbers: dict[int, int] = field(default_factory=dict)
+    passed: dict[int, int] = field(default_factory=dict)
+    cut: bool = False  # the topic did not begin at its first record when this began
+    tick_ms: int = 0
+    closed: int = 0
+    open: dict[int, Tables] = field(default_factory=dict)
+    totals: Totals = field(default_factory=Totals)
+    recent: dict[int, Tables] = field(default_factory=dict)
+    seen: dict[Lineage, int] = field(default_factory=dict)  # version in an arm -> end of its last tick
+    outcomes: dict[Group, Outcomes] = field(default_factory=dict)
+    books: dict[Lineage, Book] = field(default_factory=dict)  # what was told of episodes
+    labelled: int = 0  # ms of the last labels, or of the first events without any
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def count(self, what: str, by: int = 1) -> None:
+        self.counts[what] = self.counts.get(what, 0) + by
+
+
+class QualityFold:
+    """Folds `<deployment>.quality`."""
+
+    def __init__(self, judging: Judging) -> None:
+        self._judging = judging
+
+    def new(self, partition: int) -> State:
+        """Return the state before the first record."""
+        return State()
+
+    def apply(self, state: State, record: Record) -> list[Out]:
+        """Take a part; return the alerts that open or close with it."""
+        state.count("records")
+        try:
+            part = part_of(record.value or b"")
+        except PartInvalid:
+            state.count("poison")
+            return []
+        if part.deployment != self._judging.deployment or state.tick_ms not in (0, part.tick_ms):
+            state.count("foreign")
+            return []
+        state.cut = state.cut or (state.counts["records"] == 1 and record.offset > 0)
+        if not self._next(state, part):
+            return []
+        state.tick_ms = part.tick_ms
+        self._take(state, part)
+        return list(self._close(state))
+
+    def _next(self, state: State, part: Part) -> bool:
+        expected = state.numbers.get(part.partition)
+        if expected is None:
+            expected = part.number if state.cut else 0
+        if part.number != expected:
+            state.count("repeated_parts" if part.number < expected else "gaps")
+            return False
+        state.numbers[part.partition] = part.number + 1
+        return True
+
+    def _take(self, state: State, part: Part) -> None:
+        tick = max(part.tick, state.closed // part.tick_ms)
+        cells.merge(state.open.setdefault(tick, {}), part.tables)
+        state.passed[part.partition] = max(state.passed.get(part.partition, 0), part.closed)
+        for what, count in part.counts.items():
+            state.count(what, count)
+        if part.counts.get("labels", 0) > 0 or (not state.labelled and part.counts.get("events", 0) > 0):
+            state.labelled = max(state.labelled, part.closed)
+
+    def _close(self, state: State) -> Iterator[Out]:
+        state.closed = max(state.closed, self._passed(state))
+        for tick in sorted(state.open):
+            if (tick + 1) * state.tick_ms > state.closed:
+                break
+            tables = state.open.pop(tick)
+            state.totals.add(tables)
+            state.recent[tick] = {group: found for group, found in tables.items() if not group.segment}
+            for group in tables:
+                state.seen[group[:3]] = (tick + 1) * state.tick_ms
+            yield from self._settled(state, tick * state.tick_ms)
+            yield from self._watch(state, tick, tables)
+            yield from self._silence(state, (tick + 1) * state.tick_ms)
+            yield from self._settled(state, (tick + 1) * state.tick_ms)
+        oldest = state.closed // state.tick_ms - RECENT
+        state.recent = {tick: tables for tick, tables in state.recent.items() if tick >= oldest}
+        yield from self._forget(state)
+
+    def _passed(self, state: State) -> int:
+        """Return the time that every partition has passed; one without labels or samples tells nothing of itself."""
+        known = len(state.passed) == self._judging.partitions
+        slowest = min(state.passed.values()) if known else 0
+        return slowest if self._judging.within else max(slowest, max(state.passed.values()) - PATIENCE)
+
+    def _watch(self, state: State, tick: int, tables: Tables) -> Iterator[Out]:
+        for group, found in sorted(tables.items()):
+            if group.what not in JUDGED:
+                continue
+            whose = group._replace(what="", name="")
+            if whose not in state.outcomes:
+                if len(state.outcomes) >= WATCHED:
+                    continue
+                state.outcomes[whose] = Outcomes(state.tick_ms, self._judging.settings)
+            for finding in state.outcomes[whose].update(tick, group.what, found):
+                name = "accuracy" if group.what != "regression" else "errors"
+                place = f" where {group.segment} is {group.value}" if group.segment else ""
+                subject = self._subject(group[:3], "e_detector", name + place)
+                yield from self._step(state, subject, replace(finding, explain=self._told(name + place, finding)))
+
+    def _silence(self, state: State, now: int) -> Iterator[Out]:
+        """Say that labels stopped though events go on, and that they are back."""
+        wait = max(self._judging.within * 1000, SILENT_MS)
+        if not self._judging.within or not state.labelled:
+            return
+        silent = now - state.labelled
+        action = "See whether who writes the labels still does, and whether they became dead letters (docs/quality.md)."
+        told = Explanation(
+            f"no label came for {silent // 60_000} minutes, and there are events to be judged", [], action
+        )
+        back = Explanation("labels come again")
+        deviates = silent > wait
+        onset = state.labelled
+        finding = Finding(
+            deviates, not deviates, silent / 1000, wait / 1000, 0, onset, now, lambda: told if deviates else back, False
+        )
+        yield from self._step(state, self._subject(("", "", ""), "silence", "labels"), finding)
+
+    def _forget(self, state: State) -> Iterator[Out]:
+        for lineage, last in sorted(state.seen.items(), key=lambda each: (each[1], each[0])):
+            crowded = len(state.totals.tables) > MOST_GROUPS and len(state.seen) > 1
+            if crowded or last + FORGET_MS <= state.closed:
+                why = "others need its place" if crowded else "it has had neither events nor labels for long"
+                yield from self._end(state, lineage, f"version {lineage[2]} is not told of any more: {why}")
+                state.totals.forget(lineage)
+                state.outcomes = {group: found for group, found in state.outcomes.items() if group[:3] != lineage}
+                del state.seen[lineage]
+
+    def _told(self, name: str, finding: Finding) -> Callable[[], Explanation]:
+        def explain() -> Explanation:
+            bins = finding.explain().evidence
+            wrong = next(bin for bin in bins if bin["bin"].startswith(">="))
+            evidence = [{**wrong, "bin": "wrong"}]
+            shares = f"from {wrong['expected']:.2%} to {wrong['observed']:.2%} of predictions are wrong"
+            deployment = self._judging.deployment
+            action = (
+                f"See `penstock quality {deployment}`, also by segment, and what changed at about "
+                f"{clock(finding.start)} with `penstock history {deployment}`; if the world did, train on labels since."
+            )
+            return Explanation(f"{name}: {shares}, over {finding.rows:,} labelled events", evidence, action)
+
+        return explain
+
+    def _settled(self, state: State, now: int) -> Iterator[Out]:
+        for _, book in sorted(state.books.items()):
+            yield from self._outs(book.settle(now))
+
+    def _outs(self, told: Iterable[Told]) -> Iterator[Out]:
+        return (Out(self._judging.topic, *alerts.encoded(record)) for record in told)
+
+    def _end(self, state: State, lineage: Lineage, why: str) -> Iterator[Out]:
+        if lineage in state.books:
+            yield from self._outs(state.books.pop(lineage).end(why, state.closed))
+
+    def _subject(self, lineage: Lineage, detector: str, name: str) -> Subject:
+        return Subject(self._judging.deployment, *lineage, detector, KIND, name)
+
+    def _step(self, state: State, subject: Subject, finding: Finding) -> Iterator[Out]:
+        lineage = (subject.arm, subject.model, subject.version)
+        if lineage not in state.books:
+            state.books[lineage] = _book(state.tick_ms)
+        yield from self._outs(state.books[lineage].take(subject, finding, 1, 1))
+
+    def facts(self, state: State) -> dict[str, int]:
+        """Return counters, those of the joins added up among them, and sizes."""
+        return {
+            **state.counts,
+            "open_ticks": len(state.open),
+            "open_alerts": sum(book.open for book in state.books.values()),
+            "groups": len(state.totals.tables),
+            "watched": len(state.outcomes),
+        }
+
+    def dump(self, state: State) -> bytes:
+        """Return compressed JSON."""
+        document = {
+            "format": FORMAT,
+            "numbers": sorted(state.numbers.items()),
+            "passed": sorted(state.passed.items()),
+            "cut": state.cut,
+            "tick_ms": state.tick_ms,
+            "closed": state.closed,
+            "open": _dump_ticks(state.open),
+            "totals": state.totals.dump(),
+            "recent": _dump_ticks(state.recent),
+            "seen": [[*lineage, last] for lineage, last in sorted(state.seen.items())],
+            "outcomes": [[list(group), found.dump()] for group, found in sorted(state.outcomes.items())],
+            "books": [[list(lineage), book.dump()] for lineage, book in sorted(state.books.items())],
+            "labelled": state.labelled,
+            "counts": state.counts,
+        }
+        return zlib.compress(json.dumps(document, sort_keys=True, separators=(",", ":")).encode(), 1)
+
+    def load(self, data: bytes) -> State:
+        """Return the dumped state. Raises SnapshotInvalid."""
+        try:
+            document = json.loads(zlib.decompress(data))
+            if document["format"] != FORMAT:
+                raise SnapshotInvalid(f"snapshot format {document['format']!r}; this version reads {FORMAT}")
+            return self._loaded(document)
+        except (zlib.error, ValueError, KeyError, TypeError, PartInvalid) as error:
+            raise SnapshotInvalid(f"a damaged snapshot: {type(error).__name__}: {error}") from error
+
+    def _loaded(self, document: Mapping[str, Any]) -> State:
+        tick_ms, settings = document["tick_ms"], self._judging.settings
+        return State(
+            dict(map(tuple, document["numbers"])),
+            dict(map(tuple, document["passed"])),
+            document["cut"],
+            tick_ms,
+            document["closed"],
+            _load_ticks(document["open"]),
+            Totals.load(document["totals"]),
+            _load_ticks(document["recent"]),
+            {(arm, model, version): last for arm, model, version, last in document["seen"]},
+            {Group(*group): Outcomes.load(tick_ms, settings, found) for group, found in document["outcomes"]},
+            {(arm, model, version): _book(tick_ms, found) for (arm, model, version), found in document["books"]},
+            document["labelled"],
+            document["counts"],
+        )
+
+
+def _book(tick_ms: int, document: Mapping[str, Any] | None = None) -> Book:
+    book = Book({KIND: 0}, tick_ms, MANNERS)
+    if document is not None:
+        book.load(document)
+    return book
+
+
+def _dump_ticks(ticks: Mapping[int, Tables]) -> list[list[Any]]:
+    return [[tick, dump_tables(tables)] for tick, tables in sorted(ticks.items())]
+
+
+def _load_ticks(document: list[list[Any]]) -> dict[int, Tables]:
+    return {tick: load_tables(tables) for tick, tables in document}

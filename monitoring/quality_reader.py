@@ -1,0 +1,58 @@
+"""Reads the quality topic from a time on, for whoever wants to tell how good versions are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from monitoring.errors import KafkaUnavailable, PartInvalid
+from monitoring.totals import Part, part_of
+
+_SECONDS = 30.0
+
+
+def parts(kafka: Mapping[str, str], topic: str, since: int = 0) -> list[Part]:
+    """Return the parts of ticks that begin at `since` (ms since 1970) or later, in the order of the topic.
+
+    Blocks up to 30 s without a record. Raises KafkaUnavailable, also when there is no such topic.
+    """
+    settings = {
+        **kafka,
+        "group.id": "penstock.quality",  # required, never used: nothing is committed
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "earliest",
+    }
+    consumer = Consumer(settings)
+    try:
+        start = consumer.offsets_for_times([TopicPartition(topic, 0, since)], timeout=_SECONDS)[0]
+        if start.error is not None:
+            raise KafkaUnavailable(f"{topic} cannot be read: {start.error.str()}; does a monitor write quality there?")
+        consumer.assign([start])
+        return [part for part in _read(consumer, topic) if part.tick * part.tick_ms >= since]
+    except KafkaException as error:
+        why = error.args[0].str()
+        raise KafkaUnavailable(f"{topic} cannot be read: {why}; does a monitor write quality there?") from error
+    finally:
+        consumer.close()
+
+
+def _read(consumer: Any, topic: str) -> Iterator[Part]:
+    deadline = time.monotonic() + _SECONDS
+    while time.monotonic() < deadline:
+        for message in consumer.consume(1000, timeout=0.2):  # it waits so long also where the end is reached
+            deadline = time.monotonic() + _SECONDS
+            error = message.error()
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                return
+            if error is not None:
+                raise KafkaUnavailable(f"{topic} cannot be read: {error.str()}")
+            try:
+                yield part_of(message.value() or b"")
+            except PartInvalid:
+                continue
+    raise KafkaUnavailable(f"{topic} cannot be read: no record came for {_SECONDS:.0f} s; do the brokers run?")

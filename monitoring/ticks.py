@@ -1,0 +1,112 @@
+"""The counts of a partition of samples, tick by tick of record time, until each tick is closed and told.
+
+What comes for a tick that is closed goes into the oldest one that is open: a total misses nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from monitoring import cells
+from monitoring.cells import Cells, Group, Tables
+from schemas import records
+
+MOST_CELLS = 200_000  # in open ticks; beyond, the oldest is closed early, and counted
+
+
+@dataclass(slots=True)
+class Ticks:
+    """Open ticks. closed: ms up to which they are closed. number: of the next part. fresh: counters since the last."""
+
+    tick_ms: int
+    closed: int = 0
+    number: int = 0
+    open: dict[int, Tables] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    fresh: dict[str, int] = field(default_factory=dict)
+    _size: int = 0
+
+    def count(self, what: str, by: int = 1) -> None:
+        """Count something that happened."""
+        if by:
+            self.counts[what] = self.counts.get(what, 0) + by
+            self.fresh[what] = self.fresh.get(what, 0) + by
+
+    def add(self, time: int, group: Group, found: Iterable[tuple[int, int]], sign: int = 1) -> None:
+        """Add counts to the tick of a time."""
+        tick = time // self.tick_ms
+        if tick * self.tick_ms < self.closed:
+            tick = self.closed // self.tick_ms
+            self.count("moved")
+        found = list(found)
+        cells.add(self.open.setdefault(tick, {}), group, found, sign)
+        self._size += len(found)
+
+    def close(self, deployment: str, partition: int, until: int) -> Iterator[tuple[bytes, bytes]]:
+        """Close what ends up to a time; yield key and value of each part, the last of which says how far it is."""
+        until = max(until // self.tick_ms * self.tick_ms, self.closed)
+        size = self._size
+        for tick in sorted(self.open) if size > MOST_CELLS else ():
+            if size > MOST_CELLS:
+                size -= sum(map(len, self._of(tick)))
+                self.count("forced", int(self._end(tick) > until))
+                until = max(until, self._end(tick))
+        if until == self.closed:
+            return
+        due = sorted(tick for tick in self.open if self._end(tick) <= until)
+        for tick in due or [until // self.tick_ms - 1]:
+            self.closed = until if not due or tick == due[-1] else self._end(tick)
+            yield self._part(deployment, partition, tick, self.open.pop(tick, {}))
+        self._size = sum(len(each) for tick in self.open for each in self._of(tick))
+
+    def _end(self, tick: int) -> int:
+        return (tick + 1) * self.tick_ms
+
+    def _of(self, tick: int) -> Iterable[Cells]:
+        return self.open[tick].values()
+
+    def _part(self, deployment: str, partition: int, tick: int, tables: Tables) -> tuple[bytes, bytes]:
+        number, fresh = self.number, self.fresh
+        self.number, self.fresh = number + 1, {}
+        record = {
+            "deployment": deployment,
+            "partition": partition,
+            "number": number,
+            "tick_ms": self.tick_ms,
+            "tick": tick,
+            "closed": self.closed,
+            "counts": dict(sorted(fresh.items())),
+            "groups": [{**group._asdict(), "cells": cells.pack(found)} for group, found in sorted(tables.items())],
+        }
+        return f"{deployment}/{partition}/{number}".encode(), records.encode("quality", record)
+
+    def dump(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {
+            "closed": self.closed,
+            "number": self.number,
+            "open": [[tick, dump_tables(tables)] for tick, tables in sorted(self.open.items())],
+            "counts": self.counts,
+            "fresh": self.fresh,
+            "size": self._size,
+        }
+
+    @classmethod
+    def load(cls, tick_ms: int, document: Mapping[str, Any]) -> Ticks:
+        """Return what was dumped."""
+        found = {tick: load_tables(tables) for tick, tables in document["open"]}
+        counts, fresh = document["counts"], document["fresh"]
+        return cls(tick_ms, document["closed"], document["number"], found, counts, fresh, document["size"])
+
+
+def dump_tables(tables: Mapping[Group, Cells]) -> list[list[Any]]:
+    """Return counts as plain values."""
+    return [[list(group), base64.b64encode(cells.pack(found)).decode()] for group, found in sorted(tables.items())]
+
+
+def load_tables(document: Iterable[tuple[list[str], str]]) -> Tables:
+    """Return what was dumped."""
+    return {Group(*group): cells.unpack(base64.b64decode(packed)) for group, packed in document}

@@ -1,0 +1,99 @@
+"""What a monitor folds for a deployment: its profiles, and where labels or segments are declared their quality."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from monitoring.copying import CopyFold
+    from monitoring.joining import Joining
+    from monitoring.profiles import ProfileFold
+    from monitoring.setup import Quality, Topics, Wiring
+    from monitoring.sources import Source
+    from schemas.decode import Writers
+    from schemas.deployment import Deployment
+    from schemas.labels import Labels
+
+
+def quality_of(declared: Deployment) -> Quality | None:
+    """Return the topics of a deployment's quality; None where nothing is sampled."""
+    from monitoring.setup import Quality
+
+    if declared.sampling is None:
+        return None
+    if declared.labels is None:
+        return Quality(declared.sample_topic, declared.quality_topic)
+    letters = declared.label_letters_topic
+    return Quality(declared.sample_topic, declared.quality_topic, declared.labels.topic, letters)
+
+
+def writers_of(kafka: dict[str, str], registry: str | None, folder: Path | None) -> Writers:
+    """Return where the schemas of labels are found."""
+    from schemas.topic import SchemaTopic
+    from streams.assembly import writers_of as found
+
+    return found(SchemaTopic(kafka), registry, folder)
+
+
+def sources_of(
+    declared: Deployment, wiring: Wiring, topics: Topics, fold: ProfileFold, writers: Writers
+) -> list[Source]:
+    """Return what is folded, by topic. Raises SchemaRefused for labels that cannot be read."""
+    from monitoring.joining import JoinFold
+    from monitoring.quality import Judging, QualityFold
+    from monitoring.sources import PROFILES, Source
+
+    sources = [Source(PROFILES, wiring.profiles, fold, topics.profiles)]
+    if wiring.quality is None or declared.sampling is None or declared.monitor is None:
+        return sources
+    samples, labels = topics.read[wiring.quality.samples], declared.labels
+    if labels is not None:
+        copying = _copying(declared, labels, wiring.quality, samples, writers)
+        sources.append(Source("labels", labels.topic, copying, topics.read[labels.topic]))
+    joining = joining_of(declared, wiring.quality, topics.read.get(wiring.quality.labels, 0))
+    sources.append(Source("samples", wiring.quality.samples, JoinFold(joining), samples))
+    within = labels.within if labels is not None else 0
+    learned, asked = declared.monitor.design_effect == "learned", declared.monitor
+    effect = None if learned else float(asked.design_effect)
+    judging = Judging(declared.name, samples, within, asked.false_alarms, effect, wiring.alerts)
+    return [*sources, Source("quality", wiring.quality.quality, QualityFold(judging), 1)]
+
+
+def joining_of(declared: Deployment, quality: Quality, partitions: int) -> Joining:
+    """Return how samples and labels are joined. partitions: of the topic of labels, 0 without labels."""
+    from monitoring.joining import Joining
+
+    labels = declared.labels
+    if labels is None:
+        return Joining(declared.name, quality.quality, within=600)
+    return Joining(
+        declared.name,
+        quality.quality,
+        labels.within,
+        labels.output,
+        labels.task,
+        _kind(labels),
+        tuple(labels.numbers),
+        partitions,
+        labels.error_range,
+    )
+
+
+def _copying(declared: Deployment, labels: Labels, quality: Quality, samples: int, writers: Writers) -> CopyFold:
+    from monitoring.copying import CopyFold, Copying
+    from schemas.decode import EventDecoder
+
+    decoder = EventDecoder(labels.reader, writers=writers, framing=labels.framing)
+    numbers = tuple(labels.numbers)
+    copying = Copying(
+        declared.name, labels.topic, quality.samples, quality.letters, labels.value, numbers, labels.share, samples
+    )
+    return CopyFold(copying, decoder.decode)
+
+
+def _kind(labels: Labels) -> str:
+    """Return the kind of the truth: boolean, text or double."""
+    kind = labels.kind
+    return kind if kind == "boolean" else "text" if kind in ("string", "enum") else "double"

@@ -1,0 +1,82 @@
+"""What a monitor folds for which declaration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from monitoring.profiles import ProfileFold
+from monitoring.setup import Topics, Wiring
+from penstock.watching import joining_of, quality_of, sources_of
+from schemas.deployment import Deployment
+
+LABEL = {"type": "record", "name": "L", "fields": [{"name": "late", "type": ["null", "boolean"]}]}
+PRICE = {"type": "record", "name": "L", "fields": [{"name": "late", "type": "double"}]}
+
+
+def declared(**more: Any) -> Deployment:
+    return Deployment.model_validate(
+        {
+            "name": "flights",
+            "input": {"topic": "events", "schema": "event.avsc"},
+            "output": {"topic": "inferences"},
+            "arms": [{"role": "active", "model": "late@production"}],
+            "monitor": {},
+            **more,
+        }
+    )
+
+
+def labels(schema: dict[str, Any] = LABEL, **more: Any) -> dict[str, Any]:
+    return {"topic": "labels", "schema": schema, "value": "late", **more}
+
+
+def roles(deployment: Deployment) -> dict[str, str]:
+    quality = quality_of(deployment)
+    wiring = Wiring("flights", "flights.profiles", "events", {}, quality=quality)
+    topics = Topics(4, 1, 1, {"labels": 3, "flights.samples": 2})
+    fold: Any = ProfileFold("flights", {}, 4)
+    writers: Any = SimpleNamespace()
+    return {
+        each.role: f"{each.topic}/{each.partitions}" for each in sources_of(deployment, wiring, topics, fold, writers)
+    }
+
+
+def test_without_labels_and_segments_profiles_are_all_there_is() -> None:
+    assert roles(declared()) == {"profiles": "flights.profiles/1"}
+
+
+def test_segments_alone_are_folded_without_labels() -> None:
+    assert roles(declared(monitor={"segments": ["origin"]})) == {
+        "profiles": "flights.profiles/1",
+        "samples": "flights.samples/2",
+        "quality": "flights.quality/1",
+    }
+
+
+def test_labels_are_copied_joined_and_told(tmp_path: Path) -> None:
+    assert roles(declared(labels=labels())) == {
+        "profiles": "flights.profiles/1",
+        "labels": "labels/3",
+        "samples": "flights.samples/2",
+        "quality": "flights.quality/1",
+    }
+
+
+@pytest.mark.parametrize(("schema", "kind"), [(LABEL, "boolean"), (PRICE, "double")])
+def test_the_join_follows_the_declaration(schema: dict[str, Any], kind: str) -> None:
+    deployment = declared(labels=labels(schema, within="2h", output="late", error_range=5.0))
+    quality = quality_of(deployment)
+    assert quality is not None
+    joining = joining_of(deployment, quality, 3)
+    assert (joining.within, joining.output, joining.truth, joining.labels, joining.error_range) == (
+        7200,
+        "late",
+        kind,
+        3,
+        5,
+    )
+    assert (quality.labels, quality.letters) == ("labels", "flights.labels.dead-letters")
