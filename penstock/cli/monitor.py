@@ -97,6 +97,7 @@ def command(
         with closing(SlotLock(STATE_FOLDER / "slots", f"{wiring.group}.{slot}")):
             models = Repository(repository_url(repository))
             found = {} if watched.state else references(declared, models)  # those of control were checked by `apply`
+            _check_weights(declared, found)
             topics = prepare(wiring)
             fold = fold_of(declared, found, topics.sources, alerts_topic, models)
             sources = sources_of(declared, wiring, topics, fold, writers_of(kafka, registry, schema_folder))
@@ -181,9 +182,7 @@ def fold_of(
     from monitoring.profiles import ProfileFold
     from monitoring.references import Finder
 
-    settings = settings_of(declared)
-    _check_weights(settings.weights, found)
-    return ProfileFold(declared.name, found, sources, settings, topic, Finder(models))
+    return ProfileFold(declared.name, found, sources, settings_of(declared), topic, Finder(models))
 
 
 def settings_of(declared: Deployment) -> Settings:
@@ -209,11 +208,11 @@ def settings_of(declared: Deployment) -> Settings:
     )
 
 
-def _check_weights(weights: Mapping[str, float], found: Mapping[str, Reference]) -> None:
+def _check_weights(declared: Deployment, found: Mapping[str, Reference]) -> None:
     """Raise ConfigError when references are known and none has a column that is weighed."""
     from penstock.errors import ConfigError
 
-    if found and (problem := weights_problem(weights, found.values())):
+    if declared.monitor and found and (problem := weights_problem(declared.monitor.weights, found.values())):
         raise ConfigError(problem)
 
 
