@@ -48,7 +48,7 @@ def test_the_metrics_tell_how_far_each_column_is_from_its_reference() -> None:
     source = Batches(profiler())
     for at, value in enumerate(source.batches(20, shift=1.0)):
         ledger.accept(Record(0, at, None, value), at)
-    MonitorMetrics(registry, DEPLOYMENT).show(ledger, ledger.cut())
+    MonitorMetrics(registry, DEPLOYMENT).show("profiles", ledger, ledger.cut())
     text = generate_latest(registry).decode()
 
     def told(column: str, measure: str) -> float:
