@@ -110,8 +110,8 @@ def test_labels_are_joined_and_the_command_and_metrics_tell_how_good_a_version_i
     events, labels = topic(4, "events"), topic(3, "labels")
     name, log = f"judged-{events[-8:]}", tmp_path / "log"
     path = _declare(tmp_path, events, name)
-    text = path.read_text().replace("monitor: {window_rows: 1000}", LABELS % labels)
-    path.write_text(text)
+    path.write_text(re.sub(r"(?m)^monitor: .*$", LABELS % labels, path.read_text()))
+    assert "labels:" in path.read_text()
     (tmp_path / "label.avsc").write_text(json.dumps(LABEL))
     event = json.loads((tmp_path / "event.avsc").read_text())
     event["fields"].append({"name": "origin", "type": "string"})
