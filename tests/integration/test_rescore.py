@@ -155,7 +155,7 @@ def test_only_the_range_that_was_asked_for_is_scored(stand: Rig) -> None:
 
 
 def test_no_event_is_lost_or_doubled_when_a_rescore_is_killed_again_and_again(rig: Callable[..., Rig]) -> None:
-    stand, count = rig(), 24_000
+    stand, count = rig(), 60_000
     add_candidate(stand)
     stand.produce(map(event, range(count)))
     high = ",".join(f"{p}:{count // 4}" for p in range(4))
