@@ -12,6 +12,8 @@ from monitoring.errors import KafkaUnavailable, PartInvalid
 from monitoring.totals import Part, part_of
 
 _SECONDS = 30.0
+_NEW_SECONDS = 5.0
+_UNKNOWN = (KafkaError._UNKNOWN_PARTITION, KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART)
 
 
 def parts(kafka: Mapping[str, str], topic: str, since: int = 0) -> list[Part]:
@@ -29,16 +31,28 @@ def parts(kafka: Mapping[str, str], topic: str, since: int = 0) -> list[Part]:
     }
     consumer = Consumer(settings)
     try:
-        start = consumer.offsets_for_times([TopicPartition(topic, 0, since)], timeout=_SECONDS)[0]
-        if start.error is not None:
-            raise KafkaUnavailable(f"{topic} cannot be read: {start.error.str()}; does a monitor write quality there?")
-        consumer.assign([start])
+        consumer.assign([_place(consumer, topic, since)])
         return [part for part in _read(consumer, topic) if part.tick * part.tick_ms >= since]
     except KafkaException as error:
         why = error.args[0].str()
         raise KafkaUnavailable(f"{topic} cannot be read: {why}; does a monitor write quality there?") from error
     finally:
         consumer.close()
+
+
+def _place(consumer: Any, topic: str, since: int) -> TopicPartition:
+    """Return where to begin. A topic that was made a moment ago may not be known everywhere yet."""
+    deadline = time.monotonic() + _NEW_SECONDS
+    while True:
+        try:
+            place: TopicPartition = consumer.offsets_for_times([TopicPartition(topic, 0, since)], timeout=_SECONDS)[0]
+            if place.error is None:
+                return place
+            raise KafkaException(place.error)
+        except KafkaException as error:
+            if error.args[0].code() not in _UNKNOWN or time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
 
 
 def _read(consumer: Any, topic: str) -> Iterator[Part]:

@@ -210,7 +210,7 @@ def test_a_missing_audit_is_waited_for_and_once_has_nothing_to_tell(stand: Stand
 
 def test_an_audit_with_several_partitions_is_refused(stand: Stand, topic: Callable[..., str]) -> None:
     status, said = stand.run("--audit-topic", topic(2, "audit2"))
-    assert (status, "has 2 partitions: an audit is one chain" in said) == (2, True)
+    assert (status, "has 2 partitions: its order needs it to have one" in said) == (2, True)
 
 
 def test_the_topic_of_events_is_made_to_keep_what_it_holds(stand: Stand) -> None:
