@@ -14,9 +14,10 @@ from models.reference import Reference
 from monitoring.hindsight import Span
 from penstock.report.charts import HEIGHT, WIDTH, bars, lines
 from penstock.report.content import content
-from penstock.report.extras import Section, sections
+from penstock.report.extras import sections
 from penstock.report.markup import VOID, Markup, tag
 from penstock.report.page import page
+from penstock.report.section import Section
 from tests.penstock.report.made import LINEAGE, course, episode, found
 
 EVIL = "<script>alert(1)</script>\"'>&amp;<img src=http://x.test/a onerror=b>\u202e\x00]]>--></style>"
@@ -59,7 +60,7 @@ def whole(**changed: Any) -> Read:
 
 ALLOWED = {
     *("html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "p", "div", "b", "table", "thead", "tbody"),
-    *("tr", "th", "td", "figure", "figcaption", "svg", "line", "path", "rect", "span", "details", "summary", "i"),
+    *("tr", "th", "td", "figure", "figcaption", "svg", "line", "path", "rect", "span", "details", "summary", "i", "g"),
 }
 
 
@@ -133,11 +134,11 @@ def test_without_a_detector_with_evidence_its_drawing_is_left_out() -> None:
 def test_sections_of_others_are_shown_and_left_out_where_there_is_nothing() -> None:
     section = Section("quality", {"auc": 0.7}, tag("h2", "Quality"))
 
-    def some(*_: object) -> Section | None:
-        return section
+    def some(*_: object) -> list[Section]:
+        return [section]
 
-    def none(*_: object) -> Section | None:
-        return None
+    def none(*_: object) -> list[Section]:
+        return []
 
     made = sections(None, "flights", Span(0, 1), [none, some, none])  # type: ignore[arg-type]
     assert made == [section]
