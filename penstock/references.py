@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
@@ -39,7 +39,17 @@ class Made:
     notes: tuple[str, ...] = ()
 
 
-def of_files(files: TrainingFiles, features: Sequence[str], outputs: Mapping[str, str]) -> Made:
+class Apart(NamedTuple):
+    """Features by whose values all outputs, and the features named here, are counted apart."""
+
+    segments: Sequence[str] = ()
+    features: Sequence[str] = ()
+
+
+WHOLE = Apart()  # nothing is counted apart
+
+
+def of_files(files: TrainingFiles, features: Sequence[str], outputs: Mapping[str, str], apart: Apart = WHOLE) -> Made:
     """Return the reference of columns of files. outputs: name of an output -> its column.
 
     Raises TrainingRowsInvalid, ReferenceInvalid.
@@ -50,10 +60,10 @@ def of_files(files: TrainingFiles, features: Sequence[str], outputs: Mapping[str
         chosen = [pl.col(column).alias(name) for name, column in outputs.items()]
         return (frame.select(chosen) for frame in files.frames(list(dict.fromkeys(outputs.values()))))
 
-    return Made(build(lambda: files.frames(features), answers if outputs else None))
+    return Made(build(lambda: files.frames(features), answers if outputs else None, *apart))
 
 
-def of_scored_files(files: TrainingFiles, bundle: Bundle) -> Made:
+def of_scored_files(files: TrainingFiles, bundle: Bundle, apart: Apart = WHOLE) -> Made:
     """Return the reference of the fields that a model reads, and of what it answers; rows that it refuses are left out.
 
     Raises TrainingRowsInvalid, ReferenceInvalid, or an error of models.
@@ -78,7 +88,7 @@ def of_scored_files(files: TrainingFiles, bundle: Bundle) -> Made:
             kept += len(ran.outputs)
         if not kept:
             raise TrainingRowsInvalid(f"{manifest.ref} refuses every row of the files; the first: {example or 'none'}")
-        made = build(lambda: spool.frames("features"), lambda: spool.frames("outputs"))
+        made = build(lambda: spool.frames("features"), lambda: spool.frames("outputs"), *apart)
     told = ", ".join(f"{count:,} {reason}" for reason, count in refused.most_common())
     return Made(made, (f"rows that the model refuses were left out: {told}; the first: {example}",) if refused else ())
 

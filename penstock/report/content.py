@@ -91,6 +91,8 @@ def _column(course: Course, at: int, part: Slice, episodes: Iterable[Episode]) -
     return {
         "kind": part.kind,
         "name": part.name,
+        "segment": part.segment,
+        "value": part.value,
         "type": "category" if isinstance(part.bins, Categories) else "number",
         "events": int(observed.sum()),
         **_rounded(distances(expected, observed)._asdict()),

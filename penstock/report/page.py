@@ -157,8 +157,11 @@ def _version(told: Mapping[str, Any], version: Mapping[str, Any]) -> Iterator[Ma
         f"{version['events']:,} events compared with {_compared(version)}. The worst column comes first.",
         class_="soft",
     )
-    yield columns.overview(version)
+    plain = [column for column in version["columns"] if not column["segment"]]
+    yield columns.overview(version, plain)
     yield together(
         columns.details(told, version, column, opened=bool(column["episodes"]) or at == 0)
-        for at, column in enumerate(version["columns"])
+        for at, column in enumerate(plain)
     )
+    if (apart := columns.by_segment(told, version)) is not None:
+        yield apart

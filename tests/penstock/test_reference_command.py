@@ -69,6 +69,29 @@ def test_with_a_model_its_fields_and_its_answers_are_profiled() -> None:
     assert [part.name for part in built("train.parquet", "--model", "linear.zip", "--no-scores").slices] == list("abc")
 
 
+def test_outputs_and_features_are_counted_apart_by_segments_of_files_and_of_scored_rows() -> None:
+    frame = rows(CHUNK + 3_000)
+    frame.write_parquet("train.parquet")
+    made = built("train.parquet", "--output", "late=score", "--segment", "carrier", "--apart", "a")
+    expected = Reference.from_frame(frame.drop("score"), frame.select(late="score"), ["carrier"], ["a"])
+    assert made.to_bytes() == expected.to_bytes()
+    assert "late where carrier is UA" in [part.name for part in made.slices]
+    graphs.linear_bundle().write(Path("linear.zip"))
+    scored = built("train.parquet", "--model", "linear.zip", "--segment", "b")
+    assert {part.bins.name for part in scored.slices if part.segment == "b"} == {"score"}
+    assert sum(int(scored.tally.cells[part.start : part.end].sum()) for part in scored.slices if part.segment) == 53_000
+
+
+def test_segments_that_cannot_be_counted_are_refused() -> None:
+    rows(4).write_parquet("train.parquet")
+    few = refused("reference", "build", "train.parquet", "--output", "score", "--segment", "carrier")
+    assert "no value of the segment carrier has 1,000 training rows" in few
+    topic = penstock("reference", "build", "--deployment", "x", "--from", "7d ago", "--segment", "carrier")
+    assert (topic.exit_code, "--segment is for files" in topic.output) == (2, True)
+    alone = penstock("reference", "build", "train.parquet", "--apart", "a")
+    assert (alone.exit_code, "name one with --segment" in alone.output) == (2, True)
+
+
 def test_rows_that_the_model_refuses_are_left_out_and_counted() -> None:
     graphs.linear_bundle().write(Path("linear.zip"))
     rows(10).with_columns(a=pl.Series([None, 1.0] * 5, dtype=pl.Float32)).write_parquet("train.parquet")

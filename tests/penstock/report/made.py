@@ -25,12 +25,9 @@ LINEAGE = Lineage("active", "late", "v1", "0" * 16)
 
 
 def tally_of(frame: Any, scores: Any, known: Reference) -> Any:
-    from models.binning import Binner
     from models.reference import Tally
 
-    binner = Binner(known.features + known.outputs)
-    cells = binner.cells(frame, scores, len(known.features))
-    return Tally(frame.height, np.bincount(cells.ravel(), minlength=binner.size))
+    return Tally(frame.height, known.counter.count(frame, scores)[0])
 
 
 def course(shift: float = 0.0, known: Reference | None = None, alarm: float | None = 12.0) -> Course:

@@ -18,6 +18,7 @@ from penstock.report.extras import sections
 from penstock.report.markup import VOID, Markup, tag
 from penstock.report.page import page
 from penstock.report.section import Section
+from tests.monitoring.traffic import events
 from tests.penstock.report.made import LINEAGE, course, episode, found
 
 EVIL = "<script>alert(1)</script>\"'>&amp;<img src=http://x.test/a onerror=b>\u202e\x00]]>--></style>"
@@ -60,7 +61,23 @@ def whole(**changed: Any) -> Read:
 
 ALLOWED = {
     *("html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "p", "div", "b", "table", "thead", "tbody"),
-    *("tr", "th", "td", "figure", "figcaption", "svg", "line", "path", "rect", "span", "details", "summary", "i", "g"),
+    *(
+        "tr",
+        "th",
+        "td",
+        "figure",
+        "figcaption",
+        "svg",
+        "line",
+        "path",
+        "rect",
+        "span",
+        "details",
+        "summary",
+        "i",
+        "g",
+        "h3",
+    ),
 }
 
 
@@ -118,6 +135,20 @@ def test_columns_with_alerts_are_open_and_others_folded() -> None:
     read = whole()
     shown = [attrs for name, attrs in read.tags if name == "details" and attrs.get("class") == "column"]
     assert ["open" in attrs for attrs in shown] == [True, False, False, False]
+
+
+def test_columns_apart_are_told_by_segment_and_only_those_that_differ_in_detail() -> None:
+    known = Reference.from_frame(*events(20_000, 99), ["carrier"])
+    told = content(found(courses={LINEAGE: course(1.0, known)}))
+    apart = [column for column in told["versions"][0]["columns"] if column["segment"] == "carrier"]
+    assert {column["value"] for column in apart} == {"UA", "AA", "DL"}
+    read = Read.of(page(told))
+    check_alone(read)
+    assert "By segment" in read.texts
+    assert read.texts.count("late where carrier is UA") == 2  # in the table, and in detail: it moved with all others
+    calm = Read.of(page(content(found(courses={LINEAGE: course(0.0, known)}))))
+    assert calm.texts.count("late where carrier is UA") == 1
+    assert "By segment" not in whole().texts
 
 
 def test_without_profiles_and_alerts_it_says_so() -> None:

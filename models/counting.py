@@ -1,0 +1,56 @@
+"""Counts whole frames in the bins of a reference, block by block in arrays that are used again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import polars as pl
+
+from models.binning import Binner, Bins, Cells
+from models.segments import Crossings, Segment
+
+WHOLE = 32_768  # counters from which on a frame is counted at once: clearing them for every block would cost more
+
+
+class Counter:
+    """Counts features and outputs, and columns apart by segments. Not for several threads at once."""
+
+    def __init__(self, features: Sequence[Bins], outputs: Sequence[Bins], segments: Sequence[Segment] = ()) -> None:
+        columns = (*features, *outputs)
+        self._binner, self._split = Binner(columns), len(features)
+        self._crossings = Crossings(columns, segments, self._binner.rows) if segments else None
+        apart = sum(columns[at].size * len(each.groups) for each in segments for at in each.columns)
+        self.size = self._binner.size + apart  # cells
+
+    def count(
+        self, features: pl.DataFrame, outputs: pl.DataFrame, codes: Cells | None = None, groups: int = 1
+    ) -> Cells:
+        """Return how often each cell is hit by the rows of each group, shape (groups, size).
+
+        features, outputs: of the same height. codes: the group of each row; None: there is one.
+        """
+        counts = np.zeros(groups * self.size, np.int64)
+        blocks: Iterator[Cells] = self._binner.blocks(features, outputs, self._split)
+        if len(counts) > WHOLE:
+            blocks = iter([self._binner.cells(features, outputs, self._split)])
+        start = 0
+        for cells in blocks:
+            end = start + cells.shape[1]
+            shift = None if codes is None or groups == 1 else codes[start:end] * self.size
+            counts += np.bincount(self._all(cells, shift), minlength=len(counts))
+            start = end
+        return counts.reshape(groups, self.size)
+
+    def _all(self, cells: Cells, shift: Cells | None) -> Cells:
+        """Return the cells of a block, those apart too, in one row. shift: of each row, by its group."""
+        apart = [] if self._crossings is None else list(self._crossings.cells(cells))
+        if shift is not None:
+            cells += shift
+            for found, at in apart:
+                found += shift[at]
+        return (
+            np.concatenate([each.ravel() for each in (cells, *(found for found, _ in apart))])
+            if apart
+            else cells.ravel()
+        )
