@@ -25,7 +25,7 @@ from monitoring.settings import Settings
 from monitoring.ticks import dump_tables, load_tables
 from monitoring.totals import Part, Totals, part_of
 
-FORMAT = 1
+FORMAT = 2
 KIND = "quality"
 JUDGED = ("binary", "multiclass", "regression")
 WATCHED = 100  # versions and values of segments that are watched for becoming worse, the first ones
@@ -47,6 +47,7 @@ class Judging:
     false_alarms: float = 1.0  # a version or value of a segment and week, at most and on average
     design_effect: float | None = None  # events that tell as much as one independent event; None: learned
     topic: str = alerts.TOPIC
+    groups: tuple[str, ...] = ()  # segments of which fairness is told
 
     @property
     def settings(self) -> Settings:
@@ -84,7 +85,7 @@ class QualityFold:
 
     def new(self, partition: int) -> State:
         """Return the state before the first record."""
-        return State()
+        return State(totals=Totals(groups=self._judging.groups))
 
     def apply(self, state: State, record: Record) -> list[Out]:
         """Take a part; return the alerts that open or close with it."""
@@ -274,7 +275,7 @@ class QualityFold:
             tick_ms,
             document["closed"],
             _load_ticks(document["open"]),
-            Totals.load(document["totals"]),
+            replace(Totals.load(document["totals"]), groups=self._judging.groups),
             _load_ticks(document["recent"]),
             {(arm, model, version): last for arm, model, version, last in document["seen"]},
             {Group(*group): Outcomes.load(tick_ms, settings, found) for group, found in document["outcomes"]},

@@ -57,7 +57,8 @@ def sources_of(
     within = labels.within if labels is not None else 0
     learned, asked = declared.monitor.design_effect == "learned", declared.monitor
     effect = None if learned else float(asked.design_effect)
-    judging = Judging(declared.name, samples, within, asked.false_alarms, effect, wiring.alerts)
+    groups = tuple(asked.fairness)
+    judging = Judging(declared.name, samples, within, asked.false_alarms, effect, wiring.alerts, groups)
     return [*sources, Source("quality", wiring.quality.quality, QualityFold(judging), 1)]
 
 

@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from monitoring.hindsight import Span
 from penstock.report import quality
 from penstock.report.section import Maker, Section
+from schemas.deployment import Deployment
 from streams.reading import TopicReader
 
 MAKERS: tuple[Maker, ...] = (quality.sections,)
 
 
-def sections(reader: TopicReader, deployment: str, span: Span, makers: Sequence[Maker] = MAKERS) -> list[Section]:
+def sections(
+    reader: TopicReader, deployment: Deployment, span: Span, makers: Sequence[Maker] = MAKERS
+) -> list[Section]:
     """Return what the makers have to tell of a deployment's range."""
     return [section for make in makers for section in make(reader, deployment, span)]

