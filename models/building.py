@@ -7,6 +7,7 @@ itself. What counts is what counts live traffic (`models.counting.Counter`), so 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -17,17 +18,22 @@ from models.errors import ReferenceInvalid
 from models.reference import PLACES, Counts, Reference, Tally
 from models.segments import chosen
 from models.sketch import Frequencies, Quantiles
+from models.unusual import NAME, is_known, surprises
 
 Source = Callable[[], Iterator[pl.DataFrame]]  # gives the same rows each time it is called
 Place = tuple[str, int | None]  # a column, and the place in its lists
 
 
 def build(
-    features: Source, outputs: Source | None = None, segments: Sequence[str] = (), apart: Sequence[str] = ()
+    features: Source,
+    outputs: Source | None = None,
+    segments: Sequence[str] = (),
+    apart: Sequence[str] = (),
+    unusual: bool = False,
 ) -> Reference:
     """Return the reference of training rows and, where known, of a model's outputs for them, in chunks.
 
-    segments, apart: as of `Reference.from_frame`; both sources then have their rows in the same order.
+    segments, apart, unusual: as of `Reference.from_frame`; with segments both sources have their rows in one order.
 
     Up to models.sketch.VALUES rows and CATEGORIES different texts a column it is what `Reference.from_frame` gives; of
     more, edges lie beside the true quantiles by as little as models.sketch tells; the counts are exact all the same.
@@ -44,12 +50,23 @@ def build(
         raise ReferenceInvalid("there is nothing to profile: give rows with number, boolean or text columns")
     cells = np.concatenate((tally.cells, answers[1].cells))
     found = chosen(columns, answers[0], cells, segments, apart)
-    if found:
-        counter = Counter(columns, answers[0], found)
-        cells = np.zeros(counter.size, np.int64)
-        for frame, said in together(features, outputs):
-            cells += counter.count(frame, said)[0]
-    return Reference(columns, answers[0], Tally(tally.rows, cells), found)
+    told = _surprising(features, columns, cells) if unusual and is_known(columns, tally.rows) else None
+    bare = Reference(columns, answers[0], Tally(tally.rows, cells), found, told)
+    if not found and told is None:
+        return bare
+    counter = bare.counter
+    cells = np.zeros(counter.size, np.int64)
+    for frame, said in together(features, outputs):
+        cells += counter.count(frame, said)[0]
+    return replace(bare, tally=Tally(tally.rows, cells))
+
+
+def _surprising(features: Source, columns: tuple[Bins, ...], counts: Counts) -> Numbers:
+    """Return the bins of how unusual rows are. counts: of the columns, features first."""
+    sketch = Quantiles()
+    for frame in features():
+        sketch.add(surprises(columns, counts, frame))
+    return Numbers(NAME, None, edges_of(*sketch.summary(), sketch.distinct))
 
 
 def together(features: Source, outputs: Source | None) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:

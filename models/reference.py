@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,13 +18,14 @@ import numpy.typing as npt
 import polars as pl
 
 from models import varint
-from models.binning import Bins, Categories, Numbers, fit
+from models.binning import Bins, Categories, Numbers, fit, number_edges
 from models.counting import Counter
 from models.errors import ReferenceInvalid
 from models.segments import Segment, check, chosen, layout
+from models.unusual import KIND, NAME, Surprise, is_known, surprises, weights_of
 
 FORMAT = 1
-SEGMENTED = 2  # the format of those that have segments
+EXTENDED = 2  # the format of those that have segments, or count how unusual rows are
 PLACES = 16  # of a list column, such as a probability vector, this many places are profiled
 TICK_MS = 1000
 Counts = npt.NDArray[np.int64]
@@ -53,7 +54,7 @@ class Tally:
 class Slice:
     """One column's place in a tally: cells `start` to `end`, whose last one is `missing`."""
 
-    kind: str  # feature or output
+    kind: str  # feature or output; group of what is told of all features together
     name: str  # as alerts show it: an output's place in a vector is `name[0]`
     bins: Bins
     start: int
@@ -67,13 +68,15 @@ class Reference:
     """Bins and counts of every profiled feature and output at training time.
 
     features, outputs: the bins of each column. tally: their counts over the training rows. segments: features by whose
-    values columns are counted apart, too.
+    values columns are counted apart, too. unusual: the bins of how unusual a row's features are together; None where
+    that is not counted.
     """
 
     features: tuple[Bins, ...]
     outputs: tuple[Bins, ...]
     tally: Tally
     segments: tuple[Segment, ...] = ()
+    unusual: Numbers | None = None
 
     @classmethod
     def from_frame(
@@ -82,10 +85,12 @@ class Reference:
         scores: pl.DataFrame | None = None,
         segments: Sequence[str] = (),
         apart: Sequence[str] = (),
+        unusual: bool = False,
     ) -> Reference:
         """Build a reference from training rows and, where known, the model's outputs for them (same number of rows).
 
-        segments: features by whose values all outputs, and the features in `apart`, are counted apart, too. Columns
+        segments: features by whose values all outputs, and the features in `apart`, are counted apart, too. unusual:
+        how unusual the features of a row are together is counted, too, from two features and 1,000 rows on. Columns
         that cannot be profiled (times, bytes, nested values) are left out. Raises ReferenceInvalid when nothing is
         left, the numbers of rows differ, or segments cannot be told apart.
         """
@@ -99,28 +104,31 @@ class Reference:
             raise ReferenceInvalid("there is nothing to profile: give rows with number, boolean or string columns")
         counts = Counter(features_bins, outputs_bins).count(frame, outputs)[0]
         made = chosen(features_bins, outputs_bins, counts, segments, apart)
-        if made:
-            counts = Counter(features_bins, outputs_bins, made).count(frame, outputs)[0]
-        return cls(features_bins, outputs_bins, Tally(frame.height, counts), made)
+        told = None
+        if unusual and is_known(features_bins, frame.height):
+            told = Numbers(NAME, None, number_edges(surprises(features_bins, counts, frame)))
+        bare = cls(features_bins, outputs_bins, Tally(frame.height, counts), made, told)
+        return replace(bare, tally=Tally(frame.height, bare.counter.count(frame, outputs)[0])) if made or told else bare
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Reference:
         """Read what `to_bytes` wrote. Raises ReferenceInvalid that says what is wrong with it."""
         try:
             document = json.loads(data)
-            if document["format"] not in (FORMAT, SEGMENTED):
+            if document["format"] not in (FORMAT, EXTENDED):
                 raise ReferenceInvalid(
-                    f"reference format {document['format']!r} is neither {FORMAT} nor {SEGMENTED}: build it with this "
+                    f"reference format {document['format']!r} is neither {FORMAT} nor {EXTENDED}: build it with this "
                     "version"
                 )
             read = {kind: [_column(entry) for entry in document[kind]] for kind in ("features", "outputs")}
             features, outputs = (tuple(bins for bins, _ in read[kind]) for kind in ("features", "outputs"))
             counts = [count for _, part in read["features"] + read["outputs"] for count in part]
             segments, more = _segments(document.get("segments", []), (*features, *outputs), len(features))
-            tally = Tally(int(document["rows"]), np.array(counts + more, np.int64))
+            unusual, last = _unusual(document.get("unusual"))
+            tally = Tally(int(document["rows"]), np.array(counts + more + last, np.int64))
         except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
             raise ReferenceInvalid(f"the reference is damaged: {type(error).__name__}: {error}") from error
-        return cls(features, outputs, tally, segments)
+        return cls(features, outputs, tally, segments, unusual)
 
     def to_bytes(self) -> bytes:
         """Return canonical JSON; the bundle keeps it."""
@@ -130,7 +138,10 @@ class Reference:
             counted[part.kind + "s"].append(entry)
         document = {"format": FORMAT, "rows": self.tally.rows, **counted}
         if self.segments:
-            document |= {"format": SEGMENTED, "segments": list(self._segment_entries())}
+            document |= {"format": EXTENDED, "segments": list(self._segment_entries())}
+        if self.unusual is not None:
+            counts = self.tally.cells[-self.unusual.size :].tolist()
+            document |= {"format": EXTENDED, "unusual": {"edges": list(self.unusual.edges), "counts": counts}}
         return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
     @property
@@ -145,7 +156,8 @@ class Reference:
 
     def _segment_entries(self) -> Iterator[dict[str, Any]]:
         lengths = [_cells(self.features + self.outputs, each) for each in self.segments]
-        ends = (len(self.tally.cells) - sum(lengths) + np.cumsum(lengths)).tolist()
+        last = self.unusual.size if self.unusual is not None else 0
+        ends = (len(self.tally.cells) - last - sum(lengths) + np.cumsum(lengths)).tolist()
         for segment, length, end in zip(self.segments, lengths, ends, strict=True):
             yield {
                 "feature": self.features[segment.place].name,
@@ -157,11 +169,15 @@ class Reference:
     @property
     def counter(self) -> Counter:
         """A new counter of frames in these cells."""
-        return Counter(self.features, self.outputs, self.segments)
+        columns, surprise = self.features + self.outputs, None
+        if self.unusual is not None:
+            size = sum(bins.size for bins in columns)
+            surprise = Surprise(self.unusual, weights_of(self.features, self.tally.cells, size))
+        return Counter(self.features, self.outputs, self.segments, surprise)
 
     @cached_property
     def slices(self) -> tuple[Slice, ...]:
-        """Where each column lies in a tally: features, then outputs, then columns apart by segments."""
+        """Where each column lies in a tally: features, outputs, columns apart by segments, how unusual rows are."""
         plain, columns = self._plain, self.features + self.outputs
         found = list(plain)
         for part in layout(columns, self.segments):
@@ -169,6 +185,9 @@ class Reference:
             value = part.segment.label(feature, part.value)
             name = f"{whole.name} where {feature.name} is {value}"
             found.append(Slice(whole.kind, name, whole.bins, part.start, part.end, feature.name, value))
+        if self.unusual is not None:
+            start = found[-1].end
+            found.append(Slice(KIND, NAME, self.unusual, start, start + self.unusual.size))
         return tuple(found)
 
     @cached_property
@@ -239,6 +258,15 @@ def _segments(
             raise ReferenceInvalid("the reference is damaged: a segment's counts do not fit its columns")
         counts += mine
     return tuple(found), counts
+
+
+def _unusual(entry: Mapping[str, Any] | None) -> tuple[Numbers | None, list[int]]:
+    """Return the bins of how unusual rows are, and their counts."""
+    if entry is None:
+        return None, []
+    bins, counts = _column({"kind": "number", "name": NAME, "item": None, **entry})
+    assert isinstance(bins, Numbers)
+    return bins, counts
 
 
 def tally_of(record: Mapping[str, Any], size: int) -> Tally:

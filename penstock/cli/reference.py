@@ -44,6 +44,7 @@ def command() -> None:
     "--segment", "segments", multiple=True, metavar="COLUMN", help="Count outputs apart by its values; may be repeated."
 )
 @click.option("--apart", multiple=True, metavar="COLUMN", help="With --segment: count this feature apart, too.")
+@click.option("--unusual/--no-unusual", default=True, help="Count how unusual the features of an event are together.")
 @click.option("--deployment", metavar="NAME|FILE", help="Profile events that this deployment scored, not files.")
 @click.option("--from", "begin", help="First event: a time, day, '7d ago', or PARTITION:OFFSET[,...].")
 @click.option("--to", "end", default="now", show_default=True, help="First event that is left out, in the same form.")
@@ -62,6 +63,7 @@ def build(
     outputs: tuple[str, ...],
     segments: tuple[str, ...],
     apart: tuple[str, ...],
+    unusual: bool,
     deployment: str | None,
     begin: str | None,
     end: str,
@@ -86,9 +88,9 @@ def build(
         _check_free(out, force)
         if deployment is not None:
             place = (bootstrap_servers, repository, registry, schema_folder)
-            made = _of_topic(deployment, arm, model, (str(begin), end), place)
+            made = _of_topic(deployment, arm, model, (str(begin), end), place, unusual)
         else:
-            made = _of_files(files, model, scores, features, outputs, (segments, apart), repository)
+            made = _of_files(files, model, scores, features, outputs, (segments, apart, unusual), repository)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(made.reference.to_bytes())
     for note in made.notes:
@@ -139,14 +141,14 @@ def _of_files(
     scores: bool,
     features: tuple[str, ...],
     outputs: tuple[str, ...],
-    apart: tuple[tuple[str, ...], tuple[str, ...]],
+    besides: tuple[tuple[str, ...], tuple[str, ...], bool],
     repository: str | None,
 ) -> Made:
     from penstock import references
     from penstock.training_rows import TrainingFiles
 
     found = TrainingFiles.found(files)
-    named, by = dict(_named(text) for text in outputs), references.Apart(*apart)
+    named, by = dict(_named(text) for text in outputs), references.Besides(*besides)
     if model is None:
         return references.of_files(found, features or [n for n in found.columns if n not in named.values()], named, by)
     bundle = _bundle(model, repository)
@@ -162,7 +164,9 @@ def _named(text: str) -> tuple[str, str]:
     return name, column or name
 
 
-def _of_topic(deployment: str, arm: str, model: str | None, ends: tuple[str, str], place: tuple[Any, ...]) -> Made:
+def _of_topic(
+    deployment: str, arm: str, model: str | None, ends: tuple[str, str], place: tuple[Any, ...], unusual: bool
+) -> Made:
     from penstock import references
     from penstock.cli.rescore import wanted_of
     from penstock.config import kafka_settings, repository_url
@@ -181,7 +185,8 @@ def _of_topic(deployment: str, arm: str, model: str | None, ends: tuple[str, str
             end=end,
             registry=registry,
             schema_folder=schema_folder,
-        )
+        ),
+        unusual,
     )
 
 

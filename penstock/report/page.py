@@ -157,6 +157,9 @@ def _version(told: Mapping[str, Any], version: Mapping[str, Any]) -> Iterator[Ma
         f"{version['events']:,} events compared with {_compared(version)}. The worst column comes first.",
         class_="soft",
     )
+    if version["unusual"] is not None:
+        now, was = (words.share(version["unusual"][name]) for name in ("now", "reference"))
+        yield tag("p", f"{now} of the events are more unusual than 99.9 % of the training rows were ({was} expected).")
     plain = [column for column in version["columns"] if not column["segment"]]
     yield columns.overview(version, plain)
     yield together(

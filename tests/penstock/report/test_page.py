@@ -151,6 +151,18 @@ def test_columns_apart_are_told_by_segment_and_only_those_that_differ_in_detail(
     assert "By segment" not in whole().texts
 
 
+def test_the_share_of_outliers_is_told_where_the_reference_counts_them() -> None:
+    known = Reference.from_frame(*events(20_000, 99), unusual=True)
+    told = content(found(courses={LINEAGE: course(4.0, known)}))
+    (version,) = told["versions"]
+    assert version["unusual"]["reference"] == pytest.approx(0.001, abs=0.0005)
+    assert version["unusual"]["now"] > 0.01
+    read = Read.of(page(told))
+    check_alone(read)
+    assert "more unusual than 99.9 % of the training rows" in " ".join(read.texts)
+    assert content(found())["versions"][0]["unusual"] is None
+
+
 def test_without_profiles_and_alerts_it_says_so() -> None:
     text = " ".join(whole(courses={}, episodes=[]).texts)
     assert "No profile of this range was found" in text
