@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from monitoring.copying import CopyFold
     from monitoring.joining import Joining
     from monitoring.profiles import ProfileFold
+    from monitoring.quality import Judging
     from monitoring.setup import Quality, Topics, Wiring
     from monitoring.sources import Source
     from schemas.decode import Writers
-    from schemas.deployment import Deployment
+    from schemas.deployment import Deployment, Monitor
     from schemas.labels import Labels
 
 
@@ -42,7 +43,7 @@ def sources_of(
 ) -> list[Source]:
     """Return what is folded, by topic. Raises SchemaRefused for labels that cannot be read."""
     from monitoring.joining import JoinFold
-    from monitoring.quality import Judging, QualityFold
+    from monitoring.quality import QualityFold
     from monitoring.sources import PROFILES, Source
 
     sources = [Source(PROFILES, wiring.profiles, fold, topics.profiles)]
@@ -55,10 +56,29 @@ def sources_of(
     joining = joining_of(declared, wiring.quality, topics.read.get(wiring.quality.labels, 0))
     sources.append(Source("samples", wiring.quality.samples, JoinFold(joining), samples))
     within = labels.within if labels is not None else 0
-    learned, asked = declared.monitor.design_effect == "learned", declared.monitor
-    effect = None if learned else float(asked.design_effect)
-    judging = Judging(declared.name, samples, within, asked.false_alarms, effect, wiring.alerts)
+    judging = judging_of(declared, declared.monitor, samples, within, wiring.alerts)
     return [*sources, Source("quality", wiring.quality.quality, QualityFold(judging), 1)]
+
+
+def judging_of(declared: Deployment, asked: Monitor, partitions: int, within: int, topic: str) -> Judging:
+    """Return how quality is judged. partitions: of the topic of samples. topic: of alerts."""
+    from monitoring.outcomes import Usual
+    from monitoring.quality import Judging
+
+    effect = None if asked.design_effect == "learned" else float(asked.design_effect)
+    quality = asked.quality
+    usual = Usual(None if quality.errors == "learned" else float(quality.errors), quality.first, quality.worse)
+    return Judging(
+        declared.name,
+        partitions,
+        within,
+        asked.false_alarms,
+        effect,
+        topic,
+        usual,
+        quality.labels_silent,
+        quality.divergence,
+    )
 
 
 def joining_of(declared: Deployment, quality: Quality, partitions: int) -> Joining:
