@@ -114,6 +114,14 @@ class Operations(Declared):
     late: float = Field(default=0.05, ge=0, le=1)  # committed later than latency_ms
     window_seconds: int = Field(default=300, ge=60, le=3600)
     rows: int = Field(default=100, ge=1)  # events that a window must have for its shares to mean anything
+    model_days: float | None = Field(default=None, gt=0)  # since a version that scores was made; None: any number
+    training_days: float | None = Field(default=None, gt=0)  # since the last of the events that it was trained on
+    cpu: float | None = Field(default=None, gt=0, le=1)  # share of a slot's quota or machine, for the whole window
+    memory: float | None = Field(default=None, gt=0, le=1)
+    disk_bytes: Annotated[int | None, BeforeValidator(parse_size)] = Field(default=None, ge=1)  # a second, of a slot
+    network_bytes: Annotated[int | None, BeforeValidator(parse_size)] = Field(default=None, ge=1)  # of its machine
+    gpu: float | None = Field(default=None, gt=0, le=1)
+    gpu_memory: float | None = Field(default=None, gt=0, le=1)
 
 
 class Quality(Declared):
