@@ -17,10 +17,13 @@ from monitoring.advice import clock
 from monitoring.alerts import Explanation, Finding, Subject, Told
 from monitoring.cells import Group, Tables
 from monitoring.clocks import PATIENCE
+from monitoring.comparing import Comparing
 from monitoring.episodes import Book, Manners
 from monitoring.errors import PartInvalid, SnapshotInvalid
 from monitoring.folds import Out, Record
+from monitoring.handovers import Handovers
 from monitoring.outcomes import BETWEEN, Outcomes, Sizes, Usual, measured
+from monitoring.retraining import Asking
 from monitoring.settings import Settings
 from monitoring.ticks import dump_tables, load_tables
 from monitoring.totals import Part, Totals, part_of
@@ -49,6 +52,8 @@ class Judging:
     usual: Usual = field(default_factory=Usual)
     silent: int | None = None  # s without a label that are too many; None: the window, an hour at least
     divergence: bool = True  # whether arms that differ more than before are told of
+    comparing: Comparing | None = None  # versions that take over, with the ones before
+    asking: Asking | None = None  # for a new version, when one has been worse for long
 
     @property
     def settings(self) -> Settings:
@@ -80,6 +85,8 @@ class State:
     evented: int = 0  # ms of the last events
     ever: bool = False  # a label has come
     counts: dict[str, int] = field(default_factory=dict)
+    handovers: Handovers = field(default_factory=Handovers)
+    asked: dict[Lineage, list[str]] = field(default_factory=dict)  # alerts for which a new version was asked for
 
     def count(self, what: str, by: int = 1) -> None:
         self.counts[what] = self.counts.get(what, 0) + by
@@ -150,6 +157,7 @@ class QualityFold:
             yield from self._watch(state, tick, tables)
             yield from self._silence(state, (tick + 1) * state.tick_ms)
             yield from self._settled(state, (tick + 1) * state.tick_ms)
+            yield from self._after(state, tick * state.tick_ms, tables)
         oldest = state.closed // state.tick_ms - RECENT
         state.recent = {tick: tables for tick, tables in state.recent.items() if tick >= oldest}
         yield from self._forget(state)
@@ -159,6 +167,16 @@ class QualityFold:
         known = len(state.passed) == self._judging.partitions
         slowest = min(state.passed.values()) if known else 0
         return slowest if self._judging.within else max(slowest, max(state.passed.values()) - PATIENCE)
+
+    def _after(self, state: State, start: int, tables: Tables) -> Iterator[Out]:
+        """Compare versions where one took over, and ask for a new one where this one has been worse for long."""
+        end, comparing, asking = start + state.tick_ms, self._judging.comparing, self._judging.asking
+        if comparing is not None:
+            for arm, took in state.handovers.take(start, end, tables):
+                yield from comparing.quality(arm, took)
+        for lineage, book in sorted(state.books.items()) if asking is not None else ():
+            if asking is not None and any(lineage):
+                yield from asking.requests(lineage, book, state.asked.setdefault(lineage, []), end)
 
     def _watch(self, state: State, tick: int, tables: Tables) -> Iterator[Out]:
         for group, found in sorted(tables.items()):
@@ -217,6 +235,8 @@ class QualityFold:
                 yield from self._end(state, lineage, f"version {lineage[2]} is not told of any more: {why}")
                 state.totals.forget(lineage)
                 state.outcomes = {group: found for group, found in state.outcomes.items() if group[:3] != lineage}
+                state.handovers.forget(lineage)
+                state.asked.pop(lineage, None)
                 del state.seen[lineage]
 
     def _told(self, subject: Subject, finding: Finding) -> Callable[[], Explanation]:
@@ -285,6 +305,8 @@ class QualityFold:
             "books": [[list(lineage), book.dump()] for lineage, book in sorted(state.books.items())],
             "labelled": [state.labelled, state.evented, state.ever],
             "counts": state.counts,
+            "handovers": state.handovers.dump(),
+            "asked": [[list(lineage), ids] for lineage, ids in sorted(state.asked.items())],
         }
         return zlib.compress(json.dumps(document, sort_keys=True, separators=(",", ":")).encode(), 1)
 
@@ -317,6 +339,8 @@ class QualityFold:
             {(arm, model, version): _book(tick_ms, found) for (arm, model, version), found in document["books"]},
             *document["labelled"],
             document["counts"],
+            Handovers.load(document["handovers"]),
+            {(arm, model, version): ids for (arm, model, version), ids in document["asked"]},
         )
 
 

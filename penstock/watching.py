@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from monitoring.comparing import Comparing
     from monitoring.copying import CopyFold
     from monitoring.joining import Joining
     from monitoring.profiles import ProfileFold
     from monitoring.quality import Judging
+    from monitoring.retraining import Asking
     from monitoring.setup import Quality, Topics, Wiring
     from monitoring.sources import Source
     from schemas.decode import Writers
@@ -56,12 +58,38 @@ def sources_of(
     joining = joining_of(declared, wiring.quality, topics.read.get(wiring.quality.labels, 0))
     sources.append(Source("samples", wiring.quality.samples, JoinFold(joining), samples))
     within = labels.within if labels is not None else 0
-    judging = judging_of(declared, declared.monitor, samples, within, wiring.alerts)
+    judging = judging_of(declared, declared.monitor, samples, within, wiring)
     return [*sources, Source("quality", wiring.quality.quality, QualityFold(judging), 1)]
 
 
-def judging_of(declared: Deployment, asked: Monitor, partitions: int, within: int, topic: str) -> Judging:
-    """Return how quality is judged. partitions: of the topic of samples. topic: of alerts."""
+def topics_beside(declared: Deployment) -> dict[str, str]:
+    """Return the topics of what a monitor tells beside alerts, by their names in its wiring."""
+    from monitoring import comparing, retraining
+
+    asks = declared.monitor is not None and declared.monitor.retrain_after is not None
+    return {"comparisons": comparing.TOPIC, **({"retraining": retraining.TOPIC} if asks else {})}
+
+
+def comparing_of(wiring: Wiring) -> Comparing | None:
+    """Return how versions that take over are compared; None where there is no topic for it."""
+    from monitoring.comparing import Comparing
+
+    return Comparing(wiring.deployment, wiring.comparisons) if wiring.comparisons else None
+
+
+def asking_of(declared: Deployment, wiring: Wiring) -> Asking | None:
+    """Return when a new version is asked for; None for never."""
+    from monitoring.retraining import Asking
+
+    after = declared.monitor.retrain_after if declared.monitor is not None else None
+    if after is None or not wiring.retraining:
+        return None
+    labels = declared.labels.topic if declared.labels is not None else ""
+    return Asking(declared.name, after * 1000, declared.input.topic, labels, wiring.retraining)
+
+
+def judging_of(declared: Deployment, asked: Monitor, partitions: int, within: int, wiring: Wiring) -> Judging:
+    """Return how quality is judged. partitions: of the topic of samples."""
     from monitoring.outcomes import Usual
     from monitoring.quality import Judging
 
@@ -74,10 +102,12 @@ def judging_of(declared: Deployment, asked: Monitor, partitions: int, within: in
         within,
         asked.false_alarms,
         effect,
-        topic,
+        wiring.alerts,
         usual,
         quality.labels_silent,
         quality.divergence,
+        comparing_of(wiring),
+        asking_of(declared, wiring),
     )
 
 

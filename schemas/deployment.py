@@ -150,6 +150,7 @@ class Monitor(Declared):
     segments: list[str] = Field(default=[])  # event fields by whose values quality is told
     operations: Operations | None = Operations()  # null: not watched
     quality: Quality = Quality()
+    retrain_after: Annotated[int | None, BeforeValidator(parse_duration)] = Field(default=None, ge=60, le=LONGEST)
 
     @property
     def rolling_days(self) -> int | None:
