@@ -207,7 +207,7 @@ def _summary(what: str, numbers: list[Number]) -> str:
             if (each := known.get(("", metric))) is not None and None not in (each["before"], each["after"])
         ]
         return "; ".join(texts) or "nothing that both were judged by"
-    moved, others = [], []
+    moved, others = list[str](), list[str]()
     for (of, metric), each in known.items():
         if metric == "distance":
             far = each["after"] > known[of, "chance"]["after"]

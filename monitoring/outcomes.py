@@ -111,15 +111,12 @@ class Outcomes:
             expected, observed = self.watch.seen(0, finding.start // self.tick_ms)
             usual, now = (np.cumsum(each[-2::-1])[-2::-1] / max(int(each.sum()), 1) for each in (expected, observed))
             words = _words(self.measure, self.bounds)
-            evidence = [
-                {"bin": word, "expected": round(float(before), 6), "observed": round(float(after), 6)}
-                for word, before, after in zip(words, usual, now, strict=True)
-            ]
-            evidence.sort(key=lambda each: each["expected"] - each["observed"])
-            most = evidence[0]
-            return Explanation(
-                f"{most['bin']} in {most['observed']:.2%} of events, {most['expected']:.2%} is usual", evidence
+            shares = sorted(
+                zip(words, map(float, usual), map(float, now), strict=True), key=lambda each: each[1] - each[2]
             )
+            evidence = [{"bin": w, "expected": round(p, 6), "observed": round(q, 6)} for w, p, q in shares]
+            word, before, after = shares[0]
+            return Explanation(f"{word} in {after:.2%} of events, {before:.2%} is usual", evidence)
 
         return explain
 

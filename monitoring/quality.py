@@ -10,6 +10,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from monitoring import alerts, cells
@@ -205,9 +206,8 @@ class QualityFold:
             if other != whose and other.name.partition("/")[0] == arm:
                 del state.outcomes[other]
                 told, at = Explanation(f"{version} is compared from here on"), tick * state.tick_ms
-                yield from self._step(
-                    state, subject, Finding(False, True, 0.0, 0.0, 0, at, at, lambda told=told: told, False)
-                )
+                calm = Finding(False, True, 0.0, 0.0, 0, at, at, partial(_same, told), False)
+                yield from self._step(state, subject, calm)
 
     def _silence(self, state: State, now: int) -> Iterator[Out]:
         """Say that labels stopped though events go on, or never came, and that they are back."""
@@ -322,6 +322,7 @@ class QualityFold:
 
     def _loaded(self, document: Mapping[str, Any]) -> State:
         tick_ms, settings = document["tick_ms"], self._judging.settings
+        labelled, evented, ever = document["labelled"]
         return State(
             dict(map(tuple, document["numbers"])),
             dict(map(tuple, document["passed"])),
@@ -337,11 +338,17 @@ class QualityFold:
                 for group, found in document["outcomes"]
             },
             {(arm, model, version): _book(tick_ms, found) for (arm, model, version), found in document["books"]},
-            *document["labelled"],
+            labelled,
+            evented,
+            ever,
             document["counts"],
             Handovers.load(document["handovers"]),
             {(arm, model, version): ids for (arm, model, version), ids in document["asked"]},
         )
+
+
+def _same(told: Explanation) -> Explanation:
+    return told
 
 
 def _book(tick_ms: int, document: Mapping[str, Any] | None = None) -> Book:

@@ -113,6 +113,8 @@ class Succession:
             self.newcomer, self.first = (), Window()
             self.lately.add(start, end, rows, tables)
             return None
+        if self.lately.parts and end <= self.lately.parts[-1].until:  # both score in this tick
+            return None
         if who != self.newcomer:
             self.newcomer, self.first = who, Window()
         self.first.add(start, end, rows, tables)

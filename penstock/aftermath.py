@@ -36,12 +36,12 @@ def compared(record: Found, whole: bool) -> Iterator[str]:
     before, after = record["before"], record["after"]
     versions = f"{before['model']}@{before['version'][:8]} -> {after['model']}@{after['version'][:8]}"
     place = f"{record['deployment']}/{record['arm']}"
-    yield clean(f"{clock(record['at'])}  {place}  {versions}  {record['what']}: {record['summary']}")
+    yield "  ".join(map(clean, (clock(record["at"]), place, versions, f"{record['what']}: {record['summary']}")))
     if not whole:
         return
     for each in record["numbers"]:
-        name = f"{each['of']} {each['metric']}".strip()
-        yield clean(f"    {name:<32}  {_side(each, 'before'):>28}  {_side(each, 'after'):>28}")
+        name = clean(f"{each['of']} {each['metric']}")
+        yield f"    {name:<32}  {_side(each, 'before'):>28}  {_side(each, 'after'):>28}"
 
 
 def _side(number: Found, side: str) -> str:
@@ -55,8 +55,10 @@ def asked(record: Found) -> Iterator[str]:
     """Yield the lines about a request for a new version."""
     version = f"{record['model']}@{record['version']}"
     what = ", ".join(record["features"]) or "its quality"
-    yield clean(f"{clock(record['at'])}  {record['deployment']}/{record['arm']}  {version}: {what}")
+    place = f"{record['deployment']}/{record['arm']}"
+    yield "  ".join(map(clean, (clock(record["at"]), place, f"{version}: {what}")))
     labels = f", labels in {record['labels']}" if record["labels"] else ""
-    yield clean(f"    train on {record['topic']} from {clock(record['since'])} to {clock(record['until'])}{labels}")
+    since, until = clock(record["since"]), clock(record["until"])
+    yield "    " + clean(f"train on {record['topic']} from {since} to {until}{labels}")
     for each in record["reasons"]:
-        yield clean(f"    {each['alert'][:8]}  since {clock(each['onset'])}  {each['summary']}")
+        yield "    " + "  ".join(map(clean, (each["alert"][:8], f"since {clock(each['onset'])}", each["summary"])))

@@ -62,12 +62,12 @@ def sources_of(
     return [*sources, Source("quality", wiring.quality.quality, QualityFold(judging), 1)]
 
 
-def topics_beside(declared: Deployment) -> dict[str, str]:
-    """Return the topics of what a monitor tells beside alerts, by their names in its wiring."""
+def topics_beside(declared: Deployment) -> tuple[str, str]:
+    """Return the topics of comparisons and of requests for retraining; empty where nothing is told."""
     from monitoring import comparing, retraining
 
     asks = declared.monitor is not None and declared.monitor.retrain_after is not None
-    return {"comparisons": comparing.TOPIC, **({"retraining": retraining.TOPIC} if asks else {})}
+    return comparing.TOPIC, retraining.TOPIC if asks else ""
 
 
 def comparing_of(wiring: Wiring) -> Comparing | None:

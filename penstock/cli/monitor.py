@@ -93,7 +93,8 @@ def command(
             alerts=alerts_topic,
             snapshots=snapshots_topic,
             quality=quality_of(declared),
-            **topics_beside(declared),
+            comparisons=(beside := topics_beside(declared))[0],
+            retraining=beside[1],
         )
         with closing(SlotLock(STATE_FOLDER / "slots", f"{wiring.group}.{slot}")):
             models = Repository(repository_url(repository))

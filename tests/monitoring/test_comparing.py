@@ -87,7 +87,7 @@ def test_a_version_that_took_over_is_compared_once_with_what_the_one_before_said
     assert distance == pytest.approx(0.383, abs=0.03)  # 2 Phi(1/2) - 1
     assert chance is not None
     assert distance > chance
-    assert record["summary"].startswith("moved: late median 0.5")
+    assert record["summary"].startswith("moved: late median 0.4977 before and 0.6011 since, distance 0.38")
 
 
 def test_outputs_that_are_as_before_are_told_as_such() -> None:
@@ -96,7 +96,7 @@ def test_outputs_that_are_as_before_are_told_as_such() -> None:
     assert distance is not None
     assert chance is not None
     assert distance < chance
-    assert record["summary"].startswith("as before: late median 0.5")
+    assert record["summary"].startswith("as before: late median 0.4977 before and 0.5009 since, ")
 
 
 def test_versions_whose_references_have_other_bins_are_compared_all_the_same() -> None:
@@ -121,6 +121,18 @@ def test_while_both_score_nothing_is_compared_and_then_what_the_new_one_says_alo
     assert told(fed(story(mixed=10)[: -4 * 10])) == []  # v2 alone for 20 seconds
     (record,) = told(fed(story(mixed=10)))
     assert record["after"]["since"].timestamp() * 1000 == START + 40_000
+
+
+@pytest.mark.parametrize("later", ["v0", "v2"])
+def test_a_tick_in_which_both_score_is_nobodys_whatever_their_names(later: str) -> None:
+    found = Succession(100)
+    for tick in range(10):
+        for who in sorted(("v1", later) if tick >= 5 else ("v1",)):
+            assert found.take((who,), tick, tick + 1, 60, {}) is None
+    assert found.take((later,), 10, 11, 60, {}) is None
+    took = found.take((later,), 11, 12, 60, {})
+    assert took is not None
+    assert (took.before, took.last.until, took.first.since, took.first.rows) == (("v1",), 10, 10, 120)
 
 
 def test_a_way_back_is_a_takeover_too() -> None:

@@ -219,7 +219,7 @@ def test_measures_are_taken_from_the_cells_of_each_kind() -> None:
     assert (measure, count) == (ERRORS, 1)
     assert 3.0 <= size < 3.0 * 2**0.5
     classes_ = dict(measured("divergence", cells(judging.compared("binary", 0.9, 0.4, "x"))))
-    assert classes_ == {DIFFERENCES: {0.5: 1}, AGREEMENT: {0.0: 0, 1.0: 1}}
+    assert classes_ == {DIFFERENCES: {33 / 64: 1}, AGREEMENT: {0.0: 0, 1.0: 1}}
     assert dict(measured("divergence", cells(judging.compared("multiclass", "a", "a", "x")))) == {
         AGREEMENT: {0.0: 1, 1.0: 0}
     }

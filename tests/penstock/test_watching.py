@@ -86,7 +86,8 @@ def test_what_is_usual_follows_the_declaration() -> None:
     quality = {"errors": 0.12, "worse": 0.01, "labels_silent": "6h", "divergence": False}
     deployment = declared(monitor={"quality": quality, "design_effect": 2, "retrain_after": "3d"}, labels=labels())
     assert deployment.monitor is not None
-    wiring = Wiring("flights", "flights.profiles", "events", {}, **topics_beside(deployment))
+    comparisons, requests = topics_beside(deployment)
+    wiring = Wiring("flights", "flights.profiles", "events", {}, comparisons=comparisons, retraining=requests)
     judging = judging_of(deployment, deployment.monitor, 2, 60, wiring)
     assert (judging.usual.errors, judging.usual.worse, judging.usual.first) == (0.12, 0.01, 2000)
     assert (judging.silent_ms, judging.divergence, judging.design_effect) == (6 * 3_600_000, False, 2.0)
@@ -99,9 +100,10 @@ def test_what_is_usual_follows_the_declaration() -> None:
 
 def test_without_a_declared_time_nobody_asks_for_a_new_version() -> None:
     deployment = declared(labels=labels())
-    assert topics_beside(deployment) == {"comparisons": "penstock.comparisons"}
+    assert topics_beside(deployment) == ("penstock.comparisons", "")
     assert deployment.monitor is not None
-    wiring = Wiring("flights", "flights.profiles", "events", {}, **topics_beside(deployment))
+    comparisons, requests = topics_beside(deployment)
+    wiring = Wiring("flights", "flights.profiles", "events", {}, comparisons=comparisons, retraining=requests)
     judging = judging_of(deployment, deployment.monitor, 2, 600, wiring)
     assert (judging.asking, judging.silent_ms, judging.usual.errors) == (None, 3_600_000, None)
     assert comparing_of(Wiring("flights", "flights.profiles", "events", {})) is None
