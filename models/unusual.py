@@ -1,7 +1,8 @@
 """How unusual the features of an event are, all of them together: a further column that is counted beside them.
 
-The surprise of a row is the sum over its features of -log2 of the share of training rows in the same bin. It sees what
-no feature shows alone: several that are each a little rare at once, and it asks for no model and no sample.
+The surprise of a row is the sum over its features of -log2 of the share of training rows that lie at least as far out
+there (Fisher's way to put p-values together). It sees what no feature shows alone: several that are each a little far
+out at once, and it asks for no model and no sample.
 """
 
 from __future__ import annotations
@@ -37,10 +38,21 @@ def weights_of(features: Sequence[Bins], counts: Cells, size: int) -> Cells:
     """Return what each cell adds to the surprise of a row, shape (size,). counts: of training rows, features first."""
     weights, start = np.zeros(size, np.int64), 0
     for bins in features:
-        mine = counts[start : start + bins.size] + SMOOTHING
-        weights[start : start + bins.size] = np.rint(-np.log2(mine / mine.sum()) * UNIT)
+        shares = counts[start : start + bins.size] + SMOOTHING
+        shares /= shares.sum()
+        weights[start : start + bins.size] = np.rint(-np.log2(_further_out(bins, shares)) * UNIT)
         start += bins.size
     return weights
+
+
+def _further_out(bins: Bins, shares: Floats) -> Floats:
+    """Return for each bin the share of rows at least as far out: of a number in both directions, else as rare."""
+    if isinstance(bins, Numbers):
+        values = shares[:-1]
+        tails = np.minimum(np.cumsum(values), np.cumsum(values[::-1])[::-1])
+        return np.append(np.minimum(2 * tails, 1.0), shares[-1])
+    rarest = np.sort(shares)
+    return np.cumsum(rarest)[np.searchsorted(rarest, shares, side="right") - 1]
 
 
 def surprises(features: Sequence[Bins], counts: Cells, frame: pl.DataFrame) -> Floats:

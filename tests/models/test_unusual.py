@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from models.binning import Binner
+from models.binning import Binner, Categories
 from models.building import build
 from models.errors import ReferenceInvalid
 from models.profiler import Profiler, Watermarks
@@ -53,8 +53,15 @@ def surprise(reference: Reference, row: pl.DataFrame) -> float:
     total = 0
     for part in reference.slices[: len(reference.features)]:
         cell = int(Binner([part.bins]).cells(row, pl.DataFrame(), 1)[0, 0])
-        expected = reference.tally.cells[part.start : part.end] + 0.5
-        total += round(-math.log2(expected[cell] / expected.sum()) * UNIT)
+        shares = [(count + 0.5) for count in reference.tally.cells[part.start : part.end].tolist()]
+        shares = [share / sum(shares) for share in shares]
+        if isinstance(part.bins, Categories):
+            out = sum(share for share in shares if share <= shares[cell] + 1e-15)
+        elif cell == len(shares) - 1:
+            out = shares[-1]
+        else:
+            out = min(1.0, 2 * min(sum(shares[: cell + 1]), sum(shares[cell:-1])))
+        total += round(-math.log2(out) * UNIT)
     return total
 
 
@@ -71,7 +78,7 @@ def test_each_row_falls_into_the_bin_of_the_sum_of_its_surprises(reference: Refe
 def test_one_training_row_in_a_thousand_is_beyond_and_many_of_what_is_rare_together(reference: Reference) -> None:
     part = reference.slices[-1]
     assert beyond(reference.tally.cells[part.start : part.end]) == pytest.approx(0.001, abs=0.0003)
-    # each feature alone at a value that one row in fifty has: as rare as that together in none
+    # a value that one row in fifty has, one of 400, and one that was never seen: all at once is as rare as can be
     odd = pl.DataFrame({"wind": [np.nan] * 100, "rain": [6.0] * 100, "carrier": ["ZZ"] * 100})
     assert beyond(counts(reference, odd, scores(100))) == 1.0
     usual = pl.DataFrame({"wind": [10.0] * 100, "rain": [0.5] * 100, "carrier": ["UA"] * 100})
