@@ -31,14 +31,15 @@ class Surprise:
 
     def places(self, cells: Cells) -> Cells:
         """Return the bin of the surprise of each row. cells: of all columns, shape (columns, rows)."""
-        return np.searchsorted(self.bins.edges, self.weights.take(cells).sum(axis=0), side="right")
+        found: Cells = np.searchsorted(self.bins.edges, self.weights.take(cells).sum(axis=0), side="right")
+        return found
 
 
 def weights_of(features: Sequence[Bins], counts: Cells, size: int) -> Cells:
     """Return what each cell adds to the surprise of a row, shape (size,). counts: of training rows, features first."""
     weights, start = np.zeros(size, np.int64), 0
     for bins in features:
-        shares = counts[start : start + bins.size] + SMOOTHING
+        shares = counts[start : start + bins.size].astype(np.float64) + SMOOTHING
         shares /= shares.sum()
         weights[start : start + bins.size] = np.rint(-np.log2(_further_out(bins, shares)) * UNIT)
         start += bins.size

@@ -105,7 +105,7 @@ def _edges(course: Lines) -> tuple[float, float]:
         values += [value for value in bounds if value is not None][-1:]
     low, high = min(values), max(values)
     room = (high - low) * EDGE or abs(high) * EDGE or 1.0
-    return low - room, high + room
+    return (max(low - room, 0.0) if low >= 0 else low - room), high + room
 
 
 def _segment(content: Mapping[str, Any], segment: str, values: Sequence[Mapping[str, Any]]) -> Markup:
