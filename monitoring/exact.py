@@ -1,4 +1,4 @@
-"""Faust's Kafka driver made exact: three subclasses over four private hooks, each checked at the start.
+"""Faust's Kafka driver made exact: three subclasses over six private hooks, each checked at the start.
 
 Faust reads uncommitted records and starts where its group's offsets point, which its own failures can move past records
 never processed. Here it reads committed records only, starts where our snapshots end, and every record carries the
@@ -80,7 +80,11 @@ class Thread(driver.AIOKafkaConsumerThread):
         self._watch_for_twins(getattr(self._consumer, "_coordinator", None))
 
     def _watch_for_twins(self, coordinator: Any) -> None:
-        """End the process where two have its slot: aiokafka would join by turns with the other one, for ever."""
+        """End the process where two have its slot, or where the group refuses it.
+
+        aiokafka would join by turns with the other one for ever, or wait until somebody reads who does not read
+        without partitions.
+        """
         twins, reset = Twins(), coordinator.reset_generation
 
         def lost() -> None:
@@ -88,7 +92,10 @@ class Thread(driver.AIOKafkaConsumerThread):
                 die("another process has this slot, and both lose their partitions again and again; stop one of them")
             reset()
 
-        coordinator.reset_generation = lost
+        async def refused(error: BaseException) -> None:
+            die(f"the group refuses this process: {error}; if another one has its slot, stop one of them")
+
+        coordinator.reset_generation, coordinator._push_error_to_user = lost, refused
 
     async def _fetch_records(self, *args: Any, **options: Any) -> Any:
         fetched = await super()._fetch_records(*args, **options)
@@ -151,6 +158,7 @@ def check_hooks() -> None:
         (driver.Consumer, "_new_consumer_thread"),
         (driver.Consumer, "seek_to_committed"),
         (GroupCoordinator, "reset_generation"),
+        (GroupCoordinator, "_push_error_to_user"),
     ):
         if not hasattr(owner, name):
             die(f"this faust-streaming has no {owner.__name__}.{name}; use the locked version or --oracle", CONFIG)
