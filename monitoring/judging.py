@@ -23,7 +23,7 @@ FIXED = 1 << 20  # fixed point: of numbers, errors, and per event Brier scores a
 CLIP = 1e-6  # probabilities are held to CLIP .. 1 - CLIP in the log loss
 LOSS_MOST = -math.log(CLIP)
 COUNT, SUM, SUM_2, ABS, TRUE, TRUE_2 = range(6)  # of regressions and numbers: ... |error|, sums of the truth
-ERRORS = 1000  # cells of errors: an exact 0, and half octaves either side
+ERRORS = 1000  # cells of errors, and of divergences of numbers: an exact 0, and half octaves either side
 _OCTAVES = (-40, 80)  # smallest and largest half octave
 DIFFERS, AGREES, BOTH, DISTANCE = 0, 1, 2, 6  # of divergences: agreement; four cells a * 2 + b; distances of numbers
 DIFFERENCE = 100  # cells of differences of scores, 64 either side of an exact 0
@@ -104,6 +104,7 @@ def compared(task: Task, first: Value, second: Value, name: str) -> Counted:
         if one is not None and other is not None:
             yield "divergence", name, AGREES if one == other else DIFFERS, 1
             yield from (("divergence", name, DISTANCE + cell, by) for cell, by in _moments(other - one))
+            yield "divergence", name, error_cell(other - one), 1
         return
     left, right = _class(task, first), _class(task, second)
     if left is None or right is None:
