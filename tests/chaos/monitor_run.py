@@ -147,7 +147,7 @@ def _wait(stage: Stage, monitors: Monitors, end: Callable[[], bool]) -> list[str
     while not end():
         if time.monotonic() > deadline:
             return [f"{stage.folder.name} did not come to its end in {PATIENCE:.0f} s:\n{monitors.log()}"]
-        time.sleep(0.5)
+        time.sleep(1.0)
     time.sleep(3 * stage.snapshot_seconds)  # what follows from the last of it is published with the next snapshot
     return []
 

@@ -177,7 +177,7 @@ class Stage:
 
     def command(self, slot: str, *flags: str) -> list[str]:
         """Return the arguments of a monitor's process."""
-        own = f"{self.folder.name}-{slot}"  # as no stage before had it: the group of all of them is one
+        own = f"{self.folder.name}-{slot}"
         config = {**self.config, "wiring": {**self.config["wiring"], "slot": own}}
         path = self.folder / f"config-{slot}.json"
         path.write_text(json.dumps(config))
@@ -191,6 +191,7 @@ class Stage:
             "wiring": {**wiring, "kafka": dict(self.kafka), "quality": quality},
             "reference": reference().to_bytes().decode(),
             "settings": {},
+            "apart": True,  # from the stages before, whose members the group would wait for
             "sources": self.layout.sources,
         }
 
