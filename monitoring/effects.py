@@ -92,7 +92,7 @@ class Effects:
             scale = variances * (1 / rows[0] + 1 / rows[1])[:, None]
             difference = sums[0] / rows[0][:, None] - sums[1] / rows[1][:, None]
             found = difference * difference / scale
-        rarest = rows.min(axis=0)[:, None] * self._variances / self._peaks
+            rarest = rows.min(axis=0)[:, None] * self._variances / self._peaks
         weights = np.where(steady[:, None] & (rarest >= LEAST), np.minimum(rarest / ENOUGH, 1.0), 0.0)
         for kept, more in ((self._sums, np.where(weights > 0, found, 0.0) * weights), (self._pairs, weights)):
             kept[pair.level] += more

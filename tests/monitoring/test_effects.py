@@ -133,6 +133,28 @@ def test_rare_events_tell_by_their_number_and_chance_in_others_is_not_taken_for_
     assert 3 <= _learned(bursts).values[0][spread] <= 12
 
 
+def test_a_column_of_few_directions_beside_one_of_many_is_judged_by_its_own() -> None:
+    rng = np.random.default_rng(22)
+    names = [*["a"] * 500, *["b"] * 300, *["c"] * 199, "d"] * 100
+    reference = Reference.from_frame(pl.DataFrame({"c": names, "x": rng.normal(size=len(names))}))
+    tilts = [tilts_of(part.bins, reference.tally.cells[part.start : part.end]) for part in reference.slices]
+    few, many = (each.directions.shape for each in tilts)
+    assert few[1] < many[1] / 4
+    effects, past = Effects(tilts), Past()
+    for tick in range(300):
+        cells = np.zeros((2, many[0]), np.int64)
+        for row, (each, size) in enumerate(zip(tilts, (few[0], many[0]), strict=True)):
+            drawn = np.repeat(rng.choice(size, EVENTS // 4, p=each.shares), 4)
+            cells[row, :size] = np.bincount(drawn, minlength=size)
+        for pair in past.add(tick, cells.ravel()):
+            two = np.stack([pair.earlier.cells, pair.later.cells]).reshape(2, *cells.shape)
+            effects.take(pair, two, np.ones(2, np.bool_), np.zeros(2, np.bool_))
+        effects.tick()
+    rare = next(at for at in range(few[1]) if np.flatnonzero(tilts[0].directions[:, at]).tolist() == [3])
+    assert effects.values[0][rare] > 2.5
+    assert (effects.values[0][few[1] :] >= 1).all()
+
+
 def test_what_was_declared_stays() -> None:
     effects, past, rng = Effects([TILTS], declared=3.0), Past(), np.random.default_rng(8)
     for tick in range(400):
