@@ -133,9 +133,9 @@ def test_the_verdict(found: dict[str, Found], told: tuple[bool, str]) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"median": 1e9}, {"high": 1e9}, {"missed": 0.02}, {"early": 0.02}, {"onset": 101.0}, {"effect": 0.3}],
+    [{"median": 1e9}, {"high": 1e9}, {"missed": 0.02}, {"early": 0.02}, {"onset": 101.0}, {"settled": 0.3}],
 )
 def test_delays_are_bad_for_each_reason_alone(change: dict[str, float]) -> None:
-    fine = Delays(100, 150, 0.0, 0.0, 100.0, 0.25)
+    fine = Delays(100, 150, 0.0, 0.0, 100.0, 0.5, 0.25)
     assert fine.good(100)
     assert not replace(fine, **change).good(100)
