@@ -103,9 +103,7 @@ class Labels(Declared):
         if task == "regression" and said in ("string", *SEVERAL):
             return f"{why}; that is judged by a number, but {is_what}: name another output"
         if task == "multiclass" and said in ("float", "double"):
-            return (
-                f"{why}; that is judged by a class, but {is_what}: name another output, or another task"
-            )
+            return f"{why}; that is judged by a class, but {is_what}: name another output, or another task"
         return None
 
 
