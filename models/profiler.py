@@ -12,10 +12,12 @@ import polars as pl
 
 from models import varint
 from models.binning import Binner
+from models.frames import taken
 from models.reference import TICK_MS, Counts, Reference
 from schemas import records
 
 HOUR_MS = 3_600_000
+_SPAN = 1 << 16  # numbers of partitions and ticks that are looked up in a table
 Partitions = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
 
@@ -181,7 +183,7 @@ class Profilers:
                 found += profiler.count(frame, outputs, moved)
                 continue
             if len(rows):
-                found += profiler.count(frame[rows], outputs[rows], moved.of(rows))
+                found += profiler.count(taken(frame, rows), taken(outputs, rows), moved.of(rows))
             others = set(touched) - set(np.unique(partitions[rows]).tolist())
             found += profiler.passed(sorted(others), moved.after)
         return found
@@ -207,15 +209,19 @@ def _rows_of(name: str, arms: Sequence[str], arm_of: Counts | None) -> Counts | 
     mine = [index for index, arm in enumerate(arms) if arm == name]
     if arm_of is None:
         return None if mine == [0] else np.zeros(0, np.int64)
-    return np.flatnonzero(np.isin(arm_of, mine))
+    chosen = np.zeros(len(arms), np.bool_)
+    chosen[mine] = True
+    return np.flatnonzero(chosen[arm_of])
 
 
 def _group(partitions: Partitions, ticks: Counts) -> tuple[Counts, list[tuple[int, int]]]:
     """Return each row's group number and the groups' (partition, tick), in order."""
     first, span = int(ticks.min()), int(ticks.max() - ticks.min()) + 1
     keys = partitions.astype(np.int64) * span + (ticks - first)
-    if (keys == keys[0]).all():
-        found, codes = keys[:1], np.zeros(len(keys), np.int64)
+    if (most := int(keys.max())) < _SPAN:  # to look them up is much cheaper than to sort them
+        there = np.zeros(most + 1, np.bool_)
+        there[keys] = True
+        found, codes = np.flatnonzero(there), (np.cumsum(there) - 1)[keys]
     else:
         found, codes = np.unique(keys, return_inverse=True)
     return codes, [(int(key // span), int(key % span) + first) for key in found.tolist()]
