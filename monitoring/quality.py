@@ -23,7 +23,7 @@ from monitoring.episodes import Book, Manners
 from monitoring.errors import PartInvalid, SnapshotInvalid
 from monitoring.folds import Out, Record
 from monitoring.handovers import Handovers
-from monitoring.outcomes import ACCURACY, BETWEEN, Outcomes, Sizes, Usual, measured
+from monitoring.outcomes import ACCURACY, BETWEEN, SCORES, Outcomes, Sizes, Usual, measured
 from monitoring.retraining import Asking
 from monitoring.settings import Settings
 from monitoring.ticks import dump_tables, load_tables
@@ -55,6 +55,7 @@ class Judging:
     stated: Stating | None = None  # asked which share of a version's predictions is wrong as usual
     silent: int | None = None  # s without a label that are too many; None: the window, an hour at least
     divergence: bool = True  # whether arms that differ more than before are told of
+    scores: bool = False  # whether binary scores that are further from the truth are
     comparing: Comparing | None = None  # versions that take over, with the ones before
     asking: Asking | None = None  # for a new version, when one has been worse for long
 
@@ -184,7 +185,8 @@ class QualityFold:
     def _watch(self, state: State, tick: int, tables: Tables) -> Iterator[Out]:
         for group, found in sorted(tables.items()):
             for measure, sizes in measured(group.what, found):
-                if measure not in BETWEEN or self._judging.divergence:
+                asked = self._judging.divergence if measure in BETWEEN else measure != SCORES or self._judging.scores
+                if asked and any(count > 0 for count in sizes.values()):
                     yield from self._measure(state, tick, group._replace(what=measure), sizes)
 
     def _measure(self, state: State, tick: int, whose: Group, sizes: Sizes) -> Iterator[Out]:

@@ -118,6 +118,7 @@ def judging_of(
         usual,
         quality.labels_silent,
         quality.divergence,
+        quality.scores,
         Stated(models) if quality.errors == "bundle" and models is not None else None,
         comparing_of(wiring),
         asking_of(declared, wiring),

@@ -132,6 +132,7 @@ class Quality(Declared):
     worse: float = Field(default=0.0, ge=0, le=0.2)  # by which any share may grow without an alarm
     labels_silent: Annotated[int | None, BeforeValidator(parse_duration)] = Field(default=None, ge=60, le=LONGEST)
     divergence: bool = True  # arms that differ more than before are told of
+    scores: bool = False  # so are binary scores that are further from the truth
 
 
 class Monitor(Declared):

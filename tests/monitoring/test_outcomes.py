@@ -12,7 +12,7 @@ import pytest
 from monitoring import judging
 from monitoring.alerts import Explanation, Finding
 from monitoring.budget import WEEK_MS
-from monitoring.outcomes import ACCURACY, AGREEMENT, DIFFERENCES, ERRORS, Outcomes, Usual, measured
+from monitoring.outcomes import ACCURACY, AGREEMENT, DIFFERENCES, ERRORS, SCORES, Outcomes, Usual, measured
 from monitoring.settings import Settings
 from monitoring.tilts import Zone
 
@@ -213,7 +213,10 @@ def cells(counted: judging.Counted) -> dict[int, int]:
 
 
 def test_measures_are_taken_from_the_cells_of_each_kind() -> None:
-    assert dict(measured("binary", cells(judging.judged("binary", 0.9, False)))) == {ACCURACY: {0.0: 0, 1.0: 1}}
+    found = dict(measured("binary", cells(judging.judged("binary", 0.9, False))))
+    assert found == {ACCURACY: {0.0: 0, 1.0: 1}, SCORES: {57.5 / 64: 1}}
+    for score, truth, size in ((0.0, True, 1.0), (0.0, False, 0.0), (1.0, True, 0.0), (1.0, False, 1.0)):
+        assert dict(measured("binary", cells(judging.judged("binary", score, truth))))[SCORES] == {size: 1}
     ((measure, sizes),) = measured("regression", cells(judging.judged("regression", 3.0, 0.0)))
     ((size, count),) = sizes.items()
     assert (measure, count) == (ERRORS, 1)

@@ -204,6 +204,28 @@ def test_what_a_bundle_states_is_held_against_its_version_from_the_first_tick_an
     assert {name for _, _, name in told(read(joins.values, declared)[1])} == {"accuracy"}
 
 
+def test_scores_that_are_further_from_the_truth_are_found_where_no_class_changes() -> None:
+    """One in twenty is positive and never said to be: accuracy stays, but scores say less than before."""
+    joins = Joins()
+    for minute in range(120):
+        for partition, ticks in enumerate(joins.ticks):
+            time = joins.tick * 60_000
+            for _ in range(50):
+                truth = joins.random.random() < 0.05
+                score = 0.4 if truth and minute < 60 else 0.1
+                for what, name, cell, by in judging.judged("binary", score, truth):
+                    ticks.add(time, Group(*WHO, "", "", what, name), [(cell, by)])
+            ticks.count("labels", 50)
+            joins.values += [value for _, value in ticks.close("flights", partition, time + 60_000)]
+        joins.tick += 1
+    asked = QualityFold(Judging("flights", PARTITIONS, 600, design_effect=1.0, scores=True))
+    _, outs = read(joins.values, asked)
+    assert ("opened", "quality", "scores") in told(outs)
+    assert {name for _, _, name in told(outs)} == {"scores"}
+    assert "distance of score and truth above" in records.decode("alert", outs[0].value or b"")["summary"]
+    assert read(joins.values)[1] == []
+
+
 def test_labels_that_never_come_are_told_when_events_have_waited_for_as_long_as_is_declared() -> None:
     joins = Joins()
     for labels, minutes in ((False, 90), (True, 3)):
