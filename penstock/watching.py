@@ -116,12 +116,12 @@ def judging_of(
         effect,
         wiring.alerts,
         usual,
-        quality.labels_silent,
-        quality.divergence,
-        quality.scores,
-        Stated(models) if quality.errors == "bundle" and models is not None else None,
-        comparing_of(wiring),
-        asking_of(declared, wiring),
+        stated=Stated(models) if quality.errors == "bundle" and models is not None else None,
+        silent=quality.labels_silent,
+        divergence=quality.divergence,
+        scores=quality.scores,
+        comparing=comparing_of(wiring),
+        asking=asking_of(declared, wiring),
     )
 
 
