@@ -189,11 +189,11 @@ def _differences(cells: Mapping[int, int]) -> Sizes:
 
 
 def _quantiles(sizes: Mapping[float, int]) -> tuple[float, ...]:
-    """Return the bounds: different quantiles below the largest size, one at least."""
+    """Return the bounds: quantiles, and the largest size, above which there was none."""
     ordered = sorted(sizes)
     below = np.cumsum([sizes[size] for size in ordered])
     found = {ordered[int(np.searchsorted(below, share * below[-1]))] for share in QUANTILES}
-    return tuple(sorted(found - {ordered[-1]})) or (ordered[-1],)
+    return tuple(sorted(found | {ordered[-1]}))
 
 
 def _worse(tilts: Tilts) -> Tilts:
