@@ -60,9 +60,13 @@ def shares_of(what: str, cells: Mapping[int, int]) -> dict[str, Share]:
             "accuracy": _yes(tp + tn, tp + fp + fn + tn),
             "precision": _yes(tp, tp + fp),
             "recall": _yes(tp, tp + fn),
+            "false_positive_rate": _yes(fp, fp + tn),
             "f1": _yes(tp, tp + fp + fn),  # the Jaccard index, of which F1 is a function
             **_losses(cells, tp + fp + fn + tn),
         }
+    if what == "scored":
+        rows, hits = rate_of(what, "selection_rate", cells)
+        return {"selection_rate": _yes(hits, rows)}
     if what == "multiclass":
         right, count = _right(cells)
         scored = count - cells.get(2 * judging.UNSCORED, 0) - cells.get(2 * judging.UNSCORED + 1, 0)
@@ -78,6 +82,18 @@ def shares_of(what: str, cells: Mapping[int, int]) -> dict[str, Share]:
         bias = Share(count, (total / FIXED + count) / 2, (squares / FIXED + 2 * total / FIXED + count) / 4)
         return {"held_mae": Share(count, cells.get(judging.ABS, 0) / FIXED, squares / FIXED), "held_bias": bias}
     return {}
+
+
+def rate_of(what: str, rate: str, cells: Mapping[int, int], threshold: int = THRESHOLD) -> tuple[int, int]:
+    """Return of how many events a rate is told, and how many of them it counts.
+
+    what, rate: `scored` and `selection_rate`, or `binary` and `recall` or `false_positive_rate`.
+    """
+    if what == "scored":
+        rows = {at: count for at, count in cells.items() if at <= TOP}
+        return sum(rows.values()), sum(count for at, count in rows.items() if at > threshold)
+    tp, fp, fn, tn = _table(cells, threshold)
+    return (tp + fn, tp) if rate == "recall" else (fp + tn, fp)
 
 
 def unscaled(metric: str, bounds: tuple[float, float]) -> tuple[float, float]:
@@ -188,6 +204,8 @@ def _binary(cells: Mapping[int, int], threshold: int) -> Numbers:
         found["recall"] = tp / (tp + fn)
     if tp + fp + fn > 0:
         found["f1"] = 2 * tp / (2 * tp + fp + fn)
+    if fp + tn > 0:
+        found["false_positive_rate"] = fp / (fp + tn)
     found |= {
         "brier": cells.get(judging.BRIER, 0) / FIXED / count,
         "log_loss": cells.get(judging.LOSS, 0) / FIXED / count,
