@@ -122,7 +122,7 @@ def judging_of(
         scores=quality.scores,
         comparing=comparing_of(wiring),
         asking=asking_of(declared, wiring),
-        fairness=tuple(asked.fairness),
+        groups=tuple(asked.fairness),
     )
 
 

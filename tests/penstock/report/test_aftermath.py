@@ -49,10 +49,10 @@ class Reader:
         return [[SimpleNamespace(value=lambda value=value: value) for value in self._topics[topic]]]
 
 
-def sections(reader: Reader, span: Span = Span(AT - 1, AT + 1)) -> dict[str, Any]:
+def sections(reader: Reader) -> dict[str, Any]:
     deployment: Any = SimpleNamespace(name="flights")
     found: Any = reader
-    return {each.key: each for each in aftermath.sections(found, deployment, span)}
+    return {each.key: each for each in aftermath.sections(found, deployment, Span(AT - 1, AT + 1))}
 
 
 def test_each_record_of_the_range_is_told_once_and_what_is_not_there_is_left_out() -> None:
