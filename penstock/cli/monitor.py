@@ -102,7 +102,7 @@ def command(
             _check_weights(declared, found)
             topics = prepare(wiring)
             fold = fold_of(declared, found, topics.sources, wiring, models)
-            sources = sources_of(declared, wiring, topics, fold, writers_of(kafka, registry, schema_folder))
+            sources = sources_of(declared, wiring, topics, fold, writers_of(kafka, registry, schema_folder), models)
             _run(wiring, topics, sources, watched if watched.state else None, oracle, metrics_host, metrics_port)
 
 
