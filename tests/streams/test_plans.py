@@ -120,6 +120,7 @@ def test_a_pause_of_the_plan_that_scores_counts_nothing_twice(
         bench.wait(lambda paused=paused: bench.value("penstock_held", cause="paused") == paused)  # type: ignore[misc]
     feed(bench, 2)
     bench.wait(lambda: bench.decided() == 8)
+    bench.wait(lambda: bench.value("penstock_broken_checks_total", field="number") >= 8)  # told with the next tick
     bench.stop()
     assert bench.value("penstock_broken_checks_total", field="number") == 8
 
