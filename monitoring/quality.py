@@ -19,7 +19,7 @@ from monitoring.cells import Group, Tables
 from monitoring.clocks import PATIENCE
 from monitoring.episodes import Book, Manners
 from monitoring.errors import PartInvalid, SnapshotInvalid
-from monitoring.folds import Out, Record
+from monitoring.folds import Out, Record, check_format
 from monitoring.outcomes import Outcomes
 from monitoring.settings import Settings
 from monitoring.ticks import dump_tables, load_tables
@@ -259,8 +259,7 @@ class QualityFold:
         """Return the dumped state. Raises SnapshotInvalid."""
         try:
             document = json.loads(zlib.decompress(data))
-            if document["format"] != FORMAT:
-                raise SnapshotInvalid(f"snapshot format {document['format']!r}; this version reads {FORMAT}")
+            check_format(document, FORMAT)
             return self._loaded(document)
         except (zlib.error, ValueError, KeyError, TypeError, PartInvalid) as error:
             raise SnapshotInvalid(f"a damaged snapshot: {type(error).__name__}: {error}") from error

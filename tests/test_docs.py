@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 
 from monitoring.metrics import MonitorMetrics
 from schemas.deployment import Arm, Check, Constant, Deployment, Input, Limits, Monitor, Operations, Output, Quotas
-from schemas.labels import Labels
+from schemas.labels import Labels, Metric
 from schemas.values import Reason
 from scripts.project_checks import ROOT, document_problems, forbidden_problems, problems, size_problems, texts
 from streams.findings import COUNTS, WRONG
@@ -32,6 +32,7 @@ SECTIONS: list[type[BaseModel]] = [
     Monitor,
     Operations,
     Labels,
+    Metric,
     Limits,
     Quotas,
 ]

@@ -17,6 +17,7 @@ from monitoring.quality_metrics import QualityMetrics
 from monitoring.ticks import Ticks
 from monitoring.totals import part_of, totals_of
 from schemas import records
+from tests.monitoring import dict_judging
 
 START = 28_000_000  # minutes since 1970
 PARTITIONS = 2
@@ -48,7 +49,7 @@ class Joins:
     def _event(self, ticks: Ticks, time: int, share: float, labels: bool, task: judging.Task) -> None:
         said = 0.9 if task == "binary" else self.random.gauss(0, 1 / share)
         truth = self.random.random() < share if task == "binary" else 0.0
-        found = [*judging.scored(task, said), *(judging.judged(task, said, truth) if labels else ())]
+        found = [*dict_judging.scored(task, said), *(dict_judging.judged(task, said, truth) if labels else ())]
         for what, name, cell, by in found:
             for place in (("", ""), ("origin", self.random.choice("AB"))):
                 ticks.add(time, Group(*WHO, *place, what, name), [(cell, by)])
