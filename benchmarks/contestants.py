@@ -50,21 +50,31 @@ QUIX, FAUST, NAIVE, FLOOR = "Quix, exactly once", "Faust", "naive loop", "pass-t
 MLSERVER = "MLServer"
 RELAXED, EVERYTHING, BUSY = "Penstock, at least once", "Penstock, everything on", "Penstock, a core kept busy"
 OURS_EQUAL = "Penstock, a transaction per 2,000"
-PENSTOCK = (OURS, RELAXED, EVERYTHING, BUSY, OURS_EQUAL)
+ROUTED, SHADOWED = "Penstock, everything on, with a canary", "Penstock, everything on, beside a shadow"
+PENSTOCK = (OURS, RELAXED, EVERYTHING, ROUTED, SHADOWED, BUSY, OURS_EQUAL)
+SAMPLED = 0.1  # share of the keys whose events are samples, of those with a canary
+CANARY_PERCENT = 10
+CANDIDATE = "candidate"
+LABEL = {"type": "record", "name": "Label", "fields": [{"name": "truth", "type": "double"}]}
+BURN = (sys.executable, "-c", "while True: pass")
 
 
 @dataclass(frozen=True, slots=True)
 class Penstock:
     """The product's own worker.
 
-    latency_ms: its budget. monitored: with profiles of every feature. options: of `penstock worker`.
+    latency_ms: its budget. monitored: with profiles of every feature. routed: with samples, and a canary that gets its
+    share of the events. shadowed: beside a shadow that scores all of them, on the same cores; what it takes counts.
+    busy: another process keeps a core busy. options: of `penstock worker`.
     """
 
     name: str
     delivery: str = "exactly_once"
     latency_ms: int | None = None
     monitored: bool = False
-    busy: bool = False  # another process keeps a core busy
+    routed: bool = False
+    shadowed: bool = False
+    busy: bool = False
     options: tuple[str, ...] = ()
     jobs: tuple[str, ...] = EVERY
     share: float = 1.0
@@ -77,6 +87,14 @@ class Penstock:
             deployment |= {"latency_ms": self.latency_ms}
         if self.monitored:
             deployment |= {"monitor": {}, "arms": [{"role": "active", "model": f"{_watched(rig)}@production"}]}
+        if self.routed:
+            truth = {"topic": rig.labels, "schema": LABEL, "value": "truth", "output": "score", "share": SAMPLED}
+            deployment |= {"labels": truth}
+            canary = {"role": "canary", "model": f"{_watched(rig)}@{CANDIDATE}", "percent": CANARY_PERCENT}
+            deployment["arms"].append(canary)
+        if self.shadowed:
+            shadow = {"role": "shadow", "model": f"{_watched(rig)}@{CANDIDATE}", "topic": f"{target}.shadow"}
+            deployment["arms"].append(shadow)
         return deployment
 
     def start(self, rig: Rig, source: str, target: str) -> Process:
@@ -85,9 +103,13 @@ class Penstock:
         (rig.folder / "event.avsc").write_text(json.dumps(rig.job.schema))
         command = [sys.executable, "-m", "penstock.cli", "worker", str(file), "--metrics-port", "0", *self.options]
         command += ["--bootstrap-servers", rig.servers, "--repository", str(rig.folder / "models")]
+        command += ["--schemas", str(rig.folder)]
         if self.busy:
-            command = [sys.executable, "-m", "benchmarks.busy", *command]
-        return Process([*command, "--schemas", str(rig.folder)], rig.folder / f"{target}.log", cwd=rig.folder)
+            command = [sys.executable, "-m", "benchmarks.beside", *BURN, "--", *command]
+        if self.shadowed:
+            rig.topics.also(f"{target}.shadow")
+            command = [sys.executable, "-m", "benchmarks.beside", *command, "--arm", "shadow", "--", *command]
+        return Process(command, rig.folder / f"{target}.log", cwd=rig.folder)
 
     def scores(self, rig: Rig, values: Sequence[bytes]) -> list[float]:
         if not values:
@@ -106,13 +128,14 @@ def metrics_of(process: Process) -> str | None:
 
 
 def _watched(rig: Rig) -> str:
-    """Add the model with a reference profile, which only the monitor needs, and return its name."""
+    """Add two versions of the model with a reference profile, which only the monitor needs; return their name."""
     name = f"{rig.job.name}_watched"
     if not (rig.folder / "models" / name).exists():
         reference = Reference.from_frame(pl.DataFrame(rig.job.rows(5_000)).select(rig.job.features).fill_null(0.0))
         model = rig.model.read_bytes()
-        bundle = Bundle.build(name=name, model=model, features=rig.job.features, reference=reference.to_bytes())
-        Repository(str(rig.folder / "models")).add(bundle, tags=["production"])
+        for tag in ("production", CANDIDATE):  # two versions that say the same
+            bundle = Bundle.build(name=name, model=model, features=rig.job.features, reference=reference.to_bytes())
+            Repository(str(rig.folder / "models")).add(bundle, tags=[tag])
     return name
 
 
@@ -217,6 +240,8 @@ def everybody() -> list[Contestant]:
         Penstock(OURS),
         Penstock(RELAXED, delivery="at_least_once"),
         Penstock(EVERYTHING, monitored=True, jobs=AVRO),
+        Penstock(ROUTED, monitored=True, routed=True, jobs=("matrix",)),
+        Penstock(SHADOWED, monitored=True, routed=True, shadowed=True, jobs=("matrix",), share=0.5),
         Penstock(BUSY, busy=True, jobs=("matrix",), share=0.5),
         Penstock(OURS_EQUAL, options=("--batch-events", "2000"), jobs=("matrix",), share=0.5),
         Program(FLOOR, floor, 1.0, ("matrix",), at=None),

@@ -31,6 +31,8 @@ from benchmarks.contestants import (
     PROTOTYPE,
     QUIX,
     RELAXED,
+    ROUTED,
+    SHADOWED,
     STREAMS,
 )
 from benchmarks.jobs import JOBS
@@ -46,6 +48,8 @@ PROMISES = {
     OURS: "exactly once",
     RELAXED: "at least once",
     EVERYTHING: "exactly once",
+    ROUTED: "exactly once",
+    SHADOWED: "exactly once",
     BUSY: "exactly once",
     OURS_EQUAL: "exactly once",
     FLOOR: "exactly once, scores nothing",

@@ -118,6 +118,11 @@ class Rig:
         parts = [session.run(None, {"x": part})[0][:, 0] for part in np.array_split(matrix, 10)]
         return [float(score) for part in parts for score in part]
 
+    @cached_property
+    def labels(self) -> str:
+        """A topic of labels, for who must name one."""
+        return self.topics.make("labels")
+
     def source(self, count: int, wire: Wire = "own", bad: float = 0.0) -> str:
         """Return a topic of `count` events, a share of them bad; the same for all who ask for the same."""
         asked = (count, wire, bad)

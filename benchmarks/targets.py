@@ -22,6 +22,7 @@ from benchmarks.contestants import (
     PROTOTYPE,
     QUIX,
     RELAXED,
+    ROUTED,
     STREAMS,
 )
 from benchmarks.results import Results, checked, contestant, median
@@ -67,6 +68,7 @@ def _prototype(name: str) -> list[Target]:
         Target("matrix", "rate", OURS, name, 1.05),
         Target("matrix", "cpu", OURS, name, 1.0, "at most"),
         Target("matrix", "cpu", EVERYTHING, name, 1.25, "at most"),
+        Target("matrix", "cpu", ROUTED, name, 1.25, "at most"),
         *late,
     ]
 
@@ -82,6 +84,7 @@ TARGETS: Sequence[Target] = [
     Target("matrix", "rate", OURS, FLOOR, 0.8),
     Target("matrix", "rate", RELAXED, OURS, 1.0),
     Target("matrix", "rate", EVERYTHING, OURS, 0.8),
+    Target("matrix", "rate", ROUTED, OURS, 0.8),
     Target("matrix", "rate", BUSY, OURS, 0.4),
     Target("matrix", "p95@100000", OURS, JAVA, 1 / 8, "at most"),
     Target("matrix", "p95@100000", OURS, STREAMS, 1 / 8, "at most"),

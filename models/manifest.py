@@ -91,12 +91,20 @@ class Output(Part):
 
 
 class Training(Part):
-    """Where the model came from: the reference of its training data, the run and its parameters."""
+    """Where the model came from: the reference of its training data and their range, the run and its parameters."""
 
     data: str = ""
     data_sha256: str = ""
+    since: AwareDatetime | None = None  # the first of the events that it was trained on
+    until: AwareDatetime | None = None  # and the last
     run_id: str = ""
     parameters: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _ends_after_it_begins(self) -> Training:
+        if self.since is not None and self.until is not None and self.until < self.since:
+            raise ValueError(f"training data cannot end ({self.until}) before they begin ({self.since})")
+        return self
 
 
 class Card(Part):
@@ -212,7 +220,9 @@ class Manifest(Part):
         What is not there is left out, so that other bundles keep their digests, and older versions can read them.
         """
         there = {"card": self.card != Card(), "partitions": self.partitions is not None}
-        left_out = {name for name, given in there.items() if not given}
+        left_out: dict[str, Any] = {name: True for name, given in there.items() if not given}
+        if unknown := {name for name in ("since", "until") if getattr(self.training, name) is None}:
+            left_out["training"] = unknown
         return self.model_dump_json(indent=2, exclude=left_out).encode() + b"\n"
 
     @staticmethod

@@ -253,6 +253,7 @@ class Counting:
         rows, times, one, other = rows[both], times[both], one[both], other[both]
         ones, fixed = np.ones(len(rows), np.int64), whole((other - one) * FIXED)
         self.tally.count(kind, rows, times, np.where(one == other, judging.AGREES, judging.DIFFERS), ones)
+        self.tally.count(kind, rows, times, judging.error_cells(other - one), ones)
         moments = ((judging.COUNT, ones), (judging.SUM, fixed), (judging.SUM_2, squares(fixed)))
         self.tally.sum(kind, rows, times, [(judging.DISTANCE + cell, by) for cell, by in moments])
 

@@ -65,6 +65,15 @@ class Book:
         """Number of episodes that are open."""
         return sum(not case.closed for case in self._cases.values())
 
+    def told_open(self) -> list[Told]:
+        """Return what was told last of each episode that is open, in the order of their keys."""
+        return [case.record for _, case in sorted(self._cases.items()) if not case.closed]
+
+    @property
+    def known(self) -> set[str]:
+        """The ids of all episodes that may come back, and of those that are open."""
+        return {case.record["id"] for case in self._cases.values()}
+
     def take(self, subject: Subject, finding: Finding, patience: int, rest: int) -> Iterator[Told]:
         """Take what a detector says; yield what follows at once. `settle` up to the finding's tick comes before."""
         episode = self.episodes.setdefault(subject.key, Episode())

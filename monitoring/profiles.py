@@ -17,16 +17,20 @@ from models.errors import ReferenceInvalid
 from models.reference import Reference, Tally, tally_of
 from monitoring import alerts
 from monitoring.alerts import Subject, Told
+from monitoring.comparing import Comparing, outputs_of
 from monitoring.detector import Detector, Verdict, dump_tally, load_tally
 from monitoring.detectors import Detectors
 from monitoring.episodes import Book
 from monitoring.errors import SnapshotInvalid
 from monitoring.folds import Figure, Out, Record, check_format
 from monitoring.recent import Recent
+from monitoring.retraining import Asking
 from monitoring.settings import Settings
+from monitoring.succession import Succession
 from schemas import records
 
 FORMAT = 5
+COMPARED = 5000  # events of a version that are compared with those of the one before
 
 
 class Lineage(NamedTuple):
@@ -59,6 +63,7 @@ class Stream:
     ticks: dict[int, Tally] = field(default_factory=dict)  # open ticks
     watched: Watched | None = None
     recent: Recent | None = None
+    asked: list[str] = field(default_factory=list)  # alerts for which a new version was asked for
 
 
 @dataclass(slots=True)
@@ -70,6 +75,7 @@ class State:
     closed: dict[str, int] = field(default_factory=dict)  # arm -> ms up to which ticks are closed
     streams: dict[Lineage, Stream] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    successions: dict[str, Succession] = field(default_factory=dict)  # by arm
 
     def count(self, what: str, by: int = 1) -> None:
         self.counts[what] = self.counts.get(what, 0) + by
@@ -80,7 +86,7 @@ class ProfileFold:
 
     references: the references of model versions by digest. find: asked for others, once each; profiles that count in
     the bins of one that it has not are counted as `unknown_reference` and not tested. sources: partitions of the input
-    topic; more are noticed as they appear.
+    topic; more are noticed as they appear. comparing, asking: what else is told beside alerts; None for nothing.
     """
 
     def __init__(
@@ -91,9 +97,12 @@ class ProfileFold:
         settings: Settings | None = None,
         topic: str = alerts.TOPIC,
         find: Find | None = None,
+        comparing: Comparing | None = None,
+        asking: Asking | None = None,
     ) -> None:
         self._deployment, self._references, self._sources = deployment, dict(references), sources
         self._find, self._absent = find, set[Lineage]()
+        self._comparing, self._asking = comparing, asking
         self._settings, self._topic = settings or Settings(), topic
         self._detectors = Detectors(self._settings)
 
@@ -165,6 +174,7 @@ class ProfileFold:
         if len(passed) == state.sources:
             state.closed[arm] = max(state.closed.get(arm, 0), min(passed.values()) - self._settings.grace_ms)
         streams = sorted((lineage, stream) for lineage, stream in state.streams.items() if lineage.arm == arm)
+        closed: list[tuple[int, Lineage, int, Tally]] = []
         for lineage, stream in streams:
             for tick in sorted(stream.ticks):
                 end = (tick + 1) * stream.tick_ms
@@ -174,12 +184,26 @@ class ProfileFold:
                     state.closed[arm] = end
                     state.count("forced")
                 yield from self._outs(stream.book.settle(tick * stream.tick_ms))
-                yield from self._closed_tick(lineage, stream, tick, stream.ticks.pop(tick))
+                closed.append((tick * stream.tick_ms, lineage, stream.tick_ms, stream.ticks.pop(tick)))
+                yield from self._closed_tick(lineage, stream, tick, closed[-1][-1])
                 state.count("ticks")
             yield from self._outs(stream.book.settle(state.closed.get(arm, 0)))
             if not stream.ticks and state.closed.get(arm, 0) > stream.last + self._settings.idle_ms:
                 yield from self._forget(lineage, stream)
                 del state.streams[lineage]
+        for start, lineage, tick_ms, tally in sorted(closed, key=lambda each: each[:2]):
+            yield from self._succeed(state, lineage, start, start + tick_ms, tally)
+
+    def _succeed(self, state: State, lineage: Lineage, start: int, end: int, tally: Tally) -> Iterator[Out]:
+        """Compare versions of an arm where another one has taken over; ticks come in the order of their times."""
+        reference = self._reference(lineage)
+        if self._comparing is None or reference is None:
+            return
+        arm = state.successions.setdefault(lineage.arm, Succession(COMPARED))
+        took = arm.take(lineage[1:], start, end, tally.rows, outputs_of(reference, tally))
+        if took is not None:
+            earlier = self._reference(Lineage(lineage.arm, *took.before))
+            yield from self._comparing.outputs(lineage.arm, took, (earlier, reference))
 
     def _closed_tick(self, lineage: Lineage, stream: Stream, tick: int, tally: Tally) -> Iterator[Out]:
         reference = self._reference(lineage)
@@ -195,6 +219,8 @@ class ProfileFold:
         stream.recent.add(tick, tally)
         for verdict in stream.watched.detector.update(tick, tally):
             yield from self._step(lineage, stream, verdict)
+        if self._asking is not None:
+            yield from self._asking.requests(lineage[:3], stream.book, stream.asked, stream.last)
 
     def _step(self, lineage: Lineage, stream: Stream, verdict: Verdict) -> Iterator[Out]:
         about = (lineage.arm, lineage.model, lineage.version)
@@ -239,6 +265,7 @@ class ProfileFold:
             "passed": [[arm, sorted(by.items())] for arm, by in sorted(state.passed.items())],
             "closed": state.closed,
             "counts": state.counts,
+            "successions": {arm: each.dump() for arm, each in sorted(state.successions.items())},
             "streams": [[list(lineage), _dump_stream(stream)] for lineage, stream in sorted(state.streams.items())],
         }
         return zlib.compress(json.dumps(document, sort_keys=True, separators=(",", ":")).encode(), 1)
@@ -253,7 +280,9 @@ class ProfileFold:
             for entry, stream in document["streams"]:
                 lineage = Lineage(*entry)
                 streams[lineage] = self._load_stream(lineage, stream)
-            return State(document["sources"], passed, document["closed"], streams, document["counts"])
+            known = document.get("successions", {})  # of an earlier release: none
+            successions = {arm: Succession.load(COMPARED, each) for arm, each in known.items()}
+            return State(document["sources"], passed, document["closed"], streams, document["counts"], successions)
         except (zlib.error, ValueError, KeyError, TypeError) as error:
             raise SnapshotInvalid(f"a damaged snapshot: {type(error).__name__}: {error}") from error
 
@@ -266,6 +295,7 @@ class ProfileFold:
             book,
             document["last"],
             {tick: load_tally(tally) for tick, tally in document["ticks"]},
+            asked=document.get("asked", []),
         )
         if state is not None and reference is not None and state["name"] == self._settings.detector:
             detector = self._detectors.new(reference, stream.tick_ms)
@@ -282,6 +312,7 @@ def _dump_stream(stream: Stream) -> dict[str, Any]:
     return {
         "tick_ms": stream.tick_ms,
         "last": stream.last,
+        "asked": stream.asked,
         "ticks": [[tick, dump_tally(tally)] for tick, tally in sorted(stream.ticks.items())],
         "recent": None if stream.recent is None else stream.recent.dump(),
         "book": stream.book.dump(),

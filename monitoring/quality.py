@@ -1,4 +1,4 @@
-"""The fold of the quality topic: parts become ticks, ticks become totals, and a version that became worse an alert.
+"""The fold of the quality topic: parts become ticks, ticks become totals, and what became worse an alert.
 
 A tick closes when every partition of samples has passed it. A part that was taken already is dropped by its number;
 one whose predecessor never came is left, for whoever lost that one starts over and sends both.
@@ -10,6 +10,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from monitoring import alerts, cells
@@ -17,18 +18,20 @@ from monitoring.advice import clock
 from monitoring.alerts import Explanation, Finding, Subject, Told
 from monitoring.cells import Group, Tables
 from monitoring.clocks import PATIENCE
+from monitoring.comparing import Comparing
 from monitoring.episodes import Book, Manners
 from monitoring.errors import PartInvalid, SnapshotInvalid
 from monitoring.folds import Out, Record, check_format
-from monitoring.outcomes import Outcomes
+from monitoring.handovers import Handovers
+from monitoring.outcomes import BETWEEN, Outcomes, Sizes, Usual, measured
+from monitoring.retraining import Asking
 from monitoring.settings import Settings
 from monitoring.ticks import dump_tables, load_tables
 from monitoring.totals import Part, Totals, part_of
 
-FORMAT = 1
-KIND = "quality"
-JUDGED = ("binary", "multiclass", "regression")
-WATCHED = 100  # versions and values of segments that are watched for becoming worse, the first ones
+FORMAT = 2
+KIND, BETWEEN_ARMS = "quality", "divergence"
+WATCHED = 100  # of each kind: versions and values of segments that are watched for becoming worse, the first ones
 RECENT = 60  # ticks of which `recent` tells
 MOST_GROUPS = 10_000  # of all versions; beyond, the one that was seen least recently is forgotten
 FORGET_MS = 35 * 86_400_000  # a version without events and labels for this long is forgotten
@@ -47,11 +50,21 @@ class Judging:
     false_alarms: float = 1.0  # a version or value of a segment and week, at most and on average
     design_effect: float | None = None  # events that tell as much as one independent event; None: learned
     topic: str = alerts.TOPIC
+    usual: Usual = field(default_factory=Usual)
+    silent: int | None = None  # s without a label that are too many; None: the window, an hour at least
+    divergence: bool = True  # whether arms that differ more than before are told of
+    comparing: Comparing | None = None  # versions that take over, with the ones before
+    asking: Asking | None = None  # for a new version, when one has been worse for long
 
     @property
     def settings(self) -> Settings:
         """The e-detector's; every version and value of a segment is a column of its own."""
         return Settings(false_alarms=self.false_alarms, design_effect=self.design_effect)
+
+    @property
+    def silent_ms(self) -> int:
+        """How long no label may come though events go on."""
+        return self.silent * 1000 if self.silent is not None else max(self.within * 1000, SILENT_MS)
 
 
 @dataclass(slots=True)
@@ -70,7 +83,11 @@ class State:
     outcomes: dict[Group, Outcomes] = field(default_factory=dict)
     books: dict[Lineage, Book] = field(default_factory=dict)  # what was told of episodes
     labelled: int = 0  # ms of the last labels, or of the first events without any
+    evented: int = 0  # ms of the last events
+    ever: bool = False  # a label has come
     counts: dict[str, int] = field(default_factory=dict)
+    handovers: Handovers = field(default_factory=Handovers)
+    asked: dict[Lineage, list[str]] = field(default_factory=dict)  # alerts for which a new version was asked for
 
     def count(self, what: str, by: int = 1) -> None:
         self.counts[what] = self.counts.get(what, 0) + by
@@ -120,8 +137,12 @@ class QualityFold:
         state.passed[part.partition] = max(state.passed.get(part.partition, 0), part.closed)
         for what, count in part.counts.items():
             state.count(what, count)
-        if part.counts.get("labels", 0) > 0 or (not state.labelled and part.counts.get("events", 0) > 0):
+        labels, events = (part.counts.get(what, 0) > 0 for what in ("labels", "events"))
+        if labels or (events and not state.labelled):
             state.labelled = max(state.labelled, part.closed)
+        if events:
+            state.evented = max(state.evented, part.closed)
+        state.ever = state.ever or labels
 
     def _close(self, state: State) -> Iterator[Out]:
         state.closed = max(state.closed, self._passed(state))
@@ -137,6 +158,7 @@ class QualityFold:
             yield from self._watch(state, tick, tables)
             yield from self._silence(state, (tick + 1) * state.tick_ms)
             yield from self._settled(state, (tick + 1) * state.tick_ms)
+            yield from self._after(state, tick * state.tick_ms, tables)
         oldest = state.closed // state.tick_ms - RECENT
         state.recent = {tick: tables for tick, tables in state.recent.items() if tick >= oldest}
         yield from self._forget(state)
@@ -147,38 +169,63 @@ class QualityFold:
         slowest = min(state.passed.values()) if known else 0
         return slowest if self._judging.within else max(slowest, max(state.passed.values()) - PATIENCE)
 
+    def _after(self, state: State, start: int, tables: Tables) -> Iterator[Out]:
+        """Compare versions where one took over, and ask for a new one where this one has been worse for long."""
+        end, comparing, asking = start + state.tick_ms, self._judging.comparing, self._judging.asking
+        if comparing is not None:
+            for arm, took in state.handovers.take(start, end, tables):
+                yield from comparing.quality(arm, took)
+        for lineage, book in sorted(state.books.items()) if asking is not None else ():
+            if asking is not None and any(lineage):
+                yield from asking.requests(lineage, book, state.asked.setdefault(lineage, []), end)
+
     def _watch(self, state: State, tick: int, tables: Tables) -> Iterator[Out]:
         for group, found in sorted(tables.items()):
-            if group.what not in JUDGED:
-                continue
-            whose = group._replace(what="", name="")
-            if whose not in state.outcomes:
-                if len(state.outcomes) >= WATCHED:
-                    continue
-                state.outcomes[whose] = Outcomes(state.tick_ms, self._judging.settings)
-            for finding in state.outcomes[whose].update(tick, group.what, found):
-                name = "accuracy" if group.what != "regression" else "errors"
-                place = f" where {group.segment} is {group.value}" if group.segment else ""
-                subject = self._subject(group[:3], "e_detector", name + place)
-                yield from self._step(state, subject, replace(finding, explain=self._told(name + place, finding)))
+            for measure, sizes in measured(group.what, found):
+                if measure not in BETWEEN or self._judging.divergence:
+                    yield from self._measure(state, tick, group._replace(what=measure), sizes)
+
+    def _measure(self, state: State, tick: int, whose: Group, sizes: Sizes) -> Iterator[Out]:
+        """Take a tick of a measure. whose: `what` is the measure, `name` of two arms the second."""
+        between, judging = whose.what in BETWEEN, self._judging
+        name = f"{whose.what} with {whose.name.partition('/')[0]}" if between else whose.what
+        name += f" where {whose.segment} is {whose.value}" if whose.segment else ""
+        subject = self._subject(whose[:3], "e_detector", name, BETWEEN_ARMS if between else KIND)
+        if whose not in state.outcomes:
+            yield from self._instead(state, tick, whose, subject)
+            if sum((each.what in BETWEEN) == between for each in state.outcomes) >= WATCHED:
+                return
+            state.outcomes[whose] = Outcomes(state.tick_ms, judging.settings, whose.what, judging.usual)
+        for finding in state.outcomes[whose].update(tick, sizes):
+            yield from self._step(state, subject, replace(finding, explain=self._told(subject, finding)))
+
+    def _instead(self, state: State, tick: int, whose: Group, subject: Subject) -> Iterator[Out]:
+        """Forget an earlier version of the second arm, and close what was told of it."""
+        arm, _, version = whose.name.partition("/")
+        for other in [each for each in state.outcomes if each._replace(name="") == whose._replace(name="")]:
+            if other != whose and other.name.partition("/")[0] == arm:
+                del state.outcomes[other]
+                told, at = Explanation(f"{version} is compared from here on"), tick * state.tick_ms
+                calm = Finding(False, True, 0.0, 0.0, 0, at, at, partial(_same, told), False)
+                yield from self._step(state, subject, calm)
 
     def _silence(self, state: State, now: int) -> Iterator[Out]:
-        """Say that labels stopped though events go on, and that they are back."""
-        wait = max(self._judging.within * 1000, SILENT_MS)
+        """Say that labels stopped though events go on, or never came, and that they are back."""
         if not self._judging.within or not state.labelled:
             return
-        silent = now - state.labelled
-        action = "See whether who writes the labels still does, and whether they became dead letters (docs/quality.md)."
-        told = Explanation(
-            f"no label came for {silent // 60_000} minutes, and there are events to be judged", [], action
-        )
-        back = Explanation("labels come again")
+        onset, wait = state.labelled, self._judging.silent_ms
+        silent = state.evented - onset
         deviates = silent > wait
-        onset = state.labelled
+        if not deviates and now - onset > wait:
+            return  # events have stopped, too: nothing is known of the labels
+        since = "no label has come" if state.ever else "no label has ever come"
+        action = "See whether who writes the labels still does, and whether they became dead letters (docs/quality.md)."
+        told = Explanation(f"{since} for {silent // 60_000} minutes, and there are events to be judged", [], action)
+        back = Explanation("labels come again")
         finding = Finding(
             deviates, not deviates, silent / 1000, wait / 1000, 0, onset, now, lambda: told if deviates else back, False
         )
-        yield from self._step(state, self._subject(("", "", ""), "silence", "labels"), finding)
+        yield from self._step(state, self._subject(("", "", ""), "silence", "labels", KIND), finding)
 
     def _forget(self, state: State) -> Iterator[Out]:
         for lineage, last in sorted(state.seen.items(), key=lambda each: (each[1], each[0])):
@@ -188,20 +235,26 @@ class QualityFold:
                 yield from self._end(state, lineage, f"version {lineage[2]} is not told of any more: {why}")
                 state.totals.forget(lineage)
                 state.outcomes = {group: found for group, found in state.outcomes.items() if group[:3] != lineage}
+                state.handovers.forget(lineage)
+                state.asked.pop(lineage, None)
                 del state.seen[lineage]
 
-    def _told(self, name: str, finding: Finding) -> Callable[[], Explanation]:
+    def _told(self, subject: Subject, finding: Finding) -> Callable[[], Explanation]:
         def explain() -> Explanation:
-            bins = finding.explain().evidence
-            wrong = next(bin for bin in bins if bin["bin"].startswith(">="))
-            evidence = [{**wrong, "bin": "wrong"}]
-            shares = f"from {wrong['expected']:.2%} to {wrong['observed']:.2%} of predictions are wrong"
-            deployment = self._judging.deployment
-            action = (
-                f"See `penstock quality {deployment}`, also by segment, and what changed at about "
-                f"{clock(finding.start)} with `penstock history {deployment}`; if the world did, train on labels since."
-            )
-            return Explanation(f"{name}: {shares}, over {finding.rows:,} labelled events", evidence, action)
+            found, deployment, since = finding.explain(), subject.deployment, clock(finding.start)
+            if subject.kind == BETWEEN_ARMS:
+                rows = f"over {finding.rows:,} events"
+                action = (
+                    f"See `penstock quality {deployment}`: who of both is right where labels came; and what changed at "
+                    f"about {since} with `penstock history {deployment}`."
+                )
+            else:
+                rows = f"over {finding.rows:,} labelled events"
+                action = (
+                    f"See `penstock quality {deployment}`, also by segment, and what changed at about {since} with "
+                    f"`penstock history {deployment}`; if the world did, train on labels since."
+                )
+            return replace(found, summary=f"{subject.name}: {found.summary}, {rows}", action=action)
 
         return explain
 
@@ -216,8 +269,8 @@ class QualityFold:
         if lineage in state.books:
             yield from self._outs(state.books.pop(lineage).end(why, state.closed))
 
-    def _subject(self, lineage: Lineage, detector: str, name: str) -> Subject:
-        return Subject(self._judging.deployment, *lineage, detector, KIND, name)
+    def _subject(self, lineage: Lineage, detector: str, name: str, kind: str) -> Subject:
+        return Subject(self._judging.deployment, *lineage, detector, kind, name)
 
     def _step(self, state: State, subject: Subject, finding: Finding) -> Iterator[Out]:
         lineage = (subject.arm, subject.model, subject.version)
@@ -250,8 +303,10 @@ class QualityFold:
             "seen": [[*lineage, last] for lineage, last in sorted(state.seen.items())],
             "outcomes": [[list(group), found.dump()] for group, found in sorted(state.outcomes.items())],
             "books": [[list(lineage), book.dump()] for lineage, book in sorted(state.books.items())],
-            "labelled": state.labelled,
+            "labelled": [state.labelled, state.evented, state.ever],
             "counts": state.counts,
+            "handovers": state.handovers.dump(),
+            "asked": [[list(lineage), ids] for lineage, ids in sorted(state.asked.items())],
         }
         return zlib.compress(json.dumps(document, sort_keys=True, separators=(",", ":")).encode(), 1)
 
@@ -266,6 +321,7 @@ class QualityFold:
 
     def _loaded(self, document: Mapping[str, Any]) -> State:
         tick_ms, settings = document["tick_ms"], self._judging.settings
+        labelled, evented, ever = document["labelled"]
         return State(
             dict(map(tuple, document["numbers"])),
             dict(map(tuple, document["passed"])),
@@ -276,11 +332,22 @@ class QualityFold:
             Totals.load(document["totals"]),
             _load_ticks(document["recent"]),
             {(arm, model, version): last for arm, model, version, last in document["seen"]},
-            {Group(*group): Outcomes.load(tick_ms, settings, found) for group, found in document["outcomes"]},
+            {
+                Group(*group): Outcomes.load(tick_ms, settings, self._judging.usual, found)
+                for group, found in document["outcomes"]
+            },
             {(arm, model, version): _book(tick_ms, found) for (arm, model, version), found in document["books"]},
-            document["labelled"],
+            labelled,
+            evented,
+            ever,
             document["counts"],
+            Handovers.load(document["handovers"]),
+            {(arm, model, version): ids for (arm, model, version), ids in document["asked"]},
         )
+
+
+def _same(told: Explanation) -> Explanation:
+    return told
 
 
 def _book(tick_ms: int, document: Mapping[str, Any] | None = None) -> Book:

@@ -20,6 +20,7 @@ SNAPSHOT_BYTES = 8 << 20
 _REMIND = 30.0  # seconds between two lines about what is waited for
 _DENIED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED})
 _QUALITY = {"retention.ms": str(400 * 86_400_000), "max.message.bytes": str(SNAPSHOT_BYTES)}  # a year and a month
+_KEPT = {"retention.ms": str(400 * 86_400_000)}
 _COMPACT = {"cleanup.policy": "compact,delete", "max.message.bytes": str(SNAPSHOT_BYTES)}
 
 
@@ -49,6 +50,8 @@ class Wiring:
     slot: str = "0"
     quality: Quality | None = None  # where labels or samples are declared
     alerts: str = alerts.TOPIC
+    comparisons: str = ""  # topics of what is told when a version takes over, ...
+    retraining: str = ""  # ... and of requests for a new one; empty for none
     snapshots: str = SNAPSHOTS
     snapshot_seconds: float = 1.0
     data: str = ".penstock/monitor"  # folder that Faust insists on; nothing is kept there
@@ -96,6 +99,9 @@ def prepare(
             waiting.say(f"waiting for the topic {lacking[0]}: {whose}")
         sleep(0.5)
     create(admin, wiring.alerts, 1)
+    for topic in (wiring.comparisons, wiring.retraining):
+        if topic:
+            create(admin, topic, 1, _KEPT)
     if wiring.quality:
         create(admin, wiring.quality.quality, 1, _QUALITY)
         if wiring.quality.letters:

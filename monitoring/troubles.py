@@ -5,18 +5,19 @@ Each trouble is a finding of its own, made at every look, so that what is calm a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from monitoring.advice import clock
 from monitoring.alerts import Explanation, Finding
+from monitoring.burdens import DAY_MS, MINUTE_MS, ages, finding, loads
 from schemas.control import Status
 
-MINUTE_MS = 60_000
-DAY_MS = 86_400_000
 ENDED = ("stopped", "refused")  # states of slots that end in order
 RESTING = (*ENDED, "paused", "starting")
+BESIDE = "dead_letters."  # begins the counts of arms that score every event beside the others
+SUMS = {"disk": ("disk_read", "disk_written"), "network": ("received", "sent")}
 Counts = dict[str, int]
 
 
@@ -24,7 +25,9 @@ Counts = dict[str, int]
 class Thresholds:
     """From when on something is trouble. Shares are of the events of the window; None: not looked for.
 
-    rows: events that the window must hold for a share of them to mean anything.
+    rows: events that the window must hold for a share of them to mean anything. model_days, training_days: since a
+    version was made, and since the last of its training data. From cpu on: what a slot may take for a whole window, as
+    shares of its quota or machine, or bytes a second.
     """
 
     no_traffic_seconds: int | None = None
@@ -36,14 +39,24 @@ class Thresholds:
     late: float | None = None
     window_seconds: int = 300
     rows: int = 100
+    model_days: float | None = None
+    training_days: float | None = None
+    cpu: float | None = None
+    memory: float | None = None
+    disk_bytes: int | None = None
+    network_bytes: int | None = None
+    gpu: float | None = None
+    gpu_memory: float | None = None
 
 
 @dataclass(slots=True)
 class Slot:
     """What a slot said last, and what it counted lately. Times in ms since 1970.
 
-    minutes: what it counted by minute. places: by partition the offset, since when it stands there, what waits, and the
-    age of the oldest in seconds; and since when nothing came.
+    minutes: what it counted by minute. loads: the least that it took in each minute, by resource. running: arm,
+    version, when it was made, and up to when its data reach. beside: arms that have dead letters of their own. places:
+    by partition the offset, since when it stands there, what waits, and the age of the oldest in seconds; and since
+    when nothing came.
     """
 
     group: str = ""
@@ -56,6 +69,9 @@ class Slot:
     counts: Counts = field(default_factory=dict)
     circuits: list[str] = field(default_factory=list)
     minutes: dict[str, Counts] = field(default_factory=dict)
+    loads: dict[str, dict[str, float]] = field(default_factory=dict)
+    running: list[list[Any]] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)
     places: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def heard(self, status: Status, window_ms: int) -> Slot:
@@ -70,18 +86,40 @@ class Slot:
             state=status.state,
             detail=status.detail,
             refused=status.refused,
+            running=[[arm.name, f"{arm.model}@{arm.version}", arm.created_ms, arm.trained_ms] for arm in status.arms],
         )
         if (vitals := status.vitals) is None:
             return replace(now, circuits=[], places={}) if status.state in ENDED else now
         counts = dict(vitals.counts)
         before = self.counts if self.process == process else {} if self.process else counts
         minutes = {minute: kept for minute, kept in self.minutes.items() if int(minute) > now.at - window_ms}
-        own = minutes.setdefault(str(status.at_ms // MINUTE_MS * MINUTE_MS), {})
+        minute = str(status.at_ms // MINUTE_MS * MINUTE_MS)
+        own = minutes.setdefault(minute, {})
         for name, count in counts.items():
             if (more := max(0, count - before.get(name, 0))) > 0:
                 own[name] = own.get(name, 0) + more
         places = {str(each.partition): self._place(each, now.at) for each in vitals.waits}
-        return replace(now, counts=counts, circuits=list(vitals.circuits), minutes=minutes, places=places)
+        return replace(
+            now,
+            counts=counts,
+            circuits=list(vitals.circuits),
+            minutes=minutes,
+            loads=self._loaded(vitals.resources, minute, now.at - window_ms),
+            beside=sorted({*self.beside, *(name[len(BESIDE) :] for name in counts if name.startswith(BESIDE))}),
+            places=places,
+        )
+
+    def _loaded(self, resources: Mapping[str, float], minute: str, after: int) -> dict[str, dict[str, float]]:
+        loads = {each: least for each, least in self.loads.items() if int(each) > after}
+        known, found = loads.get(minute), {**resources}
+        for sum_of, parts in SUMS.items():
+            if any(part in resources for part in parts):
+                found[sum_of] = sum(resources.get(part, 0.0) for part in parts)
+        loads[minute] = {
+            name: round(value if known is None else min(value, known.get(name, 0.0)), 6)
+            for name, value in found.items()
+        }
+        return loads
 
     def _place(self, each: Any, now: int) -> dict[str, Any]:
         known, end = self.places.get(str(each.partition)), each.position + each.waiting
@@ -136,14 +174,13 @@ def troubles(group: Group, limits: Thresholds, now: int) -> Iterator[tuple[str, 
     for name, most in (("dead_letters", limits.dead_letters), ("fallbacks", limits.fallbacks), ("late", limits.late)):
         if most is not None:
             yield name, _share(name, group.counted(name, now, window), events, most, limits, now)
+    for arm in sorted({arm for slot in group.slots for arm in slot.beside}):
+        count = group.counted(f"{BESIDE}{arm}", now, window)
+        yield f"dead_letters of {arm}", _share("dead_letters", count, events, limits.dead_letters, limits, now, arm)
+    yield from ages(living, limits.model_days, limits.training_days, now)
+    yield from loads(living, limits, now)
     if limits.no_traffic_seconds is not None:
         yield "traffic", _traffic(living, limits.no_traffic_seconds, now)
-
-
-def _finding(
-    wrong: bool, size: float, threshold: float, start: int, now: int, told: Explanation, critical: bool, rows: int = 0
-) -> Finding:
-    return Finding(wrong, not wrong, size, threshold, rows, start, now, lambda: told, critical, size)
 
 
 def _workers(group: Group, living: tuple[Slot, ...], limits: Thresholds, now: int) -> Finding:
@@ -156,7 +193,7 @@ def _workers(group: Group, living: tuple[Slot, ...], limits: Thresholds, now: in
         f"nobody scores: no slot has said anything since {clock(start)}" if wrong else "slots speak again",
         action="See whether the workers run and reach Kafka: `penstock status`, then their logs.",
     )
-    return _finding(wrong, seconds, limits.silent_seconds, start, now, told, True)
+    return finding(wrong, seconds, limits.silent_seconds, start, now, told, True)
 
 
 def _refusals(living: tuple[Slot, ...], now: int) -> Finding:
@@ -167,7 +204,7 @@ def _refusals(living: tuple[Slot, ...], now: int) -> Finding:
         else "no slot refuses what control asks for",
         action="What ran before goes on. Mend what it says and apply again, or `penstock rollback`.",
     )
-    return _finding(bool(refusing), len(refusing), 1, now, now, told, True)
+    return finding(bool(refusing), len(refusing), 1, now, now, told, True)
 
 
 def _circuits(living: tuple[Slot, ...], now: int) -> Finding:
@@ -180,7 +217,7 @@ def _circuits(living: tuple[Slot, ...], now: int) -> Finding:
         action="Others step in where a fallback is declared. The workers' logs say how it fails; `penstock history` "
         "says since when it is there, `penstock rollback` takes it back.",
     )
-    return _finding(bool(arms), len(arms), 1, now, now, told, True)
+    return finding(bool(arms), len(arms), 1, now, now, told, True)
 
 
 def _stuck(living: tuple[Slot, ...], limits: Thresholds, now: int) -> Finding:
@@ -200,7 +237,7 @@ def _stuck(living: tuple[Slot, ...], limits: Thresholds, now: int) -> Finding:
         action="A worker that hangs or dies again and again says so in its log; `penstock quarantine` sends an event "
         "on which workers die to the dead letters.",
     )
-    return _finding(bool(found), len(found), 1, start, now, told, True)
+    return finding(bool(found), len(found), 1, start, now, told, True)
 
 
 def _lag(living: tuple[Slot, ...], limits: Thresholds, now: int) -> Finding:
@@ -216,7 +253,7 @@ def _lag(living: tuple[Slot, ...], limits: Thresholds, now: int) -> Finding:
         f"events wait for {most:,.0f} s in {_partitions(found)}" if found else "what comes is scored in time",
         action="Start more slots (`penstock autoscale --dry-run` says how many), or see what slows them down.",
     )
-    return _finding(bool(found), most, limits.lag_seconds, now - round(most * 1000), now, told, False)
+    return finding(bool(found), most, limits.lag_seconds, now - round(most * 1000), now, told, False)
 
 
 def _lost(lost: int, window: int, now: int) -> Finding:
@@ -225,7 +262,7 @@ def _lost(lost: int, window: int, now: int) -> Finding:
         action="They cannot be scored any more. Give the input topic a longer retention than the longest pause, and "
         "find out why scoring was behind.",
     )
-    return _finding(lost > 0, lost, 1, now - window, now, told, True)
+    return finding(lost > 0, lost, 1, now - window, now, told, True)
 
 
 NAMES = {
@@ -235,14 +272,15 @@ NAMES = {
 }
 
 
-def _share(name: str, count: int, events: int, most: float, limits: Thresholds, now: int) -> Finding:
+def _share(name: str, count: int, events: int, most: float, limits: Thresholds, now: int, arm: str = "") -> Finding:
     share = count / events if events else 0.0
     wrong = events >= limits.rows and share > most
     what, action = NAMES[name]
+    what += f" of the arm {arm}" if arm else ""
     summary = f"{share:.2%} of {events:,} events {what} in the last {limits.window_seconds} s; {most:.2%} may"
     told = Explanation(summary, action=action)
     start = now - limits.window_seconds * 1000
-    return _finding(wrong, round(share, 6), most, start, now, told, share > 10 * most, events)
+    return finding(wrong, round(share, 6), most, start, now, told, share > 10 * most, events)
 
 
 def _traffic(living: tuple[Slot, ...], seconds: int, now: int) -> Finding:
@@ -258,7 +296,7 @@ def _traffic(living: tuple[Slot, ...], seconds: int, now: int) -> Finding:
         f"no event has come in {_partitions(found)} since {clock(start)}" if found else "events come again",
         action="See whether producers run and write to this topic.",
     )
-    return _finding(bool(found), len(found), 1, start, now, told, False)
+    return finding(bool(found), len(found), 1, start, now, told, False)
 
 
 def _partitions(found: dict[int, Any]) -> str:

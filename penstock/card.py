@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from penstock.cloudevents import time_of
 from penstock.pages import Facts, Page, Prose, Row, Section, Table, shortened
 
 if TYPE_CHECKING:
-    from models.manifest import Manifest, Partitions
+    from models.manifest import Manifest, Partitions, Training
     from models.repository import Entry
     from models.summary import ColumnSummary
     from penstock.history import Act, Deployed, History
@@ -131,9 +132,14 @@ def _training(known: Known) -> Facts:
         ("training", training.data or "not recorded"),
         ("data sha256", training.data_sha256 or "not recorded"),
         ("data rows", rows or "not recorded"),
+        *((f"data {name}", f"{at:%Y-%m-%d %H:%M %Z}") for name, at in _range(training) if at is not None),
         ("run", training.run_id or "not recorded"),
     ]
     return Facts(tuple(pairs))
+
+
+def _range(training: Training) -> tuple[tuple[str, datetime | None], ...]:
+    return ("since", training.since), ("until", training.until)
 
 
 def _parameters(manifest: Manifest) -> Table:

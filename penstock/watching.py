@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from monitoring.comparing import Comparing
     from monitoring.copying import CopyFold
     from monitoring.formulas import Formula
     from monitoring.joining import Joining
     from monitoring.profiles import ProfileFold
+    from monitoring.quality import Judging
+    from monitoring.retraining import Asking
     from monitoring.setup import Quality, Topics, Wiring
     from monitoring.sources import Source
     from schemas.decode import Writers
-    from schemas.deployment import Deployment
+    from schemas.deployment import Deployment, Monitor
     from schemas.labels import Labels
 
 
@@ -43,7 +46,7 @@ def sources_of(
 ) -> list[Source]:
     """Return what is folded, by topic. Raises SchemaRefused for labels that cannot be read."""
     from monitoring.joining import JoinFold
-    from monitoring.quality import Judging, QualityFold
+    from monitoring.quality import QualityFold
     from monitoring.sources import PROFILES, Source
 
     sources = [Source(PROFILES, wiring.profiles, fold, topics.profiles)]
@@ -56,10 +59,57 @@ def sources_of(
     joining = joining_of(declared, wiring.quality, topics.read.get(wiring.quality.labels, 0))
     sources.append(Source("samples", wiring.quality.samples, JoinFold(joining), samples, "never"))
     within = labels.within if labels is not None else 0
-    learned, asked = declared.monitor.design_effect == "learned", declared.monitor
-    effect = None if learned else float(asked.design_effect)
-    judging = Judging(declared.name, samples, within, asked.false_alarms, effect, wiring.alerts)
+    judging = judging_of(declared, declared.monitor, samples, within, wiring)
     return [*sources, Source("quality", wiring.quality.quality, QualityFold(judging), 1)]
+
+
+def topics_beside(declared: Deployment) -> tuple[str, str]:
+    """Return the topics of comparisons and of requests for retraining; empty where nothing is told."""
+    from monitoring import comparing, retraining
+
+    asks = declared.monitor is not None and declared.monitor.retrain_after is not None
+    return comparing.TOPIC, retraining.TOPIC if asks else ""
+
+
+def comparing_of(wiring: Wiring) -> Comparing | None:
+    """Return how versions that take over are compared; None where there is no topic for it."""
+    from monitoring.comparing import Comparing
+
+    return Comparing(wiring.deployment, wiring.comparisons) if wiring.comparisons else None
+
+
+def asking_of(declared: Deployment, wiring: Wiring) -> Asking | None:
+    """Return when a new version is asked for; None for never."""
+    from monitoring.retraining import Asking
+
+    after = declared.monitor.retrain_after if declared.monitor is not None else None
+    if after is None or not wiring.retraining:
+        return None
+    labels = declared.labels.topic if declared.labels is not None else ""
+    return Asking(declared.name, after * 1000, declared.input.topic, labels, wiring.retraining)
+
+
+def judging_of(declared: Deployment, asked: Monitor, partitions: int, within: int, wiring: Wiring) -> Judging:
+    """Return how quality is judged. partitions: of the topic of samples."""
+    from monitoring.outcomes import Usual
+    from monitoring.quality import Judging
+
+    effect = None if asked.design_effect == "learned" else float(asked.design_effect)
+    quality = asked.quality
+    usual = Usual(None if quality.errors == "learned" else float(quality.errors), quality.first, quality.worse)
+    return Judging(
+        declared.name,
+        partitions,
+        within,
+        asked.false_alarms,
+        effect,
+        wiring.alerts,
+        usual,
+        quality.labels_silent,
+        quality.divergence,
+        comparing_of(wiring),
+        asking_of(declared, wiring),
+    )
 
 
 def joining_of(declared: Deployment, quality: Quality, partitions: int) -> Joining:

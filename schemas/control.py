@@ -228,12 +228,17 @@ class Swap:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """An arm as a slot runs it."""
+    """An arm as a slot runs it. created_ms: when the version was made; trained_ms: up to when its training data reach.
+
+    Both in ms since 1970, None where that is not known.
+    """
 
     name: str
     model: str
     version: str
     digest: str
+    created_ms: int | None = None
+    trained_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

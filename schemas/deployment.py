@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from schemas.declared import TOPIC, Declared, Framing, parse_size
+from schemas.declared import TOPIC, Declared, Framing, parse_duration, parse_size
 from schemas.errors import ArmUnknown
-from schemas.labels import PARTITIONS, Labels
+from schemas.labels import LONGEST, PARTITIONS, Labels
 from schemas.reserved import is_reserved, topics_of
 
 Delivery = Literal["exactly_once", "at_least_once"]
@@ -114,6 +114,24 @@ class Operations(Declared):
     late: float = Field(default=0.05, ge=0, le=1)  # committed later than latency_ms
     window_seconds: int = Field(default=300, ge=60, le=3600)
     rows: int = Field(default=100, ge=1)  # events that a window must have for its shares to mean anything
+    model_days: float | None = Field(default=None, gt=0)  # since a version that scores was made; None: any number
+    training_days: float | None = Field(default=None, gt=0)  # since the last of the events that it was trained on
+    cpu: float | None = Field(default=None, gt=0, le=1)  # share of a slot's quota or machine, for the whole window
+    memory: float | None = Field(default=None, gt=0, le=1)
+    disk_bytes: Annotated[int | None, BeforeValidator(parse_size)] = Field(default=None, ge=1)  # a second, of a slot
+    network_bytes: Annotated[int | None, BeforeValidator(parse_size)] = Field(default=None, ge=1)  # of its machine
+    gpu: float | None = Field(default=None, gt=0, le=1)
+    gpu_memory: float | None = Field(default=None, gt=0, le=1)
+
+
+class Quality(Declared):
+    """From when on labelled predictions, or those of two arms, are worse than before."""
+
+    errors: Literal["learned"] | Annotated[float, Field(gt=0, lt=1)] = "learned"  # share of predictions that is wrong
+    first: int = Field(default=2000, ge=100, le=10_000_000)  # labelled events from which is learned what is usual
+    worse: float = Field(default=0.0, ge=0, le=0.2)  # by which any share may grow without an alarm
+    labels_silent: Annotated[int | None, BeforeValidator(parse_duration)] = Field(default=None, ge=60, le=LONGEST)
+    divergence: bool = True  # arms that differ more than before are told of
 
 
 class Monitor(Declared):
@@ -131,6 +149,8 @@ class Monitor(Declared):
     closes: float = Field(default=0.1, gt=0)  # PSI beyond chance below which it is calm again
     segments: list[str] = Field(default=[])  # event fields by whose values quality is told
     operations: Operations | None = Operations()  # null: not watched
+    quality: Quality = Quality()
+    retrain_after: Annotated[int | None, BeforeValidator(parse_duration)] = Field(default=None, ge=60, le=LONGEST)
 
     @property
     def rolling_days(self) -> int | None:

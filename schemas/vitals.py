@@ -35,8 +35,10 @@ class Vitals:
     memory: resident bytes; both None where the system does not tell. held: causes for which it holds events back.
     settled: seconds for which partitions and revision have been what they are; 0 while another revision is made ready.
     turned: seconds since its loop last came round. joined: it is a member of its group. counts: events, inferences,
-    fallbacks, dead_letters, late and lost since the process began. circuits: arms whose model is not called because it
-    keeps failing. waits: its partitions.
+    fallbacks, dead_letters, late and lost since the process began, and dead_letters.ARM of arms that score every event
+    beside the others. resources: shares of what it may use (cpu, memory, gpu, gpu_memory) and bytes a second
+    (disk_read, disk_written, received, sent), those that are known. circuits: arms whose model is not called because
+    it keeps failing. waits: its partitions.
     """
 
     at_ms: int
@@ -56,6 +58,7 @@ class Vitals:
     turned: float = 0.0
     joined: bool = True
     counts: Mapping[str, int] = field(default_factory=dict)
+    resources: Mapping[str, float] = field(default_factory=dict)
     circuits: tuple[str, ...] = ()
     waits: tuple[Wait, ...] = ()
 

@@ -29,7 +29,7 @@ FILE = re.compile(rf"^(?:{'|'.join(PACKAGES)})/[\w./-]*\w/?$")
 MODULE = re.compile(rf"^(?:{'|'.join(PACKAGES)})(?:\.\w+)+$")
 # Dotted names that are topics or message headers, not modules.
 DURABLE_NAME = re.compile(
-    r"^penstock\.(schemas|quarantine|replays|control|status|swaps|audit|events|alerts|alerts\.send|silences|monitor|ready|reason|detail|exception|time|left_out)$"
+    r"^penstock\.(schemas|quarantine|replays|control|status|swaps|audit|events|alerts|alerts\.send|silences|comparisons|retraining|monitor|ready|reason|detail|exception|time|left_out)$"
 )
 DURABLE_PREFIX = ("penstock.source.", "penstock.deployment", "penstock.replay.")
 

@@ -107,10 +107,7 @@ class Builder:
         if assembly.codec.fingerprint not in self._findable:
             make_findable(self._schemas, assembly.codec.schema, self._stopping)
             self._findable.add(assembly.codec.fingerprint)
-        arms = tuple(
-            Running(name, bundle.manifest.name, bundle.manifest.version, bundle.digest)
-            for name, bundle in bundles.items()
-        )
+        arms = tuple(running(name, bundle) for name, bundle in bundles.items())
         sampler = self._sampler(wanted, assembly, bundles, site)
         starts = None
         if site.swaps is not None:
@@ -252,6 +249,13 @@ class Builder:
             Reference.from_bytes(found) if found is not None else None,
             message_limit([site.samples]),
         )
+
+
+def running(name: str, bundle: Bundle) -> Running:
+    """Return what an arm's status says of its version."""
+    manifest, until = bundle.manifest, bundle.manifest.training.until
+    created, trained = (None if each is None else int(each.timestamp() * 1000) for each in (manifest.created, until))
+    return Running(name, manifest.name, manifest.version, bundle.digest, created, trained)
 
 
 def _reads_the_same(built: Built, wanted: Wanted) -> bool:

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 STAGES = ("poll", "decode", "score", "encode", "profile", "publish")
 AGES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
+RESOURCES = {  # of a slot's vitals, as metrics
+    "cpu": ("cpu_share", "CPU that this process uses, of its quota or the machine"),
+    "memory": ("memory_share", "Memory that this process has, of its quota or the machine"),
+    "disk_read": ("disk_read_bytes_per_second", "Bytes that this process reads from disks"),
+    "disk_written": ("disk_written_bytes_per_second", "Bytes that this process writes to disks"),
+    "received": ("network_received_bytes_per_second", "Bytes that the machine or container receives"),
+    "sent": ("network_sent_bytes_per_second", "Bytes that the machine or container sends"),
+    "gpu": ("gpu_share", "Time in which the busiest GPU of the machine works"),
+    "gpu_memory": ("gpu_memory_share", "Memory in use of the fullest GPU of the machine"),
+}
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 
@@ -151,7 +161,15 @@ class WorkerMetrics:
             "late": self.late,
             "lost": self._lost,
         }
-        return {name: _total(counter) for name, counter in found.items()}
+        return {**{name: _total(counter) for name, counter in found.items()}, **self._beside_counts()}
+
+    def _beside_counts(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for sample in (sample for family in self._beside.collect() for sample in family.samples):
+            if sample.name.endswith("_total"):
+                name = f"dead_letters.{sample.labels['scored_by']}"
+                found[name] = found.get(name, 0) + round(sample.value)
+        return found
 
     def published(self, work: Work, seconds: float, now: float) -> None:
         """Count a batch that was committed, in so many seconds. now: seconds since 1970."""
@@ -242,6 +260,7 @@ class LoadMetrics(Collector):
             "slowdown": ("Time of model runs to that by themselves, 95th percentile", now.slowdown),
             "cpu_cores": ("Cores that this process uses", now.cpu),
             "resident_bytes": ("Memory that this process has", now.memory),
+            **{name: (text, now.resources.get(key)) for key, (name, text) in RESOURCES.items()},
         }
         for name, (text, value) in told.items():
             family = GaugeMetricFamily(f"penstock_{name}", text, labels=list(self._labels))

@@ -65,6 +65,11 @@ class Pulse:
         return found if limit is None else min(found, float(limit))
 
     @property
+    def quotas(self) -> Quotas:
+        """Those of the revision that scores."""
+        return self._quotas
+
+    @property
     def slowdown(self) -> float | None:
         """See `streams.pace.Slowdown.p95`; of the slowest arm."""
         return slowest(self._slowdowns)

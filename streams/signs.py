@@ -12,6 +12,7 @@ from schemas.vitals import Vitals
 from streams.metrics import WorkerMetrics
 from streams.pulse import Pulse
 from streams.residence import resident_bytes
+from streams.resources import Resources
 
 RATE_SECONDS = 5.0  # over which rates are taken: autoscaling must see a rise soon
 
@@ -31,12 +32,14 @@ class Signs:
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     cpu: Callable[[], float] = time.process_time
+    resources: Resources = field(default_factory=Resources)
     _samples: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=64))  # when, CPU-seconds used
 
     def __call__(self) -> Vitals:
         """Return the vitals of now; from any thread."""
         backlog, pulse = self.metrics.backlog, self.pulse
         scored, arriving = backlog.rates(RATE_SECONDS) or (None, None)
+        cpu, memory = self._cores(), resident_bytes()
         settled = 0.0 if self.swapping() else min(backlog.settled_seconds(), pulse.since_change())
         return Vitals(
             at_ms=int(self.clock() * 1000),
@@ -49,13 +52,14 @@ class Signs:
             capacity=pulse.capacity,
             slowdown=pulse.slowdown,
             row_seconds=pulse.row_seconds(self.arm),
-            cpu=self._cores(),
-            memory=resident_bytes(),
+            cpu=cpu,
+            memory=memory,
             held=tuple(sorted(self.metrics.holding)),
             settled=settled,
             turned=pulse.since_turn(),
             joined=backlog.joined,
             counts=self.metrics.counts(),
+            resources=self.resources(cpu, memory, pulse.quotas),
             circuits=tuple(sorted(self.metrics.broken)),
             waits=backlog.waits(),
         )

@@ -14,7 +14,19 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from monitoring.metrics import MonitorMetrics
-from schemas.deployment import Arm, Check, Constant, Deployment, Input, Limits, Monitor, Operations, Output, Quotas
+from schemas.deployment import (
+    Arm,
+    Check,
+    Constant,
+    Deployment,
+    Input,
+    Limits,
+    Monitor,
+    Operations,
+    Output,
+    Quality,
+    Quotas,
+)
 from schemas.labels import Labels, Metric
 from schemas.values import Reason
 from scripts.project_checks import ROOT, document_problems, forbidden_problems, problems, size_problems, texts
@@ -31,6 +43,7 @@ SECTIONS: list[type[BaseModel]] = [
     Constant,
     Monitor,
     Operations,
+    Quality,
     Labels,
     Metric,
     Limits,

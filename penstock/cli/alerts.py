@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock.cli import control
+from penstock.cli.alerts_after import comparisons, retraining
 from penstock.cli.alerts_send import send
 from penstock.cli.common import said_plainly, servers_option
 from penstock.cli.history import UNITS, moment
@@ -32,6 +33,8 @@ def command() -> None:
 
 
 command.add_command(send)
+command.add_command(comparisons)
+command.add_command(retraining)
 
 
 @command.command("watch")

@@ -83,7 +83,7 @@ def command(
     from monitoring.setup import Wiring, prepare
     from penstock.config import STATE_FOLDER, kafka_settings, repository_url
     from penstock.logs import set_up
-    from penstock.watching import quality_of, sources_of, writers_of
+    from penstock.watching import quality_of, sources_of, topics_beside, writers_of
     from streams.slot import SlotLock
 
     with refusals():
@@ -100,13 +100,15 @@ def command(
             alerts=alerts_topic,
             snapshots=snapshots_topic,
             quality=quality_of(declared),
+            comparisons=(beside := topics_beside(declared))[0],
+            retraining=beside[1],
         )
         with closing(SlotLock(STATE_FOLDER / "slots", f"{wiring.group}.{slot}")):
             models = Repository(repository_url(repository))
             found = {} if watched.state else references(declared, models)  # those of control were checked by `apply`
             _check_weights(declared, found)
             topics = prepare(wiring)
-            fold = fold_of(declared, found, topics.sources, alerts_topic, models)
+            fold = fold_of(declared, found, topics.sources, wiring, models)
             sources = sources_of(declared, wiring, topics, fold, writers_of(kafka, registry, schema_folder))
             if forget:
                 _forget(wiring, topics, [source for source in sources if source.role in forget])
@@ -186,13 +188,16 @@ def references(declared: Deployment, models: Repository) -> Mapping[str, Referen
 
 
 def fold_of(
-    declared: Deployment, found: Mapping[str, Reference], sources: int, topic: str, models: Repository
+    declared: Deployment, found: Mapping[str, Reference], sources: int, wiring: Wiring, models: Repository
 ) -> ProfileFold:
     """Return the fold that the deployment's declaration asks for."""
     from monitoring.profiles import ProfileFold
     from monitoring.references import Finder
+    from penstock.watching import asking_of, comparing_of
 
-    return ProfileFold(declared.name, found, sources, settings_of(declared), topic, Finder(models))
+    settings, find = settings_of(declared), Finder(models)
+    beside = comparing_of(wiring), asking_of(declared, wiring)
+    return ProfileFold(declared.name, found, sources, settings, wiring.alerts, find, *beside)
 
 
 def settings_of(declared: Deployment) -> Settings:

@@ -349,3 +349,82 @@ def test_a_monitor_of_control_watches_a_version_that_comes_later_without_a_resta
     finally:
         for deleted in admin.delete_topics([scene.profiles, scene.alerts, scene.snapshots]).values():
             deleted.exception()
+
+
+def _beside(servers: str, topic: str, name: str, deployment: str) -> list[bytes]:
+    """What monitors told of a deployment in a topic that all share."""
+    found = []
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "none", "enable.partition.eof": True})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    while (message := consumer.poll(10)) is not None and message.error() is None:
+        value = message.value() or b""
+        if records.decode(name, value)["deployment"] == deployment:
+            found.append(value)
+    consumer.close()
+    return found
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("flags", [[], ["--oracle"]], ids=["faust", "oracle"])
+def test_a_version_that_took_over_is_compared_and_lasting_drift_asks_for_a_new_one_whoever_dies(
+    bootstrap_servers: str,
+    topic: TopicFactory,
+    tmp_path: Path,
+    start: Callable[..., subprocess.Popen[str]],
+    flags: list[str],
+) -> None:
+    # Given a version that scores, and a monitor that asks for another one when drift has lasted for a minute
+    events = topic(4, "events")
+    scene, log = Swapping(bootstrap_servers, tmp_path, f"taken-{events[-8:]}", events), tmp_path / "log"
+    scene.file.write_text(scene.file.read_text().replace("window_rows: 1000", "window_rows: 1000, retrain_after: 60"))
+    first = scene.add(traffic.reference())
+    at = ["--repository", scene.url]
+    scene.type("model", "tag", f"{scene.model}@{first}", "production", *at)
+    scene.type("apply", str(scene.file), *at)
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    admin.create_topics([NewTopic(scene.profiles, 1, 1)])[scene.profiles].result()
+
+    def compared() -> list[bytes]:
+        return _beside(bootstrap_servers, "penstock.comparisons", "comparison", scene.name)
+
+    def asked() -> list[bytes]:
+        return _beside(bootstrap_servers, "penstock.retraining", "retraining", scene.name)
+
+    try:
+        process = start(*scene.options(*flags))
+        scene.feed(first, traffic.reference(), 40, shift=0.0)
+        # When another one takes over, whose events move for two minutes, and the monitor dies again and again
+        second = scene.add(traffic.reference())
+        for _ in range(4):
+            scene.feed(second, traffic.reference(), 30, shift=2.0)
+            _wait(lambda: "restored" in log.read_text(), process, log)
+            process.kill()
+            process.wait()
+            process = start(*scene.options(*flags))
+        # Then each is told, repeats are the same record, and the commands show it
+        _wait(lambda: asked() and compared(), process, log)
+        time.sleep(3)  # for what would be told too often
+        (comparison,), (request,) = set(compared()), set(asked())
+        told = records.decode("comparison", comparison)
+        assert (told["before"]["version"], told["after"]["version"]) == (first, second)
+        wanted = records.decode("retraining", request)
+        assert (wanted["version"], wanted["topic"], wanted["features"]) == (second, events, ["late", "wind"])
+        assert wanted["since"].timestamp() * 1000 == pytest.approx(traffic.START + 40_000, abs=5_000)
+        servers = ["--deployment", scene.name, "--bootstrap-servers", bootstrap_servers]
+        shown = CliRunner().invoke(main, ["alerts", "comparisons", "--numbers", *servers]).output
+        assert f"{scene.model}@{first[:8]} -> {scene.model}@{second[:8]}  outputs: moved: late median" in shown
+        (listed,) = CliRunner().invoke(main, ["alerts", "retraining", "--json", *servers]).output.splitlines()
+        assert json.loads(listed)["id"] == wanted["id"]
+        shown = CliRunner().invoke(main, ["alerts", "retraining", *servers]).output
+        assert f"train on {events} from 2023-11-14" in shown
+    finally:
+        for deleted in admin.delete_topics([scene.profiles, scene.alerts, scene.snapshots]).values():
+            deleted.exception()
+
+
+def test_where_nobody_told_anything_beside_alerts_that_is_said(bootstrap_servers: str) -> None:
+    for word, said in (("comparisons", "no version has taken over"), ("retraining", "no new version is asked for")):
+        options = ["--topic", "nobody.told", "--bootstrap-servers", bootstrap_servers]
+        result = CliRunner().invoke(main, ["alerts", word, *options])
+        assert (result.exit_code, result.output.startswith(said)) == (0, True)
+        assert CliRunner().invoke(main, ["alerts", word, "--json", *options]).output == ""

@@ -108,3 +108,24 @@ def test_dead_letters_over_budget_and_workers_that_died_are_told_of_and_their_en
     names = [(alert["name"], alert["state"]) for alert in monitored.told()]
     assert {name for name, _ in names} == {"dead_letters", "workers"}
     assert names.count(("workers", "opened")) == 1
+
+
+@pytest.mark.timeout(420)
+def test_two_monitors_of_one_deployment_tell_the_same_alerts_under_the_same_ids(monitored: Monitored) -> None:
+    # Given a deployment whose operations two monitors watch, one of which dies now and then
+    monitored.stand.said("apply", str(monitored.rig.file))
+    monitored.stand.worker()
+    first, _ = monitored.start(), monitored.start("--slot", "1")
+    monitored.rig.produce([encode({"id": at, "a": 1.0, "b": 1.0}) for at in range(40)])
+    monitored.rig.wait_committed(40)
+    # When events come that nobody can read, and again after it was over
+    monitored.rig.produce([b"junk"] * 20)
+    opened = monitored.wait_for("dead_letters", "opened")
+    first.kill()
+    closed = monitored.wait_for("dead_letters", "closed")
+    monitored.start()
+    # Then both tell one episode: records that come twice are the same, which `told` checks
+    assert closed["id"] == opened["id"]
+    names = [(alert["name"], alert["state"], alert["number"]) for alert in monitored.told()]
+    assert sorted(names) == sorted(set(names))
+    assert {name for name, _, _ in names} == {"dead_letters"}

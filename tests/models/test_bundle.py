@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 import penstock
 from models.bundle import MODEL, SUMS, Bundle
 from models.errors import BundleAltered, BundleInvalid
-from models.manifest import Manifest
+from models.manifest import Manifest, Training
 from tests.models import graphs
 
 
@@ -41,6 +42,17 @@ def test_the_manifest_keeps_everything_it_was_given_through_its_json(bundle: Bun
     assert manifest.graph.parameters == 4
     assert manifest.features == ["a", "b", "c"]
     assert manifest.reference is True
+
+
+def test_the_range_of_the_training_data_is_kept_and_bundles_without_one_are_as_they_were(bundle: Bundle) -> None:
+    since, until = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)
+    training = Training(data="x", since=since, until=until)
+    manifest = bundle.manifest.model_copy(update={"training": training})
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert b'"since"' not in bundle.manifest.to_json()
+    assert b'"until"' not in bundle.manifest.to_json()
+    with pytest.raises(ValidationError, match="cannot end"):
+        Training(since=until, until=since)
 
 
 def test_folder_and_zip_have_the_same_digest_and_the_same_content(bundle: Bundle, tmp_path: Path) -> None:

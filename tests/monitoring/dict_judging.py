@@ -91,6 +91,7 @@ def compared(task: Task, first: Value, second: Value, name: str) -> Counted:
         if one is not None and other is not None:
             yield "divergence", name, AGREES if one == other else DIFFERS, 1
             yield from (("divergence", name, DISTANCE + cell, by) for cell, by in _moments(other - one))
+            yield "divergence", name, error_cell(other - one), 1
         return
     left, right = _class(task, first), _class(task, second)
     if left is None or right is None:

@@ -13,7 +13,7 @@ from monitoring.folds import Folding, Record
 from monitoring.operations import OperationsFold, tick_of
 from monitoring.troubles import Thresholds
 from schemas import records
-from schemas.control import Status
+from schemas.control import Running, Status
 from schemas.vitals import Vitals, Wait
 
 BEGAN = 1_767_225_600_000  # 2026-01-01
@@ -180,6 +180,133 @@ def test_arms_are_told_apart() -> None:
     shadow = [word(second, group="penstock.flights.shadow", circuits=("shadow",)) for second in range(0, 100, 10)]
     found = told([each for pair in zip(words(100), shadow, strict=True) for each in pair])
     assert [(alert["name"], alert["arm"]) for alert in found] == [("circuit", "shadow")]
+
+
+DAY = 86_400_000
+
+
+def aged(created: int | None, trained: int | None, name: str = "active") -> tuple[Running, ...]:
+    made, learned = (None if days is None else BEGAN - days * DAY for days in (created, trained))
+    return (Running(name, "late", "v1", "d", made, learned),)
+
+
+def test_a_version_or_training_data_that_are_too_old_are_told_of_until_another_one_scores() -> None:
+    limits = replace(LIMITS, model_days=90, training_days=100)
+    log = [*words(600, lambda _: {"arms": aged(91, 101)}), *words(1200, lambda _: {"arms": aged(1, 2)}, begin=600)]
+    found = told(log, limits)
+    assert {(alert["name"], alert["state"]) for alert in found} == {
+        (name, state) for name in ("model_age", "training_age") for state in ("opened", "closed")
+    }
+    (model,) = (alert for alert in found if (alert["name"], alert["state"]) == ("model_age", "opened"))
+    assert model["summary"] == "late@v1 of the arm active was made 91.0 days ago; 90 may pass"
+    assert int(model["onset"].timestamp() * 1000) == BEGAN - DAY
+    assert told(log, replace(LIMITS, model_days=92, training_days=102)) == []
+    assert told(log) == []
+
+
+def test_of_what_is_not_known_no_age_is_told() -> None:
+    limits = replace(LIMITS, model_days=1, training_days=1)
+    assert told(words(600, lambda _: {"arms": aged(None, None)}), limits) == []
+    assert {each["name"] for each in told(words(600, lambda _: {"arms": aged(5, None)}), limits)} == {"model_age"}
+
+
+def test_the_oldest_of_several_versions_is_told_of() -> None:
+    arms = (*aged(40, None), *aged(50, None, "fallback"), *aged(3, None, "canary"))
+    (found,) = told(words(300, lambda _: {"arms": arms}), replace(LIMITS, model_days=30))
+    assert (
+        found["summary"] == "late@v1 of the arm active, late@v1 of the arm fallback was made 50.0 days ago; 30 may pass"
+    )
+
+
+BOUNDS = {"cpu": 0.9, "memory": 0.8, "disk": 10_000_000, "network": 10_000_000, "gpu": 0.5, "gpu_memory": 0.5}
+TAKEN = {
+    "cpu": {"cpu": 0.95},
+    "memory": {"memory": 0.9},
+    "disk": {"disk_read": 6e6, "disk_written": 6e6},
+    "network": {"received": 2e6, "sent": 9e6},
+    "gpu": {"gpu": 0.6},
+    "gpu_memory": {"gpu_memory": 0.6},
+}
+
+
+def loaded(second: int, resources: Mapping[str, float], slot: str = "0") -> tuple[int, Status]:
+    second, status = word(second, slot)
+    assert status.vitals is not None
+    return second, replace(status, vitals=replace(status.vitals, resources=resources))
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_a_slot_that_takes_too_much_for_a_whole_window_is_told_of(name: str) -> None:
+    bound = name if name in ("cpu", "memory", "gpu", "gpu_memory") else f"{name}_bytes"
+    limits = replace(LIMITS, **{bound: BOUNDS[name]})
+    log = [loaded(s, TAKEN[name] if 600 <= s < 1200 else {}) for s in range(0, 2000, 10)]
+    found = [alert for alert in told(log, limits) if alert["state"] != "updated"]
+    assert [(each["name"], each["state"]) for each in found] == [(name, "opened"), (name, "closed")]
+    assert 600 + 240 <= int(found[0]["at"].timestamp()) - BEGAN // 1000 <= 600 + 360
+    assert found[0]["summary"].startswith("slot 0 has taken ")
+    assert told(log) == []
+    a_moment = [loaded(s, {} if s % 300 == 0 else TAKEN[name]) for s in range(0, 2000, 10)]
+    assert told(a_moment, limits) == []  # once a window it takes nothing
+
+
+def test_slots_that_take_too_much_are_told_of_together() -> None:
+    log = [loaded(s, {"cpu": 0.95 + int(slot) / 100}, slot) for s in range(0, 600, 10) for slot in "012"]
+    opened = told(log, replace(LIMITS, cpu=0.9))[0]
+    assert opened["summary"].startswith("slot 2 has taken 97% of its CPU")
+    assert opened["summary"].endswith("so have 2 other slots")
+
+
+def test_dead_letters_of_an_arm_that_scores_beside_the_others_are_told_of_by_its_name() -> None:
+    def beside(second: int) -> dict[str, Any]:
+        many = 100 * max(0, min(second, 700) - 500)
+        return {"counts": {"dead_letters.tryout": many, "dead_letters.other": second}}
+
+    found = [alert for alert in told(words(2000, beside)) if alert["state"] != "updated"]
+    assert [(each["name"], each["state"]) for each in found] == [
+        ("dead_letters of tryout", "opened"),
+        ("dead_letters of tryout", "closed"),
+    ]
+    assert "became dead letters of the arm tryout in the last 300 s" in found[0]["summary"]
+
+
+def test_dead_letters_of_an_arm_are_over_when_its_workers_began_anew_and_count_none() -> None:
+    def beside(second: int) -> dict[str, Any]:
+        return {"pid": 8} if second >= 600 else {"counts": {"dead_letters.tryout": 200 * second}}
+
+    found = [alert["state"] for alert in told(words(2000, beside)) if alert["state"] != "updated"]
+    assert found == ["opened", "closed"]
+
+
+def folded(log: Words, begin: int, snapshot: bytes | None) -> tuple[list[bytes], list[bytes]]:
+    """What a monitor publishes that reads the log from an offset on, and its snapshots after each word."""
+    folding, outs, snapshots = Folding(OperationsFold("flights", LIMITS), 0, begin, snapshot), [], []
+    for offset, (_, status) in enumerate(log[begin:], begin):
+        outs += [out.value or b"" for out in folding.apply(Record(0, offset, status.key, status.encode()))]
+        snapshots.append(folding.dump())
+    return outs, snapshots
+
+
+def same(one: Iterable[bytes], other: Iterable[bytes]) -> bool:
+    """Whether of each id and number all monitors published the same, and one no episode that another has not."""
+    found: dict[tuple[str, int], set[bytes]] = {}
+    for value in (*one, *other):
+        alert = records.decode("alert", value)
+        found.setdefault((alert["id"], alert["number"]), set()).add(value)
+    known = {records.decode("alert", value)["id"] for value in one}
+    return all(len(each) == 1 for each in found.values()) and {identity for identity, _ in found} == known
+
+
+@pytest.mark.parametrize("begin", [1, 50, 251, 600])
+def test_two_monitors_of_one_deployment_tell_the_same_records(begin: int) -> None:
+    first, snapshots = folded(everything(), 0, None)
+    second, _ = folded(everything(), begin, snapshots[begin - 1])
+    assert same(first, second)
+    assert second
+
+
+def test_a_second_monitor_that_began_without_the_firsts_snapshot_would_tell_others() -> None:
+    amid = next(at for at, (second, _) in enumerate(everything()) if second >= 450)
+    assert not same(folded(everything(), 0, None)[0], folded(everything(), amid, None)[0])
 
 
 def test_words_of_other_deployments_and_of_newer_releases_are_passed_over() -> None:

@@ -178,6 +178,89 @@ def test_labels_that_stop_are_told_and_that_they_are_back() -> None:
     assert read(joins.values, fold(within=0))[1] == []  # there are no labels to wait for
 
 
+def test_labels_that_never_come_are_told_when_events_have_waited_for_as_long_as_is_declared() -> None:
+    joins = Joins()
+    for labels, minutes in ((False, 90), (True, 3)):
+        for _ in range(minutes):
+            joins.minute(0.8, rows=2, labels=labels)
+    _, outs = read(joins.values)
+    assert told(outs) == [("opened", "quality", "labels"), ("closed", "quality", "labels")]
+    opened = records.decode("alert", outs[0].value or b"")
+    assert opened["summary"].startswith("no label has ever come for 61 minutes")
+    patient = QualityFold(Judging("flights", PARTITIONS, 600, silent=95 * 60))
+    assert read(joins.values, patient)[1] == []
+    hasty = QualityFold(Judging("flights", PARTITIONS, 600, silent=600))
+    _, outs = read(joins.values, hasty)
+    assert (records.decode("alert", outs[0].value or b"")["at"].timestamp() / 60 - START) == 12
+
+
+def test_labels_that_stop_with_the_events_are_not_missed() -> None:
+    joins = Joins()
+    for minute in range(200):
+        joins.minute(0.8, rows=2 if minute < 10 else 0, labels=minute < 8)
+    assert read(joins.values)[1] == []
+
+
+def pairs(joins: Joins, differ: float, minutes: int, second: str = "shadow/late@v2", task: str = "binary") -> None:
+    """Minutes in which another arm scored the same 100 events; `differ`: the share of other classes, or numbers."""
+    for _ in range(minutes):
+        for partition, ticks in enumerate(joins.ticks):
+            time = joins.tick * 60_000
+            for _ in range(50):
+                other = joins.random.random() < differ
+                if task == "binary":
+                    found = dict_judging.compared("binary", 0.9, 0.2 if other else 0.9, second)
+                else:
+                    spread = 10.0 if other else 1.0
+                    found = dict_judging.compared("regression", 5.0, 5.0 + joins.random.gauss(0, spread), second)
+                for what, name, cell, by in found:
+                    ticks.add(time, Group(*WHO, "", "", what, name), [(cell, by)])
+            ticks.count("events", 50)
+            joins.values += [value for _, value in ticks.close("flights", partition, time + 60_000)]
+        joins.tick += 1
+
+
+@pytest.mark.parametrize(
+    ("task", "names"),
+    [("binary", {"agreement with shadow", "differences with shadow"}), ("regression", {"differences with shadow"})],
+)
+def test_arms_that_differ_more_than_before_are_told_of_without_labels(task: str, names: set[str]) -> None:
+    joins = Joins()
+    for share, minutes in ((0.05, 60), (0.25, 40), (0.05, 400)):
+        pairs(joins, share, minutes, task=task)
+    _, outs = read(joins.values, fold(within=0))
+    assert {name for state, kind, name in told(outs) if (state, kind) == ("opened", "divergence")} == names
+    assert {name for state, _, name in told(outs) if state == "closed"} == names
+    opened = records.decode("alert", outs[0].value or b"")
+    assert (opened["arm"], opened["version"]) == ("active", "v1")
+    assert (START + 57) * 60_000 <= opened["onset"].timestamp() * 1000 <= (START + 65) * 60_000
+    assert "who of both is right" in opened["action"]
+    quiet = QualityFold(Judging("flights", PARTITIONS, 0, design_effect=1.0, divergence=False))
+    assert read(joins.values, quiet)[1] == []
+
+
+def test_arms_that_differ_as_ever_or_less_are_not_told_of() -> None:
+    joins = Joins()
+    for share, minutes in ((0.1, 400), (0.02, 200)):
+        pairs(joins, share, minutes)
+    assert read(joins.values, fold(within=0))[1] == []
+
+
+def test_another_version_of_the_second_arm_is_compared_anew_and_what_was_told_is_closed() -> None:
+    joins = Joins()
+    for share, minutes, second in ((0.05, 60, "v2"), (0.4, 30, "v2"), (0.4, 200, "v3")):
+        pairs(joins, share, minutes, f"shadow/late/{second}")
+    folding, outs = read(joins.values, fold(within=0))
+    assert sorted(told(outs)) == sorted(
+        (state, "divergence", f"{name} with shadow")
+        for state in ("opened", "closed")
+        for name in ("agreement", "differences")
+    )
+    assert {each.name for each in folding.state.outcomes} == {"shadow/late/v3"}
+    closed = records.decode("alert", outs[-1].value or b"")
+    assert closed["summary"].endswith("late/v3 is compared from here on")
+
+
 def test_a_version_that_is_gone_is_forgotten_and_its_episodes_are_closed() -> None:
     joins = Joins()
     for share, minutes in ((0.9, 60), (0.5, 40)):

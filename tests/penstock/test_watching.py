@@ -10,7 +10,7 @@ import pytest
 
 from monitoring.profiles import ProfileFold
 from monitoring.setup import Topics, Wiring
-from penstock.watching import joining_of, quality_of, sources_of
+from penstock.watching import asking_of, comparing_of, joining_of, judging_of, quality_of, sources_of, topics_beside
 from schemas.deployment import Deployment
 
 LABEL = {"type": "record", "name": "L", "fields": [{"name": "late", "type": ["null", "boolean"]}]}
@@ -93,3 +93,30 @@ def test_the_join_follows_the_declaration(schema: dict[str, Any], kind: str) -> 
         5,
     )
     assert (quality.labels, quality.letters) == ("labels", "flights.labels.dead-letters")
+
+
+def test_what_is_usual_follows_the_declaration() -> None:
+    quality = {"errors": 0.12, "worse": 0.01, "labels_silent": "6h", "divergence": False}
+    deployment = declared(monitor={"quality": quality, "design_effect": 2, "retrain_after": "3d"}, labels=labels())
+    assert deployment.monitor is not None
+    comparisons, requests = topics_beside(deployment)
+    wiring = Wiring("flights", "flights.profiles", "events", {}, comparisons=comparisons, retraining=requests)
+    judging = judging_of(deployment, deployment.monitor, 2, 60, wiring)
+    assert (judging.usual.errors, judging.usual.worse, judging.usual.first) == (0.12, 0.01, 2000)
+    assert (judging.silent_ms, judging.divergence, judging.design_effect) == (6 * 3_600_000, False, 2.0)
+    assert judging.asking == asking_of(deployment, wiring)
+    assert judging.asking is not None
+    assert (judging.asking.after_ms, judging.asking.events) == (3 * 86_400_000, "events")
+    assert (judging.asking.labels, judging.asking.topic) == ("labels", "penstock.retraining")
+    assert judging.comparing == comparing_of(wiring)
+
+
+def test_without_a_declared_time_nobody_asks_for_a_new_version() -> None:
+    deployment = declared(labels=labels())
+    assert topics_beside(deployment) == ("penstock.comparisons", "")
+    assert deployment.monitor is not None
+    comparisons, requests = topics_beside(deployment)
+    wiring = Wiring("flights", "flights.profiles", "events", {}, comparisons=comparisons, retraining=requests)
+    judging = judging_of(deployment, deployment.monitor, 2, 600, wiring)
+    assert (judging.asking, judging.silent_ms, judging.usual.errors) == (None, 3_600_000, None)
+    assert comparing_of(Wiring("flights", "flights.profiles", "events", {})) is None

@@ -54,6 +54,7 @@ RECORDS: list[Any] = [
     Entry("i", 2, "ab", 5, "Ada", "here", "apply", "", "deployment", "flights", 1, 2, "{}", "{}", "cd", b"s", "Ada"),
     Swap("flights", 2, "active", "flights", "v", "d", "0", (First(0, 12), First(3, 1 << 40)), 5),
     Status("flights", "0", "active", "here", 1, 5, None, 3, (Running("active", "flights", "v", "d"),), "starting"),
+    Status("flights", "0", "g", "here", 1, 5, 2, 2, (Running("active", "f", "v", "d", 7, 1 << 41),), "running"),
     Status("flights", "0", "active", "here", 1, 5, 2, 3, (), "refused", "does not fit", 3),
     Status("flights", "0", "active", "here", 1, 5, 2, 2, (), "running", vitals=Vitals(5, 1, 0, 8, 0)),
     Status(
@@ -62,7 +63,17 @@ RECORDS: list[Any] = [
     ),
     Status(
         *("flights", "0", "active", "here", 1, 5, 2, 2, (), "running"),
-        vitals=Vitals(5, 1, 1, 8, 9, counts={"events": 7}, circuits=("canary",), waits=(Wait(3, 1 << 40, 9, 1.5),)),
+        vitals=Vitals(
+            5,
+            1,
+            1,
+            8,
+            9,
+            resources={"cpu": 0.5},
+            counts={"events": 7},
+            circuits=("canary",),
+            waits=(Wait(3, 1 << 40, 9, 1.5),),
+        ),
     ),
 ]
 

@@ -41,6 +41,15 @@ def test_the_past_that_is_the_reference(settings: dict[str, Any], days: int | No
         ({"zone_share": 0.6}, "less than or equal to 0.5"),
         ({"budget": "week"}, "deployment"),
         ({"false_alarms": 0}, "greater than 0"),
+        ({"quality": {"errors": 0}}, "greater than 0"),
+        ({"quality": {"errors": 1}}, "less than 1"),
+        ({"quality": {"first": 10}}, "greater than or equal to 100"),
+        ({"quality": {"worse": 0.5}}, "less than or equal to 0.2"),
+        ({"quality": {"labels_silent": "soon"}}, "valid integer"),
+        ({"retrain_after": "1s"}, "greater than or equal to 60"),
+        ({"operations": {"model_days": 0}}, "greater than 0"),
+        ({"operations": {"cpu": 1.5}}, "less than or equal to 1"),
+        ({"operations": {"disk_bytes": "much"}}, "valid integer"),
     ],
 )
 def test_what_makes_no_sense_is_refused(settings: dict[str, Any], told: str) -> None:

@@ -62,7 +62,16 @@ def test_the_word_of_a_slot_of_the_release_before_is_read() -> None:
     for seed in range(20):  # some have vitals, others none
         before = example("status.1", seed)
         vitals = records.decode("status", records.encode("status.1", before))["vitals"]
-        assert vitals == (before["vitals"] and {**before["vitals"], "counts": {}, "circuits": [], "waits": []})
+        added = {"counts": {}, "circuits": [], "waits": [], "resources": {}}
+        assert vitals == (before["vitals"] and {**before["vitals"], **added})
+
+
+def test_a_slot_of_the_release_before_says_nothing_of_ages_and_resources() -> None:
+    for seed in range(20):
+        before = example("status.2", seed)
+        found = records.decode("status", records.encode("status.2", before))
+        assert found["vitals"] == (before["vitals"] and {**before["vitals"], "resources": {}})
+        assert found["arms"] == [{**arm, "created_ms": None, "trained_ms": None} for arm in before["arms"]]
 
 
 def test_a_record_of_another_schema_is_refused() -> None:

@@ -27,6 +27,7 @@ VITALS = Vitals(10_000, 1, 4, 8, 100, 50.0, 40.0, 400.0, 1.5, 1e-6, 0.5, 1 << 20
 def test_vitals_are_read_back_as_they_were_written() -> None:
     empty = Vitals(1, 2, 0, 8, 0)
     counting = replace(VITALS, counts={"events": 5}, circuits=("canary",), waits=(Wait(3, 70, 9, 1.5),))
+    counting = replace(counting, resources={"cpu": 0.5, "sent": 1e6})
     for each in (VITALS, empty, counting):
         assert Vitals.parse(each.to_line()) == each
     assert VITALS.utilization == pytest.approx(0.1)
@@ -117,6 +118,9 @@ def test_a_slot_tells_what_its_parts_noted_and_metrics_say_the_same() -> None:
     metrics.circuit("active", False)
     told = signs()
     assert told.counts == {"events": 9, "inferences": 7, "fallbacks": 4, "dead_letters": 2, "late": 0, "lost": 20}
+    metrics.arm_dead_letters({("tryout", "model_failed"): 3, ("tryout", "missing_value"): 2, ("other", "refused"): 1})
+    beside = {name: count for name, count in signs().counts.items() if "." in name}
+    assert beside == {"dead_letters.tryout": 5, "dead_letters.other": 1}
     assert (told.circuits, told.waits) == (("canary",), (Wait(3, 7, 0, 0.0),))
     metrics.changed({})
     assert signs().circuits == ()
