@@ -72,10 +72,7 @@ class Pending:
         sizes = np.fromiter(map(len, keys), np.int64, len(keys))
         start = self._keys.put(np.frombuffer(b"".join(keys), np.uint8), deadline)
         ids = sampling.hashes(keys)
-        if self._apart:
-            ids = np.array(
-                [self._apart.get(key, each) for key, each in zip(keys, ids.tolist(), strict=True)], np.uint64
-            )
+        ids = self._ids(keys, ids) if self._apart else ids
         return ids, start + np.cumsum(sizes) - sizes, sizes.astype(np.int32)
 
     def mark(self, offset: int, deadline: int) -> None:
@@ -96,8 +93,8 @@ class Pending:
         new = widened(new, self.segments)
         while True:
             new = new.take(new.order())
-            parts = [run.rows.take(run.near(new)) for run in self._runs.runs]
-            old = [part.take(self.window.deadlines(part) > self.keep) for part in parts if len(part.ids)]
+            near = self._runs.near(new)
+            old = [part.take(self.window.deadlines(part) > self.keep) for part in near]
             rows = joined([*old, new])
             order = rows.order()
             rows, fresh = rows.take(order), order >= len(order) - len(new.ids)
@@ -106,11 +103,13 @@ class Pending:
             new = self._set_apart(new, {self._key(rows, at) for at in wrong.tolist()})
 
     def _wrong(self, rows: Rows, fresh: Bools) -> Longs:
-        """Return places of new rows whose keys share their ids with other keys, at least one of each."""
-        one = np.flatnonzero((rows.ids[1:] == rows.ids[:-1]) & (fresh[1:] | fresh[:-1]))
-        other = one + 1
-        differs = ~self._equal(rows.keys[one], rows.sizes[one], rows.keys[other], rows.sizes[other])
-        return np.where(fresh[other], other, one)[differs]
+        """Return places of new rows whose keys share their ids with other keys, which came first."""
+        begins = np.concatenate(([True], rows.ids[1:] != rows.ids[:-1]))
+        group, first = np.cumsum(begins) - 1, np.flatnonzero(begins)
+        old, new = np.flatnonzero(~fresh)[::-1], np.flatnonzero(fresh)
+        first[group[old]] = old  # of several the first one is written last
+        one = first[group[new]]
+        return new[~self._equal(rows.keys[one], rows.sizes[one], rows.keys[new], rows.sizes[new])]
 
     def _set_apart(self, new: Rows, keys: set[bytes]) -> Rows:
         """Return rows with ids of their own for keys whose hash another one has."""

@@ -20,6 +20,7 @@ from monitoring.arrays import Array, Bools, Longs, ragged
 LABEL = 1 << 30  # ranks of labels begin here: at the same time, events come first
 MOST = 1 << 21  # rows of a run
 MERGED = 4  # runs at once
+NEVER = -(1 << 62)  # ms
 FEW = 8  # rows of a key in a run that are looked at without a search among them
 STALE = 0.2  # share of a run's rows that are due when it is written anew without them
 
@@ -111,34 +112,27 @@ class Run:
         deadlines, at = window.deadlines(rows), int(STALE * len(rows.ids))
         self.last, self.stale = int(deadlines.max()), int(np.partition(deadlines, at)[at])
 
-    def near(self, wanted: Rows) -> Longs:
-        """Return places of the rows that ordered ones may have to do with.
-
-        They are all of their keys, or of a key with many rows those from the event before to the event after.
-        """
+    def spans(self, wanted: Rows) -> tuple[Longs, Longs, Longs]:
+        """Return places among ordered rows whose ids are here, and from where to where they are."""
         ids = self.rows.ids
         low = np.searchsorted(ids, wanted.ids)
         at = np.flatnonzero(ids[np.minimum(low, len(ids) - 1)] == wanted.ids)
-        if not len(at):
-            return at
-        first, begin = low[at], low[at]
-        end = np.searchsorted(ids, wanted.ids[at], "right")
-        many = np.flatnonzero(end - begin > FEW)
-        if len(many):
-            begin[many], end[many] = self._around(begin[many], end[many], wanted.times[at[many]])
-        places = ragged(begin, end - begin)
-        return np.unique(places) if (first[1:] == first[:-1]).any() else places
+        return at, low[at], np.searchsorted(ids, wanted.ids[at], "right") if len(at) else at
 
-    def _around(self, low: Longs, high: Longs, times: Longs) -> tuple[Longs, Longs]:
-        """Return for ranges of rows and a time each the rows from the event before it to the one after it."""
-        starts = self.starts
-        if not len(starts):
-            return low, high
-        before = np.searchsorted(starts, _search(self.rows.times, low, high, times, False)) - 1
-        after = np.searchsorted(starts, _search(self.rows.times, low, high, times, True))
-        begin = np.where(before >= 0, starts[before], 0)
-        end = np.where(after < len(starts), starts[np.minimum(after, len(starts) - 1)] + 1, high)
-        return np.maximum(low, begin), np.minimum(high, end)
+    def last_of(self, low: Longs, high: Longs) -> Longs:
+        """Return in ranges of rows of a key each the last place and that of the last event; one is due last of all."""
+        events = self.starts[np.searchsorted(self.starts, high) - 1].astype(np.int64) if len(self.starts) else low
+        return np.concatenate((high - 1, np.where((events >= low) & (events < high), events, low)))
+
+    def around(self, low: Longs, high: Longs, times: Longs) -> tuple[Longs, Longs]:
+        """Return in each range of places the times of the last event before a time and of the first one after it."""
+        starts, found = self.starts, self.rows.times
+        before = np.searchsorted(starts, _search(found, low, high, times, False)) - 1
+        after = np.searchsorted(starts, _search(found, low, high, times, True))
+        padded = np.concatenate((starts, [0])).astype(np.int64)  # so that each has a place
+        earlier, later = padded[np.maximum(before, 0)], padded[after]
+        there, follows = (before >= 0) & (earlier >= low), (after < len(starts)) & (later < high)
+        return np.where(there, found[earlier], NEVER), np.where(follows, found[later], -NEVER)
 
 
 def _search(times: Longs, low: Longs, high: Longs, wanted: Longs, behind: bool) -> Longs:
@@ -162,6 +156,42 @@ class Runs:
 
     def __len__(self) -> int:
         return sum(len(run.rows.ids) for run in self.runs)
+
+    def near(self, wanted: Rows) -> list[Rows]:
+        """Return, run by run, the rows that ordered new ones may have to do with.
+
+        They are all of their keys, or of a key with many rows those from the event before to the event after, and one
+        or two of which one is not due, if any is: so that it is seen whose the id is.
+        """
+        spans = [run.spans(wanted) for run in self.runs]
+        many = np.zeros(len(wanted.ids), np.int64)
+        for at, low, high in spans:
+            many[at] += high - low
+        far = many > FEW
+        begin, end = self._times(spans, wanted, far) if far.any() else (wanted.times, wanted.times)
+        found = []
+        for run, (at, low, high) in zip(self.runs, spans, strict=True):
+            some = np.zeros(0, np.int64)
+            if len(chosen := np.flatnonzero(far[at])):
+                times, ranges = run.rows.times, (low[chosen], high[chosen])
+                some = run.last_of(*ranges)
+                low[chosen] = _search(times, *ranges, begin[at[chosen]], False)
+                high[chosen] = _search(times, *ranges, end[at[chosen]], True)
+            places = np.concatenate((ragged(low, high - low), some))
+            repeated = len(some) or (wanted.ids[at[1:]] == wanted.ids[at[:-1]]).any()
+            if len(places):
+                found.append(run.rows.take(np.unique(places) if repeated else places))
+        return found
+
+    def _times(self, spans: Sequence[tuple[Longs, Longs, Longs]], wanted: Rows, far: Bools) -> tuple[Longs, Longs]:
+        """Return of each row the time of the event before it, its own where there is none, and of the event after."""
+        begin, end = np.full(len(wanted.ids), NEVER), np.full(len(wanted.ids), -NEVER)
+        for run, (at, low, high) in zip(self.runs, spans, strict=True):
+            chosen = np.flatnonzero(far[at])
+            rows = at[chosen]
+            before, after = run.around(low[chosen], high[chosen], wanted.times[rows])
+            begin[rows], end[rows] = np.maximum(begin[rows], before), np.minimum(end[rows], after)
+        return np.where(begin == NEVER, wanted.times, begin), end
 
     def add(self, rows: Rows) -> None:
         """Take ordered rows, which are new."""

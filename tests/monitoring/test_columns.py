@@ -17,7 +17,7 @@ from models.samples import LabelCopies, Maker, Samples
 from monitoring import pending, rows
 from monitoring.folds import Folding, Record
 from monitoring.formulas import Formula
-from monitoring.joining import JoinFold, Joining
+from monitoring.joining import JoinFold, Joining, State
 from monitoring.meeting import Meeting
 from schemas import records
 from schemas.expressions import Expression
@@ -95,7 +95,7 @@ class Log:
         if self.scored and draw.random() < 0.5:
             mine = draw.sample(self.scored, min(rows, len(self.scored)))  # another arm's turn, or the same again
         else:
-            times = [max(now - draw.choice((0, 0, 1, 500, 40_000, 400_000)), -1) for _ in range(rows)]
+            times = [draw.choice((now, now, now - 1, now - 500, now - 40_000, -1)) for _ in range(rows)]
             mine = [(draw.choice(self.keys), time, draw.randrange(2), draw.randrange(10**6)) for time in times]
             self.scored += mine
         arm, role = draw.choice(ARMS)
@@ -220,7 +220,7 @@ def test_a_join_that_trusts_hashes_fails_the_same_comparison(monkeypatch: pytest
 @pytest.mark.parametrize("broken", ["near", "due", "equal"])
 def test_a_join_with_a_fault_fails_the_same_comparison(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if broken == "near":  # the event before is not looked at where a key has many rows
-        monkeypatch.setattr(rows.Run, "_around", lambda self, low, high, times: (low, np.minimum(low + 1, high)))
+        monkeypatch.setattr(rows.Runs, "_times", lambda self, spans, wanted, far: (wanted.times, wanted.times))
     elif broken == "due":  # what is due is not gone
         monkeypatch.setattr(pending.Due, "take", lambda self, keep: 0)
     else:  # a label that says the same is a correction
@@ -236,3 +236,34 @@ def test_small_runs_and_much_to_forget_change_nothing(monkeypatch: pytest.Monkey
     for seed in range(6):
         log, joining = list(Log(seed, "boolean", "binary", 120).values()), joining_of("auto", "boolean")
         assert parts(JoinFold(joining), log) == parts(DictFold(joining), log)
+
+
+def test_of_a_key_with_many_rows_few_are_looked_at() -> None:
+    fold = JoinFold(joining_of("auto", "boolean"))
+    folding = Folding(fold, 0, 0)
+    for at in range(200):
+        folding.apply(Record(0, at, None, _busy(1000 + at * 100, at * 20)))
+    state = folding.state
+    new = state.pending.meet(_one(state, 15_050))
+    assert len(state.pending) == 4000
+    assert len(new.rows.ids) < 200
+
+
+def _busy(time: int, offset: int) -> bytes:
+    """Twenty events of one key, 5 ms apart."""
+    return Samples(
+        Maker("flights", 1, "events", "active", "active", 1.0, "assigned", "late", "v1"),
+        np.zeros(20, np.int64),
+        offset + np.arange(20),
+        time + 5 * np.arange(20),
+        [b"hot"] * 20,
+        {"late": pl.Series("late", [0.5] * 20)},
+    ).encode()
+
+
+def _one(state: State, time: int) -> rows.Rows:
+    ids, keys, sizes = state.pending.put([b"hot"], time)
+    return rows.Rows(
+        ids, np.array([time]), np.array([rows.LABEL], np.int32), np.array([0]), np.array([1], np.uint8),
+        np.array([0]), np.array([-1], np.int16), np.zeros((1, 2)), np.zeros((1, 0), np.uint8), keys, sizes,
+    )  # fmt: skip
