@@ -89,9 +89,11 @@ def _scan(consumer: Consumer, start: TopicPartition, key: bytes, deadline: float
             if error is not None and error.code() == KafkaError._PARTITION_EOF:
                 return found
             value = message.value()
-            if error is None and message.key() == key and value is None:
+            if error is not None or message.key() != key:
+                continue
+            if value is None:
                 found.clear()  # see `forget`
-            elif error is None and message.key() == key:
+            else:
                 try:
                     found.append(Snapshot.decode(value))
                 except SnapshotInvalid:

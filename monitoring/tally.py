@@ -90,8 +90,8 @@ class Tally:
             place = _placed(ticks, rows, firsts, whose, times)
             begins, order, starts = _ordered(place[1:])
             by_cell = [(cell, sums(by[place.which][order], starts)) for cell, by in added]
-            for at, where in enumerate(zip(*(column[begins].tolist() for column in place[1:]), strict=True)):
-                yield [*where, kind], [(cell, totals[at]) for cell, totals in by_cell]
+            for at, whom in enumerate(zip(*(column[begins].tolist() for column in place[1:]), strict=True)):
+                yield [*whom, kind], [(cell, totals[at]) for cell, totals in by_cell]
 
 
 def _placed(ticks: Ticks, rows: Rows, firsts: Longs, whose: Longs, times: Longs) -> Place:
