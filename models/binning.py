@@ -6,7 +6,7 @@ makes this cheap for whole frames; it never changes the answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -169,7 +169,10 @@ class Binner:
         self._table = _Table(
             [bins for bins in columns if isinstance(bins, Numbers)], [int(self.starts[at]) for at in self._numbers]
         )
-        self._values = np.empty((len(self._numbers), _ROWS))
+        self.rows = np.argsort(
+            [*self._numbers, *(at for at, _ in self._ranks)], kind="stable"
+        ).tolist()  # of each column
+        self._cells = np.empty(len(columns) * _ROWS, np.int64)
 
     @property
     def size(self) -> int:
@@ -177,24 +180,31 @@ class Binner:
         return int(self.starts[-1])
 
     def cells(self, features: pl.DataFrame, outputs: pl.DataFrame, split: int) -> Cells:
-        """Return the cell of each value, shape (columns, rows), in no particular order of columns.
+        """Return the cell of each value, shape (columns, rows); `rows` says which row a column has.
 
         The first `split` columns are of `features`, the others of `outputs`; both have the same height.
         """
+        result, start = np.empty((len(self._columns), features.height), np.int64), 0
+        for block in self.blocks(features, outputs, split):
+            result[:, start : start + block.shape[1]] = block
+            start += block.shape[1]
+        return result
+
+    def blocks(self, features: pl.DataFrame, outputs: pl.DataFrame, split: int) -> Iterator[Cells]:
+        """Yield the same in blocks of rows, each in the memory of the one before it."""
         rows, count = features.height, len(self._numbers)
-        result = np.empty((len(self._columns), rows), np.int64)
         found, made = ({part.name: part for part in frame.get_columns()} for frame in (features, outputs))
         series = [column_of(found if at < split else made, bins, rows) for at, bins in enumerate(self._columns)]
         numbers = [as_floats(series[at]) for at in self._numbers]
-        for start in range(0, rows if numbers else 0, _ROWS):
+        others = [(ranks.bins(series[at]), self.starts[at]) for at, ranks in self._ranks]
+        for start in range(0, rows, _ROWS):
             end = min(start + _ROWS, rows)
-            values = self._values[:, : end - start]
-            for row, column in enumerate(numbers):
-                values[row] = column[start:end]
-            result[:count, start:end] = self._table.cells(values)
-        for row, (at, ranks) in enumerate(self._ranks, count):
-            np.add(ranks.bins(series[at]), self.starts[at], out=result[row])
-        return result
+            cells = self._cells[: len(self._columns) * (end - start)].reshape(len(self._columns), end - start)
+            if numbers:
+                self._table.fill([column[start:end] for column in numbers], cells[:count])
+            for row, (bins, first) in enumerate(others, count):
+                np.add(bins[start:end], first, out=cells[row])
+            yield cells
 
 
 def as_floats(series: pl.Series) -> Floats:
@@ -248,25 +258,33 @@ class _Table:
             self._cell[begin : begin + size] = start + np.searchsorted(places, np.arange(size))
             self._edge[begin + places] = edges
             self._cell[begin + size] = start + len(edges) + 1
+        room = len(columns) * _ROWS
+        self._floats = [np.empty(room) for _ in range(3)]  # values, places, edges: used again for each block
+        self._at, self._above = np.empty(room, np.int64), np.empty(room, np.bool_)
 
-    def cells(self, values: Floats) -> Cells:
-        """Return the cell of each value; `values` has shape (columns, rows) and NaN where missing."""
+    def fill(self, columns: Sequence[Floats], out: Cells) -> None:
+        """Write the cell of each value, shape (columns, rows). columns: the values, NaN where missing."""
+        values, places, edges = (each[: out.size].reshape(out.shape) for each in self._floats)
+        at, above = (each[: out.size].reshape(out.shape) for each in (self._at, self._above))
+        for row, column in enumerate(columns):
+            values[row] = column
         with np.errstate(over="ignore", invalid="ignore"):
-            places = values - self._low
+            np.subtract(values, self._low, out=places)
             places *= self._scale
         places += 1.0
         np.maximum(places, 0.0, out=places)
         np.minimum(places, self._last, out=places)
         np.fmin(places, self._missing, out=places)  # NaN becomes the place for missing
-        at = places.astype(np.int64)
+        np.copyto(at, places, casting="unsafe")
         at += self._offset
-        cells: Cells = self._cell.take(at)
-        cells += values >= self._edge.take(at)
-        for row, edges, start in self._searched:
-            cells[row] = start + np.where(
-                np.isnan(values[row]), len(edges) + 1, np.searchsorted(edges, values[row], side="right")
+        np.take(self._cell, at, out=out, mode="clip")  # they are all within; other modes would copy
+        np.take(self._edge, at, out=edges, mode="clip")
+        np.greater_equal(values, edges, out=above)
+        out += above
+        for row, found, start in self._searched:
+            out[row] = start + np.where(
+                np.isnan(values[row]), len(found) + 1, np.searchsorted(found, values[row], side="right")
             )
-        return cells
 
 
 def _grid(edges: Floats) -> tuple[float, float, int]:

@@ -1,27 +1,39 @@
 """A reference from more rows than memory holds: bins from summaries in a first pass, exact counts in a second one.
 
 Features and outputs come from sources of their own, each read twice, because a reference counts every column for
-itself. What counts is what counts live traffic (`models.binning.Binner`), so equal rows fall into equal bins.
+itself. What counts is what counts live traffic (`models.counting.Counter`), so equal rows fall into equal bins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
-from models.binning import Binner, Bins, Categories, Numbers, edges_of, is_category, is_number, ranked
+from models.binning import Bins, Categories, Numbers, edges_of, is_category, is_number, ranked
+from models.counting import Counter
 from models.errors import ReferenceInvalid
 from models.reference import PLACES, Counts, Reference, Tally
+from models.segments import chosen
 from models.sketch import Frequencies, Quantiles
+from models.unusual import NAME, is_known, surprises
 
 Source = Callable[[], Iterator[pl.DataFrame]]  # gives the same rows each time it is called
 Place = tuple[str, int | None]  # a column, and the place in its lists
 
 
-def build(features: Source, outputs: Source | None = None) -> Reference:
+def build(
+    features: Source,
+    outputs: Source | None = None,
+    segments: Sequence[str] = (),
+    apart: Sequence[str] = (),
+    unusual: bool = False,
+) -> Reference:
     """Return the reference of training rows and, where known, of a model's outputs for them, in chunks.
+
+    segments, apart, unusual: as of `Reference.from_frame`; with segments both sources have their rows in one order.
 
     Up to models.sketch.VALUES rows and CATEGORIES different texts a column it is what `Reference.from_frame` gives; of
     more, edges lie beside the true quantiles by as little as models.sketch tells; the counts are exact all the same.
@@ -36,7 +48,42 @@ def build(features: Source, outputs: Source | None = None) -> Reference:
         )
     if not columns + answers[0] or not tally.rows:
         raise ReferenceInvalid("there is nothing to profile: give rows with number, boolean or text columns")
-    return Reference(columns, answers[0], Tally(tally.rows, np.concatenate((tally.cells, answers[1].cells))))
+    cells = np.concatenate((tally.cells, answers[1].cells))
+    found = chosen(columns, answers[0], cells, segments, apart)
+    told = _surprising(features, columns, cells) if unusual and is_known(columns, tally.rows) else None
+    bare = Reference(columns, answers[0], Tally(tally.rows, cells), found, told)
+    if not found and told is None:
+        return bare
+    counter = bare.counter
+    cells = np.zeros(counter.size, np.int64)
+    for frame, said in together(features, outputs):
+        cells += counter.count(frame, said)[0]
+    return replace(bare, tally=Tally(tally.rows, cells))
+
+
+def _surprising(features: Source, columns: tuple[Bins, ...], counts: Counts) -> Numbers:
+    """Return the bins of how unusual rows are. counts: of the columns, features first."""
+    sketch = Quantiles()
+    for frame in features():
+        sketch.add(surprises(columns, counts, frame))
+    return Numbers(NAME, None, edges_of(*sketch.summary(), sketch.distinct))
+
+
+def together(features: Source, outputs: Source | None) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """Yield the rows of both sources side by side, however each cuts them into chunks."""
+    if outputs is None:
+        yield from ((frame, pl.DataFrame()) for frame in features())
+        return
+    left, right = (filter(len, source()) for source in (features, outputs))
+    mine, theirs = pl.DataFrame(), pl.DataFrame()
+    while True:
+        mine = mine if len(mine) else next(left, mine)
+        theirs = theirs if len(theirs) else next(right, theirs)
+        rows = min(len(mine), len(theirs))
+        if not rows:
+            return
+        yield mine[:rows], theirs[:rows]
+        mine, theirs = mine[rows:], theirs[rows:]
 
 
 def _profiled(source: Source, what: str) -> tuple[tuple[Bins, ...], Tally]:
@@ -56,12 +103,12 @@ def _profiled(source: Source, what: str) -> tuple[tuple[Bins, ...], Tally]:
 
 def _counted(source: Source, columns: tuple[Bins, ...]) -> tuple[Counts, int]:
     """Return how often each cell is hit, and the number of rows."""
-    binner = Binner(columns)
-    counts, rows, nothing = np.zeros(binner.size, np.int64), 0, pl.DataFrame()
+    counter = Counter(columns, ())
+    counts, rows, nothing = np.zeros(counter.size, np.int64), 0, pl.DataFrame()
     for frame in source():
         rows += frame.height
         if columns and frame.height:
-            counts += np.bincount(binner.cells(frame, nothing, len(columns)).ravel(), minlength=binner.size)
+            counts += counter.count(frame, nothing)[0]
     return counts, rows
 
 

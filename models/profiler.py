@@ -11,7 +11,6 @@ import numpy.typing as npt
 import polars as pl
 
 from models import varint
-from models.binning import Binner
 from models.reference import TICK_MS, Counts, Reference
 from schemas import records
 
@@ -82,8 +81,7 @@ class Profiler:
     def __init__(
         self, reference: Reference, *, deployment: str, arm: str, model: str, version: str, tick_ms: int = TICK_MS
     ) -> None:
-        self._binner = Binner(reference.features + reference.outputs)
-        self._split = len(reference.features)
+        self._counter = reference.counter
         self._tick_ms = tick_ms
         self._told: dict[int, int] = {}  # source partition -> tick up to which this arm's records told of it
         self._constant = {
@@ -102,12 +100,8 @@ class Profiler:
         """
         if not frame.height:
             return []
-        cells = self._binner.cells(frame, outputs, self._split)
         codes, groups = _group(moved.partitions, moved.times // self._tick_ms)
-        size = self._binner.size
-        if len(groups) > 1:
-            cells += codes * size
-        counts = np.bincount(cells.ravel(), minlength=size * len(groups)).reshape(len(groups), size)
+        counts = self._counter.count(frame, outputs, codes, len(groups))
         rows = np.bincount(codes, minlength=len(groups)).tolist()
         bad = np.bincount(codes, weights=moved.clamped, minlength=len(groups)).tolist()
         last = {

@@ -39,6 +39,14 @@ def of_column(kind: str, name: str, deployment: str, onset: int, evidence: Seque
     )
 
 
+def of_unusual(deployment: str, onset: int) -> str:
+    """Return the advice where events are more, or less, unusual than the training rows."""
+    return (
+        f"See which features moved at about {clock(onset)} (`penstock report {deployment}`). If none did alone, they "
+        "came together as they did not in training: look for joins that mix rows, new sources, or made-up events."
+    )
+
+
 def of_group(deployment: str, names: Sequence[str], onset: int, missing: bool) -> str:
     """Return the advice about columns that moved together."""
     if missing:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from monitoring.advice import of_column
+from models import unusual
+from monitoring.advice import of_column, of_unusual
 from schemas import records
 
 TOPIC = "penstock.alerts"
@@ -128,6 +129,8 @@ def told(subject: Subject, change: Change, onset: int, finding: Finding) -> Told
 
 
 def _advice(subject: Subject, onset: int, explanation: Explanation) -> str:
+    if (subject.kind, subject.name) == (unusual.KIND, unusual.NAME):
+        return of_unusual(subject.deployment, onset)
     if subject.kind not in COLUMNS:
         return ""
     return of_column(subject.kind, subject.name, subject.deployment, onset, explanation.evidence)

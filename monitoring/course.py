@@ -25,10 +25,10 @@ class Grid:
     bins: int
 
     @classmethod
-    def over(cls, span: Span) -> Grid:
-        """Return at most MOST bins of whole seconds."""
-        seconds = max(-(-(span.end - span.begin) // SECOND), 1)
-        width = -(-seconds // MOST) * SECOND
+    def over(cls, span: Span, most: int = MOST, unit: int = SECOND) -> Grid:
+        """Return bins of whole units (ms), at most so many."""
+        units = max(-(-(span.end - span.begin) // unit), 1)
+        width = -(-units // most) * unit
         return cls(span.begin, width, max(-(-(span.end - span.begin) // width), 1))
 
     def place(self, ms: int) -> int:

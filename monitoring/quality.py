@@ -29,7 +29,7 @@ from monitoring.settings import Settings
 from monitoring.ticks import dump_tables, load_tables
 from monitoring.totals import Part, Totals, part_of
 
-FORMAT = 2
+FORMAT = 3
 KIND, BETWEEN_ARMS = "quality", "divergence"
 WATCHED = 100  # of each kind: versions and values of segments that are watched for becoming worse, the first ones
 RECENT = 60  # ticks of which `recent` tells
@@ -55,6 +55,7 @@ class Judging:
     divergence: bool = True  # whether arms that differ more than before are told of
     comparing: Comparing | None = None  # versions that take over, with the ones before
     asking: Asking | None = None  # for a new version, when one has been worse for long
+    groups: tuple[str, ...] = ()  # segments of which fairness is told
 
     @property
     def settings(self) -> Settings:
@@ -101,7 +102,7 @@ class QualityFold:
 
     def new(self, partition: int) -> State:
         """Return the state before the first record."""
-        return State()
+        return State(totals=Totals(groups=self._judging.groups))
 
     def apply(self, state: State, record: Record) -> list[Out]:
         """Take a part; return the alerts that open or close with it."""
@@ -329,7 +330,7 @@ class QualityFold:
             tick_ms,
             document["closed"],
             _load_ticks(document["open"]),
-            Totals.load(document["totals"]),
+            replace(Totals.load(document["totals"]), groups=self._judging.groups),
             _load_ticks(document["recent"]),
             {(arm, model, version): last for arm, model, version, last in document["seen"]},
             {

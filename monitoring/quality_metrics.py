@@ -29,7 +29,7 @@ class QualityMetrics:
         self._closed = state.closed
         for gauge in (self._number, self._low, self._high):
             gauge.clear()
-        recent = Totals()
+        recent = Totals(groups=state.totals.groups)
         for _, tables in sorted(state.recent.items()):
             cells.merge(recent.tables, tables)
         self._set(state.totals, "all")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from models.reference import Reference, Tally
+from models.unusual import KIND, beyond
 from monitoring.detector import dump_tally, load_tally
 from monitoring.distances import distances
 from monitoring.folds import Figure
@@ -46,6 +47,8 @@ class Recent:
             found = distances(reference.tally.cells[cells], seen.cells[cells])
             for measure, value in found._asdict().items():
                 yield Figure(arm, version, part.name, measure, value)
+            if part.kind == KIND:
+                yield Figure(arm, version, part.name, "beyond", beyond(seen.cells[cells]))
 
     def dump(self) -> list[Any]:
         """Return the state as plain values."""

@@ -64,9 +64,13 @@ def shares_of(what: str, cells: Mapping[int, int], name: str = "") -> dict[str, 
             "accuracy": _yes(tp + tn, tp + fp + fn + tn),
             "precision": _yes(tp, tp + fp),
             "recall": _yes(tp, tp + fn),
+            "false_positive_rate": _yes(fp, fp + tn),
             "f1": _yes(tp, tp + fp + fn),  # the Jaccard index, of which F1 is a function
             **_losses(cells, tp + fp + fn + tn),
         }
+    if what == "scored":
+        rows, hits = rate_of(what, "selection_rate", cells)
+        return {"selection_rate": _yes(hits, rows)}
     if what == "multiclass":
         right, count = _right(cells)
         scored = count - cells.get(2 * judging.UNSCORED, 0) - cells.get(2 * judging.UNSCORED + 1, 0)
@@ -99,6 +103,18 @@ def placed(group: Group, number: float) -> float:
         return number * float(group.name)
     _, low, high = told_of(group.name) if group.what == "metric" else ("", None, None)
     return number if low is None or high is None else low + number * (high - low)
+
+
+def rate_of(what: str, rate: str, cells: Mapping[int, int], threshold: int = THRESHOLD) -> tuple[int, int]:
+    """Return of how many events a rate is told, and how many of them it counts.
+
+    what, rate: `scored` and `selection_rate`, or `binary` and `recall` or `false_positive_rate`.
+    """
+    if what == "scored":
+        rows = {at: count for at, count in cells.items() if at <= TOP}
+        return sum(rows.values()), sum(count for at, count in rows.items() if at > threshold)
+    tp, fp, fn, tn = _table(cells, threshold)
+    return (tp + fn, tp) if rate == "recall" else (fp + tn, fp)
 
 
 def unscaled(metric: str, bounds: tuple[float, float]) -> tuple[float, float]:
@@ -209,6 +225,8 @@ def _binary(cells: Mapping[int, int], threshold: int) -> Numbers:
         found["recall"] = tp / (tp + fn)
     if tp + fp + fn > 0:
         found["f1"] = 2 * tp / (2 * tp + fp + fn)
+    if fp + tn > 0:
+        found["false_positive_rate"] = fp / (fp + tn)
     found |= {
         "brier": cells.get(judging.BRIER, 0) / FIXED / count,
         "log_loss": cells.get(judging.LOSS, 0) / FIXED / count,

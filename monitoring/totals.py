@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from monitoring import cells, scores
+from monitoring import cells, fairness, scores
 from monitoring.cells import Group, Tables
 from monitoring.errors import PartInvalid
 from monitoring.formulas import told_of
@@ -62,10 +62,11 @@ class Told(NamedTuple):
 
 @dataclass(slots=True)
 class Totals:
-    """Merged tables, and the sums of their confidence sequences."""
+    """Merged tables, and the sums of their confidence sequences. groups: segments of which fairness is told."""
 
     tables: Tables = field(default_factory=dict)
     sequences: dict[Group, dict[str, Sequence]] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
 
     def add(self, tick: Mapping[Group, cells.Cells]) -> None:
         """Take the next tick in order, merged from all partitions."""
@@ -98,8 +99,20 @@ class Totals:
             scored = tables.get(one._replace(what="scored"), {})
             labelled = tables.get(one._replace(what="binary"))
             if labelled is not None:
+                yield from self._selected(one, scored, threshold)
                 for metric, number in scores.estimated(scored, labelled).items():
                     yield Told(*place, "", metric, number)
+
+    def _selected(self, one: Group, scored: cells.Cells, threshold: int) -> Iterator[Told]:
+        """Yield the share of all predictions that say yes; and of all events of a version how alike groups are."""
+        rows, hits = scores.rate_of("scored", "selection_rate", scored, threshold)
+        if rows > 0:
+            bounds = self._bounds(one._replace(what="scored")) if threshold == scores.THRESHOLD else {}
+            yield Told(*one[:5], "", "selection_rate", hits / rows, *bounds.get("selection_rate", (None, None)))
+        for name in () if one.segment else self.groups:
+            values = {group._replace(what="", name="") for group in self.tables if group[:4] == (*one[:3], name)}
+            for gap in fairness.gaps(sorted(values), self.tables, self.sequences, threshold):
+                yield Told(*one[:5], name, *gap)
 
     def calibrations(self) -> Iterator[tuple[Group, list[tuple[float, float, int]]]]:
         """Yield the calibration tables of all that has scores: mean score, share that was right, events."""

@@ -164,7 +164,9 @@ def _unknown_fields(path: Path, deployment: Deployment, reader: dict[str, Any]) 
     named = [(f"input.checks.{name}", name) for name in deployment.input.checks]
     named += [("output.echo", name) for name in deployment.output.echo]
     named += [(f"missing.{name}", name) for name in deployment.missing]
-    named += [("monitor.segments", name) for name in deployment.segments]
+    if (monitor := deployment.monitor) is not None:
+        named += [("monitor.segments", name) for name in monitor.segments]
+        named += [("monitor.fairness", name) for name in monitor.fairness]
     named += [("input.event_time", deployment.input.event_time)] if deployment.input.event_time else []
     return [
         f"{path}: {place}: the event schema has no field {name!r}{_suggest(name, sorted(map(str, known)))}"

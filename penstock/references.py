@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import polars as pl
 
@@ -39,7 +39,20 @@ class Made:
     notes: tuple[str, ...] = ()
 
 
-def of_files(files: TrainingFiles, features: Sequence[str], outputs: Mapping[str, str]) -> Made:
+class Besides(NamedTuple):
+    """What is counted besides the columns: as of models.reference.Reference.from_frame."""
+
+    segments: Sequence[str] = ()
+    apart: Sequence[str] = ()
+    unusual: bool = False
+
+
+NOTHING = Besides()
+
+
+def of_files(
+    files: TrainingFiles, features: Sequence[str], outputs: Mapping[str, str], besides: Besides = NOTHING
+) -> Made:
     """Return the reference of columns of files. outputs: name of an output -> its column.
 
     Raises TrainingRowsInvalid, ReferenceInvalid.
@@ -50,10 +63,10 @@ def of_files(files: TrainingFiles, features: Sequence[str], outputs: Mapping[str
         chosen = [pl.col(column).alias(name) for name, column in outputs.items()]
         return (frame.select(chosen) for frame in files.frames(list(dict.fromkeys(outputs.values()))))
 
-    return Made(build(lambda: files.frames(features), answers if outputs else None))
+    return Made(build(lambda: files.frames(features), answers if outputs else None, *besides))
 
 
-def of_scored_files(files: TrainingFiles, bundle: Bundle) -> Made:
+def of_scored_files(files: TrainingFiles, bundle: Bundle, besides: Besides = NOTHING) -> Made:
     """Return the reference of the fields that a model reads, and of what it answers; rows that it refuses are left out.
 
     Raises TrainingRowsInvalid, ReferenceInvalid, or an error of models.
@@ -78,7 +91,7 @@ def of_scored_files(files: TrainingFiles, bundle: Bundle) -> Made:
             kept += len(ran.outputs)
         if not kept:
             raise TrainingRowsInvalid(f"{manifest.ref} refuses every row of the files; the first: {example or 'none'}")
-        made = build(lambda: spool.frames("features"), lambda: spool.frames("outputs"))
+        made = build(lambda: spool.frames("features"), lambda: spool.frames("outputs"), *besides)
     told = ", ".join(f"{count:,} {reason}" for reason, count in refused.most_common())
     return Made(made, (f"rows that the model refuses were left out: {told}; the first: {example}",) if refused else ())
 
@@ -98,9 +111,10 @@ class Past:
     schema_folder: Path | None = None
 
 
-def of_topic(past: Past) -> Made:
+def of_topic(past: Past, unusual: bool = False) -> Made:
     """Return the reference of events that a deployment scored, and of the outputs that it published of them.
 
+    unusual: as of models.reference.Reference.from_frame.
     Raises Refused, ReferenceInvalid, or an error of models or schemas.
     """
     from schemas.decode import EventDecoder
@@ -131,7 +145,7 @@ def of_topic(past: Past) -> Made:
                 spool.put("outputs", frame)
             for frame in scores.features(decoder):
                 spool.put("features", frame)
-            made = build(lambda: spool.frames("features"), lambda: spool.frames("outputs"))
+            made = build(lambda: spool.frames("features"), lambda: spool.frames("outputs"), unusual=unusual)
     finally:
         reader.close()
         schemas.close()

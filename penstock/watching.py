@@ -109,6 +109,7 @@ def judging_of(declared: Deployment, asked: Monitor, partitions: int, within: in
         quality.divergence,
         comparing_of(wiring),
         asking_of(declared, wiring),
+        tuple(asked.fairness),
     )
 
 

@@ -148,6 +148,7 @@ class Monitor(Declared):
     opens: float = Field(default=0.2, gt=0)  # PSI beyond chance from which a column deviates
     closes: float = Field(default=0.1, gt=0)  # PSI beyond chance below which it is calm again
     segments: list[str] = Field(default=[])  # event fields by whose values quality is told
+    fairness: list[str] = Field(default=[])  # segments that are groups of people: how alike they fare is told
     operations: Operations | None = Operations()  # null: not watched
     quality: Quality = Quality()
     retrain_after: Annotated[int | None, BeforeValidator(parse_duration)] = Field(default=None, ge=60, le=LONGEST)
@@ -364,8 +365,8 @@ class Deployment(Declared):
 
     @property
     def segments(self) -> list[str]:
-        """The event fields by whose values quality is told."""
-        return self.monitor.segments if self.monitor is not None else []
+        """The event fields by whose values quality is told: segments, and groups of people."""
+        return list(dict.fromkeys(self.monitor.segments + self.monitor.fairness)) if self.monitor is not None else []
 
     @property
     def sampling(self) -> tuple[float, int] | None:

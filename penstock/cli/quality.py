@@ -49,7 +49,8 @@ def command(
 
         found = parts(kafka_settings(bootstrap_servers), f"{name}.quality", begin)
     totals, counts = totals_of(found)
-    rows = [told for told in totals.told(places) if told.segment == (segment or "")]
+    totals.groups = (segment,) if segment else ()
+    rows = [told for told in totals.told(places) if told.segment == (segment or "") or told.name == segment != ""]
     if as_json:
         tables = [
             {**{field: getattr(group, field) for field in PLACE}, "rows": found}

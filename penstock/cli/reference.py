@@ -40,6 +40,11 @@ def command() -> None:
 @click.option(
     "--output", "outputs", multiple=True, metavar="NAME[=COLUMN]", help="An output of the model in the files."
 )
+@click.option(
+    "--segment", "segments", multiple=True, metavar="COLUMN", help="Count outputs apart by its values; may be repeated."
+)
+@click.option("--apart", multiple=True, metavar="COLUMN", help="With --segment: count this feature apart, too.")
+@click.option("--unusual/--no-unusual", default=True, help="Count how unusual the features of an event are together.")
 @click.option("--deployment", metavar="NAME|FILE", help="Profile events that this deployment scored, not files.")
 @click.option("--from", "begin", help="First event: a time, day, '7d ago', or PARTITION:OFFSET[,...].")
 @click.option("--to", "end", default="now", show_default=True, help="First event that is left out, in the same form.")
@@ -56,6 +61,9 @@ def build(
     scores: bool,
     features: tuple[str, ...],
     outputs: tuple[str, ...],
+    segments: tuple[str, ...],
+    apart: tuple[str, ...],
+    unusual: bool,
     deployment: str | None,
     begin: str | None,
     end: str,
@@ -75,13 +83,14 @@ def build(
     the rows; `penstock reference attach` puts the file into a bundle.
     """
     _check_words(files, deployment, begin, model, features, outputs)
+    _check_apart(deployment, segments, apart)
     with said_plainly():
         _check_free(out, force)
         if deployment is not None:
             place = (bootstrap_servers, repository, registry, schema_folder)
-            made = _of_topic(deployment, arm, model, (str(begin), end), place)
+            made = _of_topic(deployment, arm, model, (str(begin), end), place, unusual)
         else:
-            made = _of_files(files, model, scores, features, outputs, repository)
+            made = _of_files(files, model, scores, features, outputs, (segments, apart, unusual), repository)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(made.reference.to_bytes())
     for note in made.notes:
@@ -109,6 +118,16 @@ def _check_words(
         raise click.UsageError("--model says which columns are features: leave out --feature, or --model")
 
 
+def _check_apart(deployment: str | None, segments: tuple[str, ...], apart: tuple[str, ...]) -> None:
+    """Raise UsageError for segments that cannot be counted."""
+    if deployment is not None and segments:
+        raise click.UsageError(
+            "--segment is for files: events and inferences of a topic are read apart, each in an order of its own"
+        )
+    if apart and not segments:
+        raise click.UsageError("--apart says what is counted by the values of a segment: name one with --segment")
+
+
 def _check_free(path: Path, force: bool) -> None:
     from penstock.errors import ConfigError
 
@@ -122,19 +141,20 @@ def _of_files(
     scores: bool,
     features: tuple[str, ...],
     outputs: tuple[str, ...],
+    besides: tuple[tuple[str, ...], tuple[str, ...], bool],
     repository: str | None,
 ) -> Made:
     from penstock import references
     from penstock.training_rows import TrainingFiles
 
     found = TrainingFiles.found(files)
-    named = dict(_named(text) for text in outputs)
+    named, by = dict(_named(text) for text in outputs), references.Besides(*besides)
     if model is None:
-        return references.of_files(found, features or [n for n in found.columns if n not in named.values()], named)
+        return references.of_files(found, features or [n for n in found.columns if n not in named.values()], named, by)
     bundle = _bundle(model, repository)
     if named or not scores:
-        return references.of_files(found, bundle.manifest.features, named)
-    return references.of_scored_files(found, bundle)
+        return references.of_files(found, bundle.manifest.features, named, by)
+    return references.of_scored_files(found, bundle, by)
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -144,7 +164,9 @@ def _named(text: str) -> tuple[str, str]:
     return name, column or name
 
 
-def _of_topic(deployment: str, arm: str, model: str | None, ends: tuple[str, str], place: tuple[Any, ...]) -> Made:
+def _of_topic(
+    deployment: str, arm: str, model: str | None, ends: tuple[str, str], place: tuple[Any, ...], unusual: bool
+) -> Made:
     from penstock import references
     from penstock.cli.rescore import wanted_of
     from penstock.config import kafka_settings, repository_url
@@ -163,7 +185,8 @@ def _of_topic(deployment: str, arm: str, model: str | None, ends: tuple[str, str
             end=end,
             registry=registry,
             schema_folder=schema_folder,
-        )
+        ),
+        unusual,
     )
 
 

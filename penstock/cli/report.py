@@ -95,7 +95,7 @@ def _reported(
     with closing(TopicReader(kafka, f"penstock.{declared.name}.report")) as reader:
         asked = _asked(declared, ranges, alerts_topic, len(reader.partitions(declared.input.topic)), known)
         told = content(gather(reader, asked, Finder(models)))
-        further = extras.sections(reader, declared.name, asked.span)
+        further = extras.sections(reader, declared, asked.span)
     told |= {each.key: dict(each.content) for each in further}
     return told, page(told, [each.markup for each in further])
 

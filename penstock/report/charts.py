@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from penstock.report.markup import Markup, tag, together
 
 WIDTH, HEIGHT = 600, 120
 Number = float | None
+
+
+class Lines(NamedTuple):
+    """A number over time bins: so far, its interval, and that of each bin alone; None where there is none."""
+
+    number: Sequence[Number]
+    low: Sequence[Number]
+    high: Sequence[Number]
+    alone: Sequence[Number]
 
 
 def bars(labels: Sequence[str], reference: Sequence[float], now: Sequence[float]) -> Markup:
@@ -56,11 +66,56 @@ def lines(what: str, values: Sequence[Number], top: float, marks: Sequence[float
     return _svg(f"{what} over time", *thin, tag("path", d=_line(values, top), class_="line"))
 
 
-def _height(value: float, top: float) -> float:
-    return round(HEIGHT - 2 - min(value, top) / (top or 1) * (HEIGHT - 4), 1)
+def band(what: str, course: Lines, bottom: float, top: float) -> Markup:
+    """Return a number over time bins with its interval as a band, and thin what each bin says alone.
+
+    what: the number is, in words. bottom, top: the values of the edges; what lies beyond is drawn at the edge.
+    """
+    parts = [tag("path", d=_area(course, bottom, top), class_="band")]
+    parts.append(tag("path", d=_line(course.alone, top, bottom), class_="thin"))
+    return _svg(f"{what} over time", *parts, tag("path", d=_line(course.number, top, bottom), class_="line"))
 
 
-def _line(values: Sequence[Number], top: float) -> str:
+def histogram(what: str, labels: Sequence[str], shares: Sequence[float]) -> Markup:
+    """Return one histogram, shares of 1. what: is counted, in words."""
+    step = WIDTH / max(len(labels), 1)
+    hints = [
+        tag(
+            "rect",
+            tag("title", f"{label}: {share:.3%}"),
+            x=round(at * step, 2),
+            y=0,
+            width=round(step, 2),
+            height=HEIGHT,
+        )
+        for at, (label, share) in enumerate(zip(labels, shares, strict=True))
+        if share
+    ]
+    front = _columns(shares, max(*shares, 1e-9), step, 0.05, 0.95)
+    return _svg(what, tag("path", d=front, class_="now"), tag("g", together(hints), class_="hints"))
+
+
+def _area(course: Lines, bottom: float, top: float) -> str:
+    """Return the path of the band: one closed piece for each run of bins that have an interval."""
+    step, parts, run = WIDTH / max(len(course.low), 1), [], list[tuple[int, float, float]]()
+    for at, (low, high) in enumerate([*zip(course.low, course.high, strict=True), (None, None)]):
+        if low is not None and high is not None:
+            run.append((at, low, high))
+            continue
+        if run:
+            over = [f"{at * step:.1f} {_height(high, top, bottom)}H{(at + 1) * step:.1f}" for at, _, high in run]
+            under = [f"{(at + 1) * step:.1f} {_height(low, top, bottom)}H{at * step:.1f}" for at, low, _ in run[::-1]]
+            parts.append(f"M{'L'.join([*over, *under])}Z")
+        run = []
+    return "".join(parts)
+
+
+def _height(value: float, top: float, bottom: float = 0.0) -> float:
+    inside = min(max(value, bottom), top)
+    return round(HEIGHT - 2 - (inside - bottom) / ((top - bottom) or 1) * (HEIGHT - 4), 1)
+
+
+def _line(values: Sequence[Number], top: float, bottom: float = 0.0) -> str:
     """Return the path; a value that stands alone is a short dash."""
     step = WIDTH / max(len(values), 1)
     parts, pen = [], "M"
@@ -68,7 +123,7 @@ def _line(values: Sequence[Number], top: float) -> str:
         if value is None:
             pen = "M"
             continue
-        parts.append(f"{pen}{at * step:.1f} {_height(value, top)}H{(at + 1) * step:.1f}")
+        parts.append(f"{pen}{at * step:.1f} {_height(value, top, bottom)}H{(at + 1) * step:.1f}")
         pen = "L"
     return "".join(parts)
 

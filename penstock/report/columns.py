@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from penstock.report import words
@@ -11,10 +11,35 @@ from penstock.report.markup import Markup, tag
 from penstock.report.parts import plot, table
 
 EDGE = 1.15  # of the highest value, where a drawing ends
+DETAILED = 20  # columns apart that are told in detail
 
 
-def overview(version: Mapping[str, Any]) -> Markup:
-    """Return a row for each column of a version."""
+def by_segment(told: Mapping[str, Any], version: Mapping[str, Any]) -> Markup | None:
+    """Return what there is of the columns that are counted apart for values of segments, None without any.
+
+    Only those that differ are told in detail, the worst first: there may be hundreds.
+    """
+    apart = [column for column in version["columns"] if column["segment"]]
+    if not apart:
+        return None
+    differ = [column for column in apart if _differs(column, version)]
+    worst = (details(told, version, column, opened=False) for column in differ[:DETAILED])
+    head = tag("summary", tag("b", "By segment"), f"{words.count(len(apart), 'column')} apart, {len(differ)} differ")
+    return tag("details", head, overview(version, apart), *worst)
+
+
+def _differs(column: Mapping[str, Any], version: Mapping[str, Any]) -> bool:
+    beyond = column["psi"] is not None and column["psi"] > column["chance"]
+    return bool(column["episodes"]) or beyond or _moved(column, version)
+
+
+def _moved(column: Mapping[str, Any], version: Mapping[str, Any]) -> bool:
+    alarm = version["alarm"]
+    return alarm is not None and column["evidence"] is not None and bool(column["evidence"] >= alarm)
+
+
+def overview(version: Mapping[str, Any], columns: Sequence[Mapping[str, Any]]) -> Markup:
+    """Return a row for each of some columns of a version."""
     rows = [
         (
             column["name"],
@@ -27,7 +52,7 @@ def overview(version: Mapping[str, Any]) -> Markup:
             f"{words.share(column['missing']['reference'])} → {words.share(column['missing']['now'])}",
             words.figure(column["evidence"], 1),
         )
-        for column in version["columns"]
+        for column in columns
     ]
     head = ("column", "kind", "state", "PSI", "by chance", "JS", "KS", "missing", "evidence")
     return table(head, rows, numbers=(3, 4, 5, 6, 7, 8))
@@ -36,8 +61,7 @@ def overview(version: Mapping[str, Any]) -> Markup:
 def _state(column: Mapping[str, Any], version: Mapping[str, Any]) -> Markup:
     if column["episodes"]:
         return tag("span", words.count(len(column["episodes"]), "alert"), class_="bad")
-    alarm = version["alarm"]
-    if alarm is not None and column["evidence"] is not None and column["evidence"] >= alarm:
+    if _moved(column, version):
         return tag("span", "moved", class_="bad")
     if column["psi"] is not None and column["psi"] > column["chance"]:
         return tag("span", "differs", class_="warn")

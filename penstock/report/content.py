@@ -12,6 +12,7 @@ from typing import Any
 
 from models.binning import Categories
 from models.reference import Slice
+from models.unusual import KIND, beyond
 from monitoring.course import Course, Grid
 from monitoring.distances import distances
 from monitoring.drift import moved_bins, noise
@@ -77,8 +78,18 @@ def _version(found: Found, lineage: Lineage, course: Course) -> dict[str, Any]:
         "compared_with": "range" if lineage.reference in found.compared else "training",
         "reference_rows": course.reference.tally.rows,
         "alarm": course.alarm,
+        "unusual": _unusual(course),
         "columns": sorted(columns, key=_worst_first),
     }
+
+
+def _unusual(course: Course) -> dict[str, float | None] | None:
+    """Return the shares of events more unusual than 99.9 % of the training rows; None where that is not counted."""
+    part = course.reference.slices[-1]
+    if part.kind != KIND:
+        return None
+    was = course.reference.tally.cells[part.start : part.end]
+    return {"reference": _number(beyond(was)), "now": _number(beyond(course.total(part)))}
 
 
 def _column(course: Course, at: int, part: Slice, episodes: Iterable[Episode]) -> dict[str, Any]:
@@ -91,6 +102,8 @@ def _column(course: Course, at: int, part: Slice, episodes: Iterable[Episode]) -
     return {
         "kind": part.kind,
         "name": part.name,
+        "segment": part.segment,
+        "value": part.value,
         "type": "category" if isinstance(part.bins, Categories) else "number",
         "events": int(observed.sum()),
         **_rounded(distances(expected, observed)._asdict()),

@@ -157,8 +157,14 @@ def _version(told: Mapping[str, Any], version: Mapping[str, Any]) -> Iterator[Ma
         f"{version['events']:,} events compared with {_compared(version)}. The worst column comes first.",
         class_="soft",
     )
-    yield columns.overview(version)
+    if version["unusual"] is not None:
+        now, was = (words.share(version["unusual"][name]) for name in ("now", "reference"))
+        yield tag("p", f"{now} of the events are more unusual than 99.9 % of the training rows were ({was} expected).")
+    plain = [column for column in version["columns"] if not column["segment"]]
+    yield columns.overview(version, plain)
     yield together(
         columns.details(told, version, column, opened=bool(column["episodes"]) or at == 0)
-        for at, column in enumerate(version["columns"])
+        for at, column in enumerate(plain)
     )
+    if (apart := columns.by_segment(told, version)) is not None:
+        yield apart

@@ -42,10 +42,16 @@ figcaption{color:var(--soft);font-size:.85rem}
 .hint{fill:transparent}
 .hint:hover{fill:var(--text);fill-opacity:.08}
 .line{fill:none;stroke:var(--now);stroke-width:1.5;vector-effect:non-scaling-stroke}
+.band{fill:var(--now);fill-opacity:.18}
+.thin{fill:none;stroke:var(--soft);stroke-width:1;vector-effect:non-scaling-stroke}
+.hints rect{fill:transparent}
+.hints rect:hover{fill:var(--text);fill-opacity:.08}
 .mark{stroke:var(--bad);stroke-width:1;stroke-dasharray:4 3;vector-effect:non-scaling-stroke}
 .key{display:inline-block;width:.7rem;height:.7rem;border-radius:2px;margin:0 .3rem 0 .8rem;vertical-align:baseline}
 .key.was{background:var(--was)}
 .key.now{background:var(--now)}
+.key.band{background:var(--now);opacity:.3}
+.key.thin{background:var(--soft)}
 .track{position:relative;height:.8rem;min-width:12rem;background:var(--panel);border:1px solid var(--line)}
 .track i{position:absolute;top:0;bottom:0;min-width:3px;border-radius:2px;background:var(--warn)}
 .track i.critical{background:var(--bad)}

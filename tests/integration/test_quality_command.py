@@ -26,7 +26,7 @@ from tests.monitoring.joins import AnEvent, sample
 
 LABELS = """
 labels: {topic: %s, schema: label.avsc, value: late, within: 1h, numbers: [revenue], partitions: 2}
-monitor: {segments: [origin]}
+monitor: {segments: [origin], fairness: [origin]}
 """
 ROWS = 400
 
@@ -83,6 +83,11 @@ def _check_others(servers: str, name: str) -> None:
     assert (accuracy["number"], accuracy["high"]) == (1.0, 1.0)
     table = next(each for each in document["calibration"] if each["arm"] == "active")
     assert [(share, count) for _, share, count in table["rows"]] == [(0.0, 160), (1.0, 160)]
+    assert re.search(
+        r"active +late@active-1 +origin +selection_rate_difference +\S+ +0 \.\. 0\.\d+",
+        _quality(servers, name, "--by", "origin"),
+    )
+    assert "selection_rate_difference" not in _quality(servers, name)
     assert "nothing is known" in _quality(servers, name, "--since", "1s")
     assert "segments are origin" in _quality(servers, name, "--by", "gate")
 
@@ -94,6 +99,7 @@ def _check_metrics(log: Path) -> None:
     with urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/metrics", timeout=10) as answer:
         text = answer.read().decode()
     assert re.search(r'penstock_quality\{arm="active",.*metric="accuracy".*segment="".*window="all"\} 1.0', text)
+    assert re.search(r'penstock_quality_high\{.*metric="selection_rate_difference".*of="origin"', text)
     assert re.search(r'penstock_monitor_state\{.*source="samples",what="pairs"\}', text)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from monitoring.profiles import ProfileFold
 from monitoring.settings import Settings
 from penstock.cli import main
 from tests.conftest import TopicFactory
-from tests.integration.test_monitor_command import _add, _declare
+from tests.integration.monitor_process import LABEL
+from tests.integration.test_monitor_command import Swapping, _add, _declare
 from tests.monitoring import traffic
 from tests.monitoring.traffic import START, Batches, fold_all, profiler
+from tests.penstock.report.made import MINUTE, OTHER, parts
 from tests.penstock.report.test_page import Read, check_alone
 from tests.rig import Rig, encoder
 
@@ -171,3 +174,65 @@ def test_what_a_worker_profiled_is_reported(rig: Callable[..., Rig], tmp_path: P
     assert told["traffic"]["events"] == 400
     assert column(told, "b")["missing"] == {"reference": 0.0, "now": 0.5}
     assert told["versions"][0]["columns"][0]["name"] == "b"
+
+
+@contextmanager
+def published(servers: str, topics: dict[str, list[bytes]]) -> Iterator[None]:
+    """Records in topics of one partition, which are removed in the end."""
+    admin, producer = AdminClient({"bootstrap.servers": servers}), Producer({"bootstrap.servers": servers})
+    for made in admin.create_topics([NewTopic(name, 1, 1) for name in topics]).values():
+        made.result()
+    for name, values in topics.items():
+        for value in values:
+            producer.produce(name, value)
+    assert producer.flush(30) == 0
+    try:
+        yield
+    finally:
+        for deleted in admin.delete_topics([*topics]).values():
+            deleted.exception()
+
+
+def test_a_deployment_under_control_is_reported_by_its_name_with_quality_and_divergence(
+    bootstrap_servers: str, topic: TopicFactory, tmp_path: Path
+) -> None:
+    # Given a deployment of control that declares labels, whose references only the repository knows
+    events, labels = topic(4, "events"), topic(2, "labels")
+    scene = Swapping(bootstrap_servers, tmp_path, f"named-{events[-8:]}", events)
+    with scene.file.open("a") as file:
+        file.write(f"labels: {{topic: {labels}, schema: label.avsc, value: late}}\n")
+    (tmp_path / "label.avsc").write_text(json.dumps(LABEL))
+    known, at = traffic.reference(), ["--repository", scene.url]
+    version = scene.add(known)
+    scene.type("model", "tag", f"{scene.model}@{version}", "production", *at)
+    scene.type("apply", str(scene.file), *at)
+    scene.file.unlink()  # by its name only
+    begin = START // MINUTE
+    judged = [b"poison", *parts(deployment=scene.name, begin=begin, rows=40)]
+    span = ["--from", str(np.datetime64(begin, "m")) + "Z", "--to", str(np.datetime64(begin + 10, "m")) + "Z"]
+    words = ["report", scene.name, "--bootstrap-servers", bootstrap_servers, *at, *span]
+    with published(bootstrap_servers, {scene.profiles: [], f"{scene.name}.quality": judged}):
+        scene.feed(version, known, 20, shift=0.0)
+        # When it is reported
+        result = CliRunner().invoke(main, [*words, "--json", "--out", str(tmp_path / "page.html")])
+        half = CliRunner().invoke(main, [*words[:-1], str(np.datetime64(begin + 5, "m")) + "Z", "--json"])
+    assert result.exit_code == 0, result.output
+    # Then its traffic is, and how good it was, and how it differs from another arm; of a part of the range, that part
+    told = json.loads(result.stdout)
+    assert told["traffic"]["events"] == 20 * 200
+    (quality,) = (each for each in told["quality"]["versions"] if not each["segment"])
+    numbers = {each["metric"]: each for each in quality["metrics"]}
+    assert numbers["labelled"]["number"] == 400
+    assert numbers["accuracy"]["low"] < 0.7 < numbers["accuracy"]["high"]
+    assert told["divergence"]["pairs"][0]["beside"] == OTHER
+    (earlier,) = (each for each in json.loads(half.stdout)["quality"]["versions"] if not each["segment"])
+    assert next(each["number"] for each in earlier["metrics"] if each["metric"] == "labelled") == 200
+    read = Read.of((tmp_path / "page.html").read_text())
+    check_alone(read)
+    assert {"Quality", "Divergence"} <= set(read.texts)
+
+
+def test_a_name_that_control_does_not_have_is_refused(bootstrap_servers: str) -> None:
+    result = CliRunner().invoke(main, ["report", "nobody-here", "--bootstrap-servers", bootstrap_servers])
+    assert result.exit_code == 1
+    assert "nobody-here is neither a YAML file nor a deployment under control" in result.output

@@ -65,4 +65,7 @@ def test_what_labels_and_segments_name_must_be_there(tmp_path: Path) -> None:
         "/d.yaml: monitor.segments: the event schema has no field 'b'; known are a\n"
         "/d.yaml: labels.value: the label schema has no field 'lat'; it has late"
     )
+    assert refused(tmp_path, monitor={"fairness": ["b"]}) == (
+        "/d.yaml: monitor.fairness: the event schema has no field 'b'; known are a"
+    )
     assert "labels.schema: /l.avsc cannot be read" in refused(tmp_path, labels={**labels, "schema": "l.avsc"})

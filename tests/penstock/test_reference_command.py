@@ -47,7 +47,7 @@ def test_files_and_folders_are_one_table_in_chunks() -> None:
     for at, part in enumerate(parts):
         part.write_parquet(Path("folder" if at < 2 else ".") / f"{at}.parquet")
     made = built("folder", "2.parquet", "--feature", "a", "--feature", "carrier")
-    expected = Reference.from_frame(pl.concat(parts).select("a", "carrier"))
+    expected = Reference.from_frame(pl.concat(parts).select("a", "carrier"), unusual=True)
     assert made.to_bytes() == expected.to_bytes()
 
 
@@ -67,6 +67,31 @@ def test_with_a_model_its_fields_and_its_answers_are_profiled() -> None:
     score = made.slices[3]
     assert made.tally.cells[score.end - 1] == 0  # none missing: the model answered
     assert [part.name for part in built("train.parquet", "--model", "linear.zip", "--no-scores").slices] == list("abc")
+
+
+def test_outputs_and_features_are_counted_apart_by_segments_of_files_and_of_scored_rows() -> None:
+    frame = rows(CHUNK + 3_000)
+    frame.write_parquet("train.parquet")
+    made = built("train.parquet", "--output", "late=score", "--segment", "carrier", "--apart", "a")
+    expected = Reference.from_frame(frame.drop("score"), frame.select(late="score"), ["carrier"], ["a"], unusual=True)
+    assert made.to_bytes() == expected.to_bytes()
+    plain = built("train.parquet", "--output", "late=score", "--no-unusual")
+    assert plain.to_bytes() == Reference.from_frame(frame.drop("score"), frame.select(late="score")).to_bytes()
+    assert "late where carrier is UA" in [part.name for part in made.slices]
+    graphs.linear_bundle().write(Path("linear.zip"))
+    scored = built("train.parquet", "--model", "linear.zip", "--segment", "b")
+    assert {part.bins.name for part in scored.slices if part.segment == "b"} == {"score"}
+    assert sum(int(scored.tally.cells[part.start : part.end].sum()) for part in scored.slices if part.segment) == 53_000
+
+
+def test_segments_that_cannot_be_counted_are_refused() -> None:
+    rows(4).write_parquet("train.parquet")
+    few = refused("reference", "build", "train.parquet", "--output", "score", "--segment", "carrier")
+    assert "no value of the segment carrier has 1,000 training rows" in few
+    topic = penstock("reference", "build", "--deployment", "x", "--from", "7d ago", "--segment", "carrier")
+    assert (topic.exit_code, "--segment is for files" in topic.output) == (2, True)
+    alone = penstock("reference", "build", "train.parquet", "--apart", "a")
+    assert (alone.exit_code, "name one with --segment" in alone.output) == (2, True)
 
 
 def test_rows_that_the_model_refuses_are_left_out_and_counted() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schemas.deployment import Monitor
+from schemas.deployment import Deployment, Monitor
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,22 @@ def test_settings_survive_being_written_down() -> None:
         zone=0.1,
     )
     assert Monitor.model_validate_json(made.model_dump_json()) == made
+
+
+def test_groups_of_people_are_segments_too() -> None:
+    made = a_deployment(segments=["origin", "gender"], fairness=["gender", "age"])
+    assert made.segments == ["origin", "gender", "age"]
+    assert a_deployment(fairness=["gender"]).sampling is not None
+    assert a_deployment().sampling is None
+
+
+def a_deployment(**monitor: Any) -> Deployment:
+    return Deployment.model_validate(
+        {
+            "name": "d",
+            "input": {"topic": "events", "schema": "event.avsc"},
+            "output": {"topic": "out"},
+            "arms": [{"role": "active", "model": "m@production"}],
+            "monitor": monitor,
+        }
+    )

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from models.reference import Reference
+from monitoring import judging
+from monitoring.cells import Group
 from monitoring.course import Course, Grid
 from monitoring.hindsight import Look, Span
 from monitoring.profiles import Lineage
+from monitoring.ticks import Ticks
 from penstock.report.content import Found
 from penstock.report.episodes import Episode
 from tests.monitoring.traffic import START, events, reference
@@ -20,12 +25,9 @@ LINEAGE = Lineage("active", "late", "v1", "0" * 16)
 
 
 def tally_of(frame: Any, scores: Any, known: Reference) -> Any:
-    from models.binning import Binner
     from models.reference import Tally
 
-    binner = Binner(known.features + known.outputs)
-    cells = binner.cells(frame, scores, len(known.features))
-    return Tally(frame.height, np.bincount(cells.ravel(), minlength=binner.size))
+    return Tally(frame.height, known.counter.count(frame, scores)[0])
 
 
 def course(shift: float = 0.0, known: Reference | None = None, alarm: float | None = 12.0) -> Course:
@@ -70,3 +72,39 @@ def found(shift: float = 1.0, **changed: Any) -> Found:
         "episodes": [episode()],
     }
     return Found(**{**fields, **changed})
+
+
+WHO = ("active", "late", "v1")
+OTHER = "next/late/v2"
+
+
+def parts(
+    shares: Sequence[float] = (0.9,) * 5 + (0.5,) * 5,
+    *,
+    deployment: str = "flights",
+    begin: int = START // MINUTE,
+    rows: int = 60,
+    partition: int = 0,
+    who: tuple[str, str, str] = WHO,
+    values: Sequence[str] = ("EWR", "JFK"),
+) -> list[bytes]:
+    """Parts of the quality topic: in each minute `share` of the predictions of one arm are right, the other's half.
+
+    begin: the first minute. values: of the segment origin.
+    """
+    draw, ticks, written = random.Random(partition), Ticks(MINUTE), []
+    for minute, share in enumerate(shares, begin):
+        time = minute * MINUTE
+        for at in range(rows):
+            truth = draw.random() < 0.5
+            said = 0.8 if truth == (draw.random() < share) else 0.3
+            other = 0.9 if draw.random() < 0.5 else 0.1
+            found = [*judging.scored("binary", said), *judging.judged("binary", said, truth)]
+            found += judging.compared("binary", said, other, OTHER)
+            found += judging.won("binary", said, other, truth, OTHER)
+            for what, name, cell, by in found:
+                for place in (("", ""), ("origin", values[at % len(values)])):
+                    ticks.add(time, Group(*who, *place, what, name), [(cell, by)])
+        ticks.count("labels", rows)
+        written += [value for _, value in ticks.close(deployment, partition, time + MINUTE)]
+    return written

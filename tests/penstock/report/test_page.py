@@ -14,9 +14,11 @@ from models.reference import Reference
 from monitoring.hindsight import Span
 from penstock.report.charts import HEIGHT, WIDTH, bars, lines
 from penstock.report.content import content
-from penstock.report.extras import Section, sections
+from penstock.report.extras import sections
 from penstock.report.markup import VOID, Markup, tag
 from penstock.report.page import page
+from penstock.report.section import Section
+from tests.monitoring.traffic import events
 from tests.penstock.report.made import LINEAGE, course, episode, found
 
 EVIL = "<script>alert(1)</script>\"'>&amp;<img src=http://x.test/a onerror=b>\u202e\x00]]>--></style>"
@@ -59,7 +61,23 @@ def whole(**changed: Any) -> Read:
 
 ALLOWED = {
     *("html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "p", "div", "b", "table", "thead", "tbody"),
-    *("tr", "th", "td", "figure", "figcaption", "svg", "line", "path", "rect", "span", "details", "summary", "i"),
+    *(
+        "tr",
+        "th",
+        "td",
+        "figure",
+        "figcaption",
+        "svg",
+        "line",
+        "path",
+        "rect",
+        "span",
+        "details",
+        "summary",
+        "i",
+        "g",
+        "h3",
+    ),
 }
 
 
@@ -119,6 +137,32 @@ def test_columns_with_alerts_are_open_and_others_folded() -> None:
     assert ["open" in attrs for attrs in shown] == [True, False, False, False]
 
 
+def test_columns_apart_are_told_by_segment_and_only_those_that_differ_in_detail() -> None:
+    known = Reference.from_frame(*events(20_000, 99), ["carrier"])
+    told = content(found(courses={LINEAGE: course(1.0, known)}))
+    apart = [column for column in told["versions"][0]["columns"] if column["segment"] == "carrier"]
+    assert {column["value"] for column in apart} == {"UA", "AA", "DL"}
+    read = Read.of(page(told))
+    check_alone(read)
+    assert "By segment" in read.texts
+    assert read.texts.count("late where carrier is UA") == 2  # in the table, and in detail: it moved with all others
+    calm = Read.of(page(content(found(courses={LINEAGE: course(0.0, known)}))))
+    assert calm.texts.count("late where carrier is UA") == 1
+    assert "By segment" not in whole().texts
+
+
+def test_the_share_of_outliers_is_told_where_the_reference_counts_them() -> None:
+    known = Reference.from_frame(*events(20_000, 99), unusual=True)
+    told = content(found(courses={LINEAGE: course(4.0, known)}))
+    (version,) = told["versions"]
+    assert version["unusual"]["reference"] == pytest.approx(0.001, abs=0.0005)
+    assert version["unusual"]["now"] > 0.01
+    read = Read.of(page(told))
+    check_alone(read)
+    assert "more unusual than 99.9 % of the training rows" in " ".join(read.texts)
+    assert content(found())["versions"][0]["unusual"] is None
+
+
 def test_without_profiles_and_alerts_it_says_so() -> None:
     text = " ".join(whole(courses={}, episodes=[]).texts)
     assert "No profile of this range was found" in text
@@ -133,11 +177,11 @@ def test_without_a_detector_with_evidence_its_drawing_is_left_out() -> None:
 def test_sections_of_others_are_shown_and_left_out_where_there_is_nothing() -> None:
     section = Section("quality", {"auc": 0.7}, tag("h2", "Quality"))
 
-    def some(*_: object) -> Section | None:
-        return section
+    def some(*_: object) -> list[Section]:
+        return [section]
 
-    def none(*_: object) -> Section | None:
-        return None
+    def none(*_: object) -> list[Section]:
+        return []
 
     made = sections(None, "flights", Span(0, 1), [none, some, none])  # type: ignore[arg-type]
     assert made == [section]
