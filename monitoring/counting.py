@@ -91,6 +91,8 @@ class Counting:
             pairs = np.flatnonzero(self.beside != NOBODY)
             pairs = pairs[fresh[pairs] | fresh[self.beside[pairs]]]
             self._compared(self.beside[pairs], pairs, meeting.rows.times[pairs])
+        if meeting.rows.events.all():
+            return times
         return np.concatenate((times, self._labelled(meeting.entries(self.equal))))
 
     def equal(self, one: Longs, other: Longs) -> Bools:

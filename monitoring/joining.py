@@ -274,7 +274,7 @@ class JoinFold:
         for at, name in enumerate(names):
             series = columns.get(name)
             if series is not None and (series.dtype.is_numeric() or series.dtype == pl.Boolean):
-                found[:, at] = series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+                found[:, at] = series.cast(pl.Float64).to_numpy()  # null is NaN
         return found
 
     def _advance(self, state: State) -> Iterator[Out]:

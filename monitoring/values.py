@@ -96,7 +96,7 @@ class Reading:
             return np.where(bits == NOTHING, NONE, TEXT).astype(np.uint8), bits, SCALAR
         if series.dtype.is_integer():
             return *_longs(series), SCALAR
-        numbers = series.cast(pl.Float64).fill_null(float("nan")).to_numpy() + 0.0  # -0.0 is 0.0
+        numbers = series.cast(pl.Float64).to_numpy() + 0.0  # null is NaN, and -0.0 is 0.0
         kinds = np.where(np.isnan(numbers), NONE, NUMBER).astype(np.uint8)
         return kinds, np.where(kinds == NONE, 0.0, numbers).view(np.int64), SCALAR
 
