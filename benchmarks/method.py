@@ -22,8 +22,8 @@ others' packages in `benchmarks/peers/` and `benchmarks/java/jars.toml`. The pro
 [What bounds a slot](architecture.md#what-bounds-a-slot). Nothing is asked of the system that is measured:
 
 - **Everything on**: with profiles of every feature; metrics and lineage are always on. **With a canary**: also with
-  samples of a tenth of the keys, and a second version that scores a tenth of the events. **Beside a shadow**: besides, a
-  third one scores all of them in a process of its own on the same cores, whose CPU and memory are counted, too.
+  samples of a tenth of the keys, and a second version that scores a tenth of the events. **Beside a shadow**: besides,
+  a third one scores all of them in a process of its own on the same cores, whose CPU and memory are counted, too.
 - **Events/s**: over a backlog, from the log-append times that Kafka stamps on the outputs, in the middle of them:
   after the longest wait between 10 % and 30 % until after that between 70 % and 90 %, so that batches of any size are
   counted whole.

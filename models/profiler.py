@@ -11,10 +11,12 @@ import numpy.typing as npt
 import polars as pl
 
 from models import varint
+from models.frames import taken
 from models.reference import TICK_MS, Counts, Reference
 from schemas import records
 
 HOUR_MS = 3_600_000
+_SPAN = 1 << 16  # numbers of partitions and ticks that are looked up in a table
 Partitions = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
 
@@ -56,7 +58,7 @@ class Watermarks:
         before = dict(self.high)
         now = self._clock() + self.tick_ms
         times = np.minimum(timestamps, now)
-        for partition in np.unique(partitions).tolist():
+        for partition in _distinct(partitions):
             own = partitions == partition
             high = max(int(times[own].max()), self.high.get(partition, -1))
             if high < 0:
@@ -167,7 +169,7 @@ class Profilers:
         """
         if not frame.height:
             return []
-        moved, touched = self._marks.take(partitions, timestamps), np.unique(partitions).tolist()
+        moved, touched = self._marks.take(partitions, timestamps), _distinct(partitions)
         found: list[bytes] = []
         for name, profiler in self._profilers.items():
             rows = _rows_of(name, arms, arm_of)
@@ -175,8 +177,8 @@ class Profilers:
                 found += profiler.count(frame, outputs, moved)
                 continue
             if len(rows):
-                found += profiler.count(frame[rows], outputs[rows], moved.of(rows))
-            others = set(touched) - set(np.unique(partitions[rows]).tolist())
+                found += profiler.count(taken(frame, rows), taken(outputs, rows), moved.of(rows))
+            others = set(touched) - set(_distinct(partitions[rows]))
             found += profiler.passed(sorted(others), moved.after)
         return found
 
@@ -196,20 +198,30 @@ class Profilers:
             profiler.forget()
 
 
+def _distinct(partitions: Partitions) -> list[int]:
+    """Return the partitions that are there, in order: they are few and small, so counting beats sorting."""
+    found: list[int] = np.flatnonzero(np.bincount(partitions)).tolist()
+    return found
+
+
 def _rows_of(name: str, arms: Sequence[str], arm_of: Counts | None) -> Counts | None:
     """Return the rows that an arm scored; None: all."""
     mine = [index for index, arm in enumerate(arms) if arm == name]
     if arm_of is None:
         return None if mine == [0] else np.zeros(0, np.int64)
-    return np.flatnonzero(np.isin(arm_of, mine))
+    chosen = np.zeros(len(arms), np.bool_)
+    chosen[mine] = True
+    return np.flatnonzero(chosen[arm_of])
 
 
 def _group(partitions: Partitions, ticks: Counts) -> tuple[Counts, list[tuple[int, int]]]:
     """Return each row's group number and the groups' (partition, tick), in order."""
     first, span = int(ticks.min()), int(ticks.max() - ticks.min()) + 1
     keys = partitions.astype(np.int64) * span + (ticks - first)
-    if (keys == keys[0]).all():
-        found, codes = keys[:1], np.zeros(len(keys), np.int64)
+    if (most := int(keys.max())) < _SPAN:  # to look them up is much cheaper than to sort them
+        there = np.zeros(most + 1, np.bool_)
+        there[keys] = True
+        found, codes = np.flatnonzero(there), (np.cumsum(there) - 1)[keys]
     else:
         found, codes = np.unique(keys, return_inverse=True)
     return codes, [(int(key // span), int(key % span) + first) for key in found.tolist()]

@@ -7,7 +7,7 @@ partition can join them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -97,7 +97,7 @@ class Encoder:
         """Return the record of rows from `start` to before `end`, of this maker."""
         samples = self._samples
         record = {
-            **asdict(maker),
+            **{name: getattr(maker, name) for name in Maker.__slots__},
             "rows": end - start,
             "partitions": varint.pack_deltas(samples.partitions[start:end]),
             "offsets": varint.pack_deltas(samples.offsets[start:end]),

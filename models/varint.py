@@ -66,7 +66,8 @@ def pack_deltas(values: npt.NDArray[np.int64]) -> bytes:
 
     Raises ValueError for a step of 2^62 or more, up or down.
     """
-    steps = np.diff(values, prepend=np.int64(0))
+    steps = values.copy()
+    steps[1:] -= values[:-1]
     if len(steps) and (int(steps.max()) >= _LONGEST_STEP or int(steps.min()) <= -_LONGEST_STEP):
         raise ValueError("two neighbours are too far apart")
     return pack((steps << 1) ^ (steps >> 63))

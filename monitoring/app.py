@@ -130,7 +130,7 @@ def build(wiring: Wiring, topics: Topics, sources: Sequence[Source], metrics: Mo
         **({"broker_credentials": security} if security else {}),
         consumer_group_instance_id=f"{wiring.group}.{wiring.slot}",
         datadir=wiring.data,
-        broker_session_timeout=10.0,
+        broker_session_timeout=exact.SESSION,
         broker_request_timeout=30.0,
         broker_heartbeat_interval=2.0,
         broker_commit_interval=wiring.commit_seconds,

@@ -21,12 +21,14 @@ from monitoring.past import Pair
 from monitoring.tilts import Floats, Tilts
 
 LEVELS = 12  # lengths of blocks that are looked at: 1, 2, 4, ... 2,048 ticks
-FIRST = 256  # ticks until there are neighbours enough to go by
+FIRST = 256  # ticks until there are neighbours enough to go by ...
+EARLY = 32.0  # ... and what the effect of every direction is taken for before: only what is gross is found
 TRUST = 32.0  # pairs that blocks of half the length count for, as long as there are few of a length
 FEWEST = 8  # pairs of a length that say something about it
 SHORT = 3  # lengths of blocks that tell what is usual ...
 MOST_OF = 0.9  # ... of so many directions; the others are taken to be like that
-ENOUGH = 8.0  # events of the rarest kind that a block is to hold, or it says little of a direction
+ENOUGH = 8.0  # events of the rarest kind that a block is to hold; with fewer its pair counts for less of one, ...
+LEAST = 1.0  # ... with fewer than this for nothing
 DOUBT = 2.0  # deviations above 1 that are taken for chance
 _DIGITS = np.int64(-1 << 29)  # of a double's 52 binary digits those that a float32 has
 Flags = npt.NDArray[np.bool_]
@@ -42,7 +44,8 @@ class Effects:
         bins = max((tilts.directions.shape[0] for tilts in columns), default=0)
         most = max((tilts.directions.shape[1] for tilts in columns), default=0)
         self._directions = np.zeros((len(columns), bins, most))
-        self._variances, self._peaks = np.ones((2, len(columns), most))
+        self._variances = np.ones((len(columns), most))
+        self._peaks = np.full((len(columns), most), np.inf)  # behind a column's own directions nothing tells anything
         for at, tilts in enumerate(columns):
             height, width = tilts.directions.shape
             self._directions[at, :height, :width] = tilts.directions
@@ -50,7 +53,7 @@ class Effects:
         self._sums = np.zeros((levels, len(columns), most))
         self._pairs = np.zeros((levels, len(columns), most))
         self._ticks = 0
-        self._values = np.full((len(columns), most), declared or 1.0)
+        self._values = np.full((len(columns), most), declared or EARLY)
         self._declared = declared is not None
 
     @property
@@ -89,11 +92,11 @@ class Effects:
             scale = variances * (1 / rows[0] + 1 / rows[1])[:, None]
             difference = sums[0] / rows[0][:, None] - sums[1] / rows[1][:, None]
             found = difference * difference / scale
-        enough = rows.min(axis=0)[:, None] * self._variances >= ENOUGH * self._peaks
-        told = enough & steady[:, None]
-        self._sums[pair.level] += np.where(told, found, 0.0)
-        self._sums[pair.level].view(np.int64)[...] &= _DIGITS
-        self._pairs[pair.level] += told
+            rarest = rows.min(axis=0)[:, None] * self._variances / self._peaks
+        weights = np.where(steady[:, None] & (rarest >= LEAST), np.minimum(rarest / ENOUGH, 1.0), 0.0)
+        for kept, more in ((self._sums, np.where(weights > 0, found, 0.0) * weights), (self._pairs, weights)):
+            kept[pair.level] += more
+            kept[pair.level].view(np.int64)[...] &= _DIGITS
 
     def _seen(self, events: Floats) -> Floats:
         """Return the variances of directions under the shares of some events, shape (columns, bins)."""
@@ -105,9 +108,7 @@ class Effects:
     def _judged(self) -> Floats:
         """Return the largest effect over the lengths of blocks; what none tells of is as most directions at worst."""
         surest, found = self._over(SHORT, int(TRUST), np.ones((len(self._values), 1)))
-        usual = np.ones((len(self._values), 1))
-        for at in np.flatnonzero(found.any(axis=1)).tolist():
-            usual[at] = np.quantile(surest[at, found[at]], MOST_OF)
+        usual = _quantiles(surest, found)[:, None]
         worst, known = self._over(len(self._sums), FEWEST, usual)
         judged = np.where(known, worst, usual)
         judged.view(np.int64)[...] &= _DIGITS
@@ -140,6 +141,16 @@ class Effects:
         self._sums, self._pairs, self._values = (
             array.reshape(shape) for array, shape in zip(arrays, shapes, strict=True)
         )
+
+
+def _quantiles(values: Floats, known: Flags) -> Floats:
+    """Return of each row the value that MOST_OF of the known ones do not exceed; 1 where none is."""
+    ranked = np.sort(np.where(known, values, np.inf), axis=1)
+    at = np.maximum(MOST_OF * (known.sum(axis=1) - 1), 0.0)
+    low, rows = np.floor(at).astype(np.int64), np.arange(len(values))
+    first, second = ranked[rows, low], ranked[rows, np.ceil(at).astype(np.int64)]
+    with np.errstate(invalid="ignore"):  # of rows without any
+        return np.where(known.any(axis=1), first + (second - first) * (at - low), 1.0)
 
 
 def _spreads(tilts: Tilts) -> tuple[Floats, Floats]:

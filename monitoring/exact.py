@@ -1,4 +1,4 @@
-"""Faust's Kafka driver made exact: three subclasses over four private hooks, each checked at the start.
+"""Faust's Kafka driver made exact: three subclasses over six private hooks, each checked at the start.
 
 Faust reads uncommitted records and starts where its group's offsets point, which its own failures can move past records
 never processed. Here it reads committed records only, starts where our snapshots end, and every record carries the
@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Collection, Mapping
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, NoReturn, Protocol
 
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 
@@ -23,6 +26,8 @@ FOLLOWS = "penstock.follows"  # header added at fetch: the reader's position bef
 FAILED = 70  # exit codes: something failed, start over
 HOLE = 71  # records were skipped, start over
 CONFIG = 78  # starting over does not help
+SESSION = 10.0  # seconds without a sign of life after which the group gives a member up
+TWINS = 4  # times within a session that a member is given up where two processes have its name
 
 
 def die(why: str, code: int = FAILED) -> NoReturn:
@@ -39,6 +44,18 @@ class Restorer(Protocol):
 
     def restore(self, places: set[tuple[str, int]]) -> Awaitable[dict[tuple[str, int], int]]:
         """Restore the states of partitions (topic, number) and return the offsets to read from."""
+
+
+class Twins:
+    """Notices that another process has our slot: each time it joins the group we are a member no more, and again."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._times = clock, deque[float](maxlen=TWINS)
+
+    def lost(self) -> bool:
+        """Note that the group knows us no more; return whether that came so often that a lost session cannot be why."""
+        self._times.append(self._clock())
+        return len(self._times) == TWINS and self._times[-1] - self._times[0] < SESSION
 
 
 class Thread(driver.AIOKafkaConsumerThread):
@@ -59,6 +76,26 @@ class Thread(driver.AIOKafkaConsumerThread):
         fetcher: Any = getattr(self._consumer, "_fetcher", None)
         if fetcher._isolation_level != READ_COMMITTED:
             die("aiokafka's fetcher does not read committed records only; use the locked version or --oracle", CONFIG)
+
+        self._watch_for_twins(getattr(self._consumer, "_coordinator", None))
+
+    def _watch_for_twins(self, coordinator: Any) -> None:
+        """End the process where two have its slot, or where the group refuses it.
+
+        aiokafka would join by turns with the other one for ever, or wait until somebody reads who does not read
+        without partitions.
+        """
+        twins, reset = Twins(), coordinator.reset_generation
+
+        def lost() -> None:
+            if twins.lost():
+                die("another process has this slot, and both lose their partitions again and again; stop one of them")
+            reset()
+
+        async def refused(error: BaseException) -> None:
+            die(f"the group refuses this process: {error}; if another one has its slot, stop one of them")
+
+        coordinator.reset_generation, coordinator._push_error_to_user = lost, refused
 
     async def _fetch_records(self, *args: Any, **options: Any) -> Any:
         fetched = await super()._fetch_records(*args, **options)
@@ -120,6 +157,8 @@ def check_hooks() -> None:
         (driver.AIOKafkaConsumerThread, "_fetch_records"),
         (driver.Consumer, "_new_consumer_thread"),
         (driver.Consumer, "seek_to_committed"),
+        (GroupCoordinator, "reset_generation"),
+        (GroupCoordinator, "_push_error_to_user"),
     ):
         if not hasattr(owner, name):
             die(f"this faust-streaming has no {owner.__name__}.{name}; use the locked version or --oracle", CONFIG)

@@ -48,6 +48,7 @@ class Past:
 
     def __init__(self) -> None:
         self._blocks: list[list[Block]] = []
+        self._packed: dict[tuple[int, int], str] = {}  # of the blocks at the last dump: they never change
 
     def add(self, tick: int, cells: Counts) -> list[Pair]:
         """Take the next tick; return the pairs of blocks that became one, the shortest first."""
@@ -74,7 +75,9 @@ class Past:
 
     def dump(self) -> list[list[list[Any]]]:
         """Return the blocks as plain values."""
-        return [[[block.start, block.ticks, _packed(block.cells)] for block in row] for row in self._blocks]
+        before = self._packed
+        self._packed = {(b.start, b.ticks): before.get((b.start, b.ticks)) or _packed(b.cells) for b in self}
+        return [[[b.start, b.ticks, self._packed[b.start, b.ticks]] for b in row] for row in self._blocks]
 
     @classmethod
     def load(cls, document: Sequence[Sequence[Sequence[Any]]]) -> Past:

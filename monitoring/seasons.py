@@ -59,7 +59,8 @@ def hours_kept(season: Season, days: int) -> tuple[int, ...]:
 class Expected:
     """What the next slot should look like.
 
-    tilts: of each column. cells: events of the reference by cell. tested: the columns whose reference is known.
+    tilts: of each column. cells: events of the reference by cell, of all its hours. tested: the columns whose reference
+    is known.
     """
 
     tilts: tuple[Tilts, ...]
@@ -109,7 +110,7 @@ class Seasons:
             self._compare(quiet)
         if hour != self._hour:
             self._keep_hour(quiet)
-            self._whole, self._hour = self._hour >= 0 and slot % (HOUR_MS // SLOT_MS) == 0, hour
+            self._whole, self._hour = self._hour >= 0, hour
         self._slot, self._effects = slot, effects.copy()
         self._slot_cells[:] = 0
         self.expected = self._expect()
@@ -128,7 +129,7 @@ class Seasons:
             seen, rows = self._slot_cells[start:end], float(self._slot_cells[start:end].sum())
             if not rows or not quiet[at] or not self._known(at):
                 continue
-            known = float(self.expected.cells[start:end].sum())
+            known = max(float(self.expected.cells[start:end].sum()), 1.0)
             width = tilts.directions.shape[1]
             off = (seen / rows - tilts.shares) @ tilts.directions
             chance = self._effects[at, :width] * (1 / rows + 1 / known)
@@ -167,13 +168,24 @@ class Seasons:
         for column, (start, end) in enumerate(self._ends):
             known, base = self._known(column), self._columns[column]
             if known:
-                own = [self._past[phase, start:end] // self._hours[phase, column] for phase in (before, after)]
-                cells[start:end] = (own[0] * (2 * slots - at) + own[1] * at) // (2 * slots)
+                cells[start:end] = self._between(column, at, 2 * slots)
                 rows = [float(self._past[phase, start:end].sum()) for phase in (before, after)]
                 base = self._under(column, cells[start:end], max(min(rows), 1.0))
             tilts.append(base)
             tested.append(known and self._compared[column] >= JUDGED)
         return Expected(tuple(tilts), cells, np.array(tested, np.bool_))
+
+    def _between(self, column: int, at: int, parts: int) -> Counts:
+        """Return the events of a column between two phases, as many as the one with fewer hours has, about.
+
+        Each phase counts by its mean hour: `at` of so many parts lie behind the first one's middle.
+        """
+        start, end = self._ends[column]
+        (one, first), (other, second) = (
+            (int(self._hours[phase, column]), self._past[phase, start:end]) for phase in self._beside()
+        )
+        mixed, whole = (first * other * (parts - at) + second * one * at) * min(one, other), parts * one * other
+        return np.asarray((mixed + whole // 2) // whole, np.int64)
 
     def _under(self, column: int, cells: Counts, rows: float) -> Tilts:
         """Return a column's tilts under its reference of this slot, which was made from so many events."""

@@ -62,7 +62,7 @@ class Watch:
     def __init__(self, reference: Reference, columns: Columns, tick_ms: int, settings: Settings) -> None:
         self._parts, self._reference, self._tick_ms = reference.slices, reference.tally.cells, tick_ms
         self._budget = budget_of([part.name for part in self._parts], tick_ms, settings)
-        self._detector, self._past = EDetector(columns, effect=settings.design_effect or 1.0), Past()
+        self._detector, self._past = EDetector(columns), Past()
         self._seasons = None
         if settings.rolling is not None:
             ends = [(part.start, part.end) for part in self._parts]
@@ -71,10 +71,12 @@ class Watch:
         self._hourly, self._hour = settings.season != "none", -1
         levels = max(STEADY_MS // tick_ms, 1).bit_length() if self._hourly else LEVELS
         self._effects = Effects(columns, levels, settings.design_effect)
+        self._detector.allow(self._effects.values)
         self._edges = np.full((2, len(columns)), NEVER)  # ticks at which a column's latest episode began, and ended
         self._last = self._detector.evidence()
         self._holds: dict[int, Hold] = {}  # by column; of all of them together under their number
         self._opened: dict[int, int] = {}  # the tick at which a column's episode did
+        self._padded = np.zeros(len(self._reference) + 1, np.int64)
         self._places = np.full((len(columns), self._detector.bins), len(self._reference))  # the last cell is none
         for at, part in enumerate(self._parts):
             self._places[at, : part.end - part.start] = np.arange(part.start, part.end)
@@ -83,15 +85,13 @@ class Watch:
         """Take a tick; yield a verdict on each column that has moved, still does, or moves no more."""
         tested = self._expected_now(tick, tally)
         self._learn(self._past.add(tick, tally.cells))
-        if not self._effects.known:
-            return
         evidence = self._last = self._detector.update(self._by_column(tally.cells))
         if tested is not None:
             for at in np.flatnonzero(~tested).tolist():
                 self._detector.restart(at)
                 evidence[at] = 0.0
         alarms = np.flatnonzero(evidence >= self._budget.columns).tolist()
-        for at in range(len(self._parts)):
+        for at in sorted({*alarms, *self._holds} - {len(self._parts)}):
             judge = self._alarm if at in alarms else self._calm
             yield from judge(at, tick, float(evidence[at]))
         if self._budget.together is not None and not alarms:
@@ -110,7 +110,8 @@ class Watch:
         return np.asarray(np.maximum(told, 0.0)), float(np.log(min(least, 1e300)))
 
     def _by_column(self, cells: Counts) -> Counts:
-        return np.asarray(np.append(cells, 0)[self._places], np.int64)
+        self._padded[:-1] = cells
+        return np.asarray(self._padded[self._places], np.int64)
 
     def _expected_now(self, tick: int, tally: Tally) -> Flags | None:
         """Go on to the reference of this time; return which columns have one, None where it is always the same."""

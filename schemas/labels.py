@@ -22,6 +22,7 @@ TRUTHS = (*NUMBERS, "boolean", "string", "enum")
 RECKONED = (*NUMBERS, "boolean")  # what expressions take
 PARTITIONS = 4  # of the topic of samples, where nothing else is declared
 LONGEST = 366 * 86_400  # seconds that a label may be waited for
+SEVERAL = ("vector", "map")  # kinds of outputs with more than one number a row
 METRICS = 20  # expressions of one's own
 NARROWEST = 1e-3  # bounds; values are added up in units of 2^-20
 LARGEST = 1e15
@@ -169,6 +170,29 @@ class Labels(Declared):
         if found is None:
             raise LabelsUnusable(f"labels.output: the model has no output {self.output!r}; it has {names}")
         return found
+
+    def misfit(self, output: OutputField) -> str | None:
+        """Return why the labels cannot be the truth of an output of the model; None where they can."""
+        said = output.kind if output.kind in SEVERAL else output.avro
+        task, classes = _task_of(self.task, self.kind, said), len(output.classes)
+        is_what = f"its output {output.name} is {f'a {said} of {classes} classes' if classes else said}"
+        why = f"labels.task: {task}" if self.task != "auto" else f"labels.value: {self.value} is {self.kind}"
+        if task == "binary" and (said == "string" or (said in SEVERAL and classes not in (0, 2))):
+            return f"{why}; that is judged by a probability, a yes or no, or two classes, but {is_what}"
+        if task == "regression" and said in ("string", *SEVERAL):
+            return f"{why}; that is judged by a number, but {is_what}: name another output"
+        if task == "multiclass" and said in ("float", "double"):
+            return f"{why}; that is judged by a class, but {is_what}: name another output, or another task"
+        return None
+
+
+def _task_of(declared: str, truth: str, said: str) -> str:
+    """Return the task as the monitor takes it (monitoring.judging.task_of)."""
+    if declared != "auto":
+        return declared
+    if truth == "boolean":
+        return "binary"
+    return "regression" if said in ("float", "double") and truth not in ("string", "enum") else "multiclass"
 
 
 def _kind(declared: Any) -> str:

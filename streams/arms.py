@@ -18,6 +18,7 @@ import numpy.typing as npt
 import polars as pl
 
 from models.errors import LeafUnavailable
+from models.frames import stacked, taken
 from models.routing import Router
 from schemas.values import Lineage, Rejection
 from streams.breaker import Breaker
@@ -183,7 +184,7 @@ class Arms:
 
     def _run(self, contender: Contender, rows: Rows | None, batch: _Batch, *, is_last: bool) -> Ran:
         """Score rows of the batch. Who hung in it is not tried again once its time is over; others get one run."""
-        frame, now = batch.frame if rows is None else batch.frame[rows], self._clock()
+        frame, now = batch.frame if rows is None else taken(batch.frame, rows), self._clock()
         runner, left = contender.runner, max(0.0, batch.until - now)
         batch.untried.discard(contender.name)
         if not left and contender.name in batch.hung:
@@ -221,6 +222,6 @@ def _joined(parts: Sequence[_Part], refused: list[Rejection], height: int, *, se
     rows = np.concatenate(numbers)
     order = np.argsort(rows, kind="stable")
     made_of = np.repeat(np.arange(len(parts)), [len(each) for each in numbers])[order]
-    outputs = pl.concat([part.outputs for part in parts])[order]
+    outputs = taken(stacked([part.outputs for part in parts]), order)
     whole = len(rows) == height and not several
     return Outcome(outputs, None if whole else rows[order], refused, tuple(part.made for part in parts), made_of)

@@ -65,7 +65,7 @@ def batch_of(messages: Sequence[Message]) -> Batch:
     """Return the messages as a batch."""
     partitions = np.array([message.partition() for message in messages], np.int32)
     offsets = np.array([message.offset() for message in messages], np.int64)
-    positions = {int(p): int(offsets[partitions == p].max()) + 1 for p in np.unique(partitions)}
+    positions = {p: int(offsets[partitions == p].max()) + 1 for p in np.flatnonzero(np.bincount(partitions)).tolist()}
     return Batch(
         messages,
         [message.value() for message in messages],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -48,7 +48,7 @@ class Promise:
     """What a worker needs of the cluster.
 
     servers: its address, for commands to type. classic: the group's protocol. outputs: topics that it writes. letters:
-    the one of them for dead letters.
+    the one of them for dead letters. kept: topics, and for how many ms their records are needed.
     """
 
     servers: str
@@ -58,11 +58,12 @@ class Promise:
     source: str
     outputs: Sequence[str]
     letters: str
+    kept: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def topics(self) -> list[str]:
         internal = INTERNAL if self.exactly_once else INTERNAL[:1]
-        return [self.source, *self.outputs, *internal]
+        return [self.source, *self.outputs, *(name for name in self.kept if name not in self.outputs), *internal]
 
 
 def uphold(admin: AdminClient, promise: Promise) -> None:
@@ -195,7 +196,20 @@ def warnings(facts: Facts, promise: Promise) -> list[str]:
                 f"topic {name}: unclean.leader.election.enable is true, so a broker that was behind can become leader "
                 f"and acknowledged records are lost; type: {alter} unclean.leader.election.enable=false"
             )
-    return found + _small_letters(facts, promise)
+    return found + _small_letters(facts, promise) + _forgetful(facts, promise)
+
+
+def _forgetful(facts: Facts, promise: Promise) -> list[str]:
+    found = []
+    for name, needed in promise.kept.items():
+        kept = _number(facts.topics[name].settings, "retention.ms") if name in facts.topics else None
+        if kept is not None and 0 <= kept < needed:
+            found.append(
+                f"topic {name}: retention.ms is {kept}, but a monitor that starts again reads the samples of twice "
+                f"labels.within, {needed} ms, and what retention took is missing in quality; type: "
+                f"{_alter(promise, name)} retention.ms={needed}"
+            )
+    return found
 
 
 def _small_letters(facts: Facts, promise: Promise) -> list[str]:

@@ -91,7 +91,7 @@ class Sampler:
         self, batch: Batch, scored: Scored, events: Longs, rows: Longs, sources: Longs, times: Longs | None
     ) -> Samples:
         """Return the columns of all chosen rows."""
-        at = events[rows]
+        at, index = events[rows], pl.Series(rows.astype(np.uint32))
         if times is None:
             found = np.array([batch.messages[row].timestamp()[1] for row in at.tolist()], np.int64)
         else:
@@ -102,8 +102,8 @@ class Sampler:
             batch.offsets[at],
             found,
             [batch.keys[row] or b"" for row in at.tolist()],
-            {name: scored.outputs[name].gather(rows) for name in self.outputs},
-            {name: texts(scored.frame[name].gather(rows)) for name, texts in self.segments.items()},
+            {name: scored.outputs[name][index] for name in self.outputs},
+            {name: texts(scored.frame[name][index]) for name, texts in self.segments.items()},
         )
 
     def _maker(self, made: Made) -> Maker:

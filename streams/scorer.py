@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 
+from models.frames import taken
 from schemas.decode import Decoded, EventDecoder
 from schemas.inference import InferenceCodec, Lineage
 from schemas.values import Rejection
@@ -112,7 +113,7 @@ class Scorer:
     # ---- the record
 
     def _scored(self, batch: Batch, decoded: Decoded, ran: Outcome) -> Scored:
-        frame = decoded.frame if ran.rows is None else decoded.frame[ran.rows]
+        frame = decoded.frame if ran.rows is None else taken(decoded.frame, ran.rows)
         rows = through(decoded.rows, ran.rows)
         rejected = decoded.rejected + [replace(each, row=at(decoded.rows, each.row)) for each in ran.refused]
         inferences: list[bytes] = []

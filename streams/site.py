@@ -133,9 +133,15 @@ def site_of(deployment: Deployment, arm: str, options: Options, topics: Topics, 
             source=source.name,
             outputs=[target.name for target in site.targets],
             letters=letters.name,
+            kept=_kept(deployment),
         ),
     )
     return site
+
+
+def _kept(deployment: Deployment) -> dict[str, int]:
+    """Return for how long a monitor needs samples, in ms, where labels wait for them."""
+    return {} if deployment.labels is None else {deployment.sample_topic: 2000 * deployment.labels.within}
 
 
 def _samples(deployment: Deployment, topics: Topics) -> Topic | None:

@@ -131,7 +131,9 @@ def _label_problems(loaded: Loaded, bundles: dict[str, Bundle]) -> Iterator[str]
         try:
             if deployment.labels is not None:
                 yield from (f"{place}: {found}" for found in deployment.labels.mismatches(bundle.manifest.fields))
-                deployment.labels.output_of(bundle.manifest.fields)
+                judged = deployment.labels.output_of(bundle.manifest.fields)
+                if problem := deployment.labels.misfit(judged):
+                    yield f"{place}: {problem}"
             reference = Reference.from_bytes(bundle.reference) if bundle.reference is not None else None
             segments_of(deployment.segments, columns, reference)
         except DeploymentInvalid as error:

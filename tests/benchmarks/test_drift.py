@@ -10,9 +10,12 @@ import polars as pl
 import pytest
 
 from benchmarks.drift import Delays, Found, delays, false_alarms, null, verdict
+from benchmarks.drift_cost import PARTITIONS, ROWS, Cost, frames, measured, ticks
 from benchmarks.drift_streams import BURST, CORRELATION, DAY, NULLS, STORIES, SWING, Columns, draw
 from benchmarks.drift_watchers import OTHERS, certain, learning
 from models.binning import Binner
+from models.reference import Reference
+from schemas import records
 
 GOOD = Found({name: Delays(story.target, story.target, 0.0, 0.0) for name, story in STORIES.items()}, {"a": 1.0})
 BAD = replace(GOOD, alarms={"independent": 1.1})
@@ -38,6 +41,33 @@ def test_the_e_detector_finds_a_change_and_the_bad_ones_are_told_from_it(columns
     assert found.onset is not None
     for bad in OTHERS.values():
         assert not delays(bad, columns, story, 1).good(story.target)
+
+
+def test_effects_are_judged_when_they_have_settled() -> None:
+    told = Delays(1.0, 1.0, 0.0, 0.0, 0.0, effect=0.3, settled=0.2)
+    assert told.good(100)
+    assert not replace(told, settled=0.3).good(100)
+
+
+def test_a_tick_that_takes_too_long_is_missed() -> None:
+    slow = Cost(tick_ms=1.1, snapshot_ms=1.0, snapshot_bytes=1, profile_bytes=1)
+    assert slow.ratio == pytest.approx(1.1)
+    found = {"e-detector": GOOD, "ADWIN": BAD}
+    assert verdict(found, slow) == (False, "FAIL the e-detector misses a tick within 1 ms; each of the others fails")
+    assert verdict(found, replace(slow, tick_ms=0.9))[0]
+
+
+def test_what_watching_costs_is_measured_on_profiles_of_every_partition() -> None:
+    cost = measured(blocks=1, warm=4)
+    assert cost.tick_ms > 0
+    assert cost.snapshot_ms > 0
+    assert 10_000 < cost.snapshot_bytes < 500_000
+    assert 1_000 < cost.profile_bytes <= 5_000
+    assert cost.document()["columns"] == 30
+    reference = Reference.from_frame(*frames(np.random.default_rng(1), 5_000))
+    found = [records.decode("profile", value) for value in next(ticks(reference, 1))]
+    assert [each["partition"] for each in found] == list(range(PARTITIONS))
+    assert sum(each["rows"] for each in found) == ROWS
 
 
 def test_two_bumps_have_the_mean_and_the_variance_of_the_column() -> None:
@@ -88,6 +118,10 @@ def test_bursts_break_the_budget_unless_they_are_learned(columns: Columns) -> No
     [
         ({"e-detector": GOOD, "ADWIN": BAD}, (True, "PASS the e-detector misses nothing; each of the others fails")),
         ({"e-detector": BAD, "ADWIN": BAD}, (False, "FAIL the e-detector misses independent; each of the others")),
+        (
+            {"e-detector": GOOD, "e-detector, learned": BAD, "ADWIN": BAD},
+            (False, "FAIL the e-detector misses independent; each of the others"),
+        ),
         ({"e-detector": GOOD, "ADWIN": GOOD}, (False, "do not show that ADWIN is worse")),
     ],
 )
@@ -99,9 +133,9 @@ def test_the_verdict(found: dict[str, Found], told: tuple[bool, str]) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"median": 1e9}, {"high": 1e9}, {"missed": 0.02}, {"early": 0.02}, {"onset": 101.0}, {"effect": 0.3}],
+    [{"median": 1e9}, {"high": 1e9}, {"missed": 0.02}, {"early": 0.02}, {"onset": 101.0}, {"settled": 0.3}],
 )
 def test_delays_are_bad_for_each_reason_alone(change: dict[str, float]) -> None:
-    fine = Delays(100, 150, 0.0, 0.0, 100.0, 0.25)
+    fine = Delays(100, 150, 0.0, 0.0, 100.0, 0.5, 0.25)
     assert fine.good(100)
     assert not replace(fine, **change).good(100)

@@ -14,6 +14,8 @@ LINES = 8  # of a list that may be long
 def page(outcome: Outcome) -> str:
     """Return the account of one run in words and numbers."""
     scenario, findings = outcome.scenario, outcome.findings
+    if scenario.hurts:
+        return _of_the_monitor(outcome)
     lines = [f"== {scenario.name}: {scenario.about}"]
     lines.append(
         f"   {scenario.brokers} broker(s), {scenario.partitions} partitions, {scenario.slots} slots; "
@@ -32,9 +34,7 @@ def page(outcome: Outcome) -> str:
             f"   producer    appended {findings.unowned:,} records that it does not know of; they have results"
         )
     if outcome.happened:
-        counts = Counter(each.kind.replace("_", " ") for each in outcome.happened)
-        kinds = ", ".join(f"{n} x {kind}" for kind, n in counts.items())
-        lines.append(f"   faults      {kinds}; {outcome.killed} of {outcome.lives} processes killed")
+        lines.append(f"   faults      {_faults(outcome)}; {outcome.killed} of {outcome.lives} processes killed")
         lines[-1] += f", {outcome.killed_at_work} of them at work"
     lines.append(f"   waits       {_waits(outcome)}")
     for each in outcome.drained:
@@ -56,6 +56,24 @@ def page(outcome: Outcome) -> str:
     lines += [f"   PROBLEM     {text}" for text in outcome.problems]
     lines.append(f"   {'pass' if outcome.passed else 'FAIL'}")
     return "\n".join(lines)
+
+
+def _of_the_monitor(outcome: Outcome) -> str:
+    scenario = outcome.scenario
+    lines = [
+        f"== {scenario.name}: {scenario.about}",
+        f"   {outcome.findings.events:,} events in {outcome.seconds:.0f} s",
+    ]
+    lines.append(f"   faults      {_faults(outcome)}")
+    lines += [f"   {text}" for text in outcome.told]
+    lines += [f"   PROBLEM     {text}" for text in outcome.problems]
+    lines.append(f"   {'pass' if outcome.passed else 'FAIL'}")
+    return "\n".join(lines)
+
+
+def _faults(outcome: Outcome) -> str:
+    counts = Counter(each.kind.replace("_", " ") for each in outcome.happened)
+    return ", ".join(f"{n} x {kind}" for kind, n in counts.items())
 
 
 def verdict(outcomes: Sequence[Outcome], seconds: float) -> str:

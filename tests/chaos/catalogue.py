@@ -10,7 +10,8 @@ from tests.chaos.controls import controls
 from tests.chaos.events import OUTPUT_BYTES, Events
 from tests.chaos.load import Step
 from tests.chaos.long_runs import long_runs
-from tests.chaos.scenario import Expect, Fault, Scenario
+from tests.chaos.monitor_run import CONTROL
+from tests.chaos.scenario import Expect, Fault, Hurts, Scenario
 from tests.chaos.schedule import schedule
 
 KIP_848 = {"PENSTOCK_KAFKA_GROUP_PROTOCOL": "consumer"}
@@ -32,6 +33,7 @@ def catalogue(seed: int) -> list[Scenario]:
         *_surroundings(),
         *_changes(),
         *_load_steps(),
+        *_monitors(seed),
         *controls(),
         *long_runs(seed),
     ]
@@ -369,5 +371,24 @@ def _load_steps() -> Sequence[Scenario]:
             "the load rises a thousandfold for 10 s",
             (Step(15, 25), Step(10, 25_000), Step(45, 25)),
             expect=Expect(step_p95=0.25, step_drain=30.0),
+        ),
+    ]
+
+
+def _monitors(seed: int) -> Sequence[Scenario]:
+    careless = Hurts(seed=seed, kills=6, terms=0, freezes=0, brokers=0, every=5.0, flags=(CONTROL,))
+    return [
+        Scenario(
+            "monitor",
+            "monitors are killed, stopped and frozen, and their broker too: the same alerts as in every other layout",
+            (),
+            hurts=Hurts(seed=seed),
+        ),
+        Scenario(
+            "control-monitor",
+            "monitors that start from their group's offsets raise other alerts or count other pairs",
+            (),
+            expect=Expect(("different",)),
+            hurts=careless,
         ),
     ]

@@ -18,6 +18,7 @@ from pathlib import Path
 from tests.chaos.account import page, verdict
 from tests.chaos.catalogue import catalogue
 from tests.chaos.cluster import Cluster
+from tests.chaos.monitor_outcome import run_monitor
 from tests.chaos.runner import Outcome, run
 from tests.chaos.scenario import Scenario
 from tests.chaos.verifier import Findings
@@ -91,7 +92,7 @@ def _try(scenario: Scenario, cluster: Cluster, folder: Path, say: Callable[[str]
     """Run a scenario; one that breaks off fails, and the others go on."""
     try:
         cluster.heal()
-        return run(scenario, cluster, folder, say)
+        return (run_monitor if scenario.hurts else run)(scenario, cluster, folder, say)
     except Exception as error:
         traceback.print_exc()
         problem = f"broke off: {type(error).__name__}: {str(error)[:500]}"

@@ -63,6 +63,7 @@ class Outcome:
     recomputed: str = ""
     recomputed_wrong: int = 0
     problems: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)  # of a run of the monitor, what it showed
 
     @property
     def passed(self) -> bool:

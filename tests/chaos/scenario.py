@@ -73,6 +73,24 @@ TIMES = ("stuck", "recovery", "elsewhere", "held", "drain", "calm_p95", "step_p9
 
 
 @dataclass(frozen=True, slots=True)
+class Hurts:
+    """What a run of the monitor suffers, a fault every so many seconds. flags: of its processes, for a control."""
+
+    seed: int = 1
+    kills: int = 15
+    terms: int = 5
+    freezes: int = 3
+    brokers: int = 1
+    every: float = 6.0
+    flags: tuple[str, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """How long the faults take."""
+        return self.every * (self.kills + self.terms + self.freezes + self.brokers)
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """One run.
 
@@ -81,6 +99,7 @@ class Scenario:
     breaks in the workers, for controls. isolation: of the reader. registry: events come in Confluent framing, and their
     schema from a registry. outputs: partitions of the output topic (0: as many as the input has). output_bytes: its
     max.message.bytes (0: the broker's). supervised: the slots run under `penstock worker --slots N --supervise`.
+    hurts: it is a run of the monitor, and of tests.chaos.monitor_run; None: of workers.
     """
 
     name: str
@@ -104,9 +123,10 @@ class Scenario:
     tiny_disk: bool = False
     output_bytes: int = 0
     supervised: bool = False
+    hurts: Hurts | None = None
     short: bool = False
     long: bool = False
 
     @property
     def seconds(self) -> float:
-        return sum(step.seconds for step in self.load)
+        return sum(step.seconds for step in self.load) + (self.hurts.seconds if self.hurts else 0.0)

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -43,9 +44,18 @@ LABEL = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Apart(Wiring):
+    """A monitor in a group of its slots, which have a common name before their number; others of its deployment too."""
+
+    @property
+    def group(self) -> str:
+        return f"penstock.{self.deployment}.{self.slot.rpartition('-')[0]}"
+
+
 def wiring_of(config: Mapping[str, Any]) -> Wiring:
-    topics = config["wiring"].get("quality")
-    return Wiring(**{**config["wiring"], "quality": Quality(**topics) if topics else None})
+    topics, kind = config["wiring"].get("quality"), Apart if config.get("apart") else Wiring
+    return kind(**{**config["wiring"], "quality": Quality(**topics) if topics else None})
 
 
 def fold_of(config: Mapping[str, Any]) -> ProfileFold:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from monitoring import exact
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -53,3 +55,12 @@ def test_what_goes_wrong_ends_the_process_with_a_code_and_a_reason(name: str, co
     found, log = _check(name)
     assert found == code, log
     assert text in log
+
+
+def test_a_slot_that_two_processes_have_is_noticed_and_a_lost_session_is_not_taken_for_it() -> None:
+    times = iter([0.0, 2.0, 4.0, 6.0])
+    together = exact.Twins(lambda: next(times))
+    assert [together.lost() for _ in range(4)] == [False, False, False, True]
+    slow = iter([0.0, 11.0, 22.0, 33.0, 44.0])
+    alone = exact.Twins(lambda: next(slow))
+    assert not any(alone.lost() for _ in range(5))

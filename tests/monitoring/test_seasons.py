@@ -77,6 +77,26 @@ def test_on_the_third_day_all_is_tested() -> None:
     assert watch.untested() == 0
 
 
+def _few(first: int, last: int, shift: float = 0.0) -> Iterator[tuple[int, Tally]]:
+    """About six events an hour, and none in many slots."""
+    edges = np.array(REFERENCE.features[0].edges)  # type: ignore[union-attr]
+    for minute in range(first, last):
+        rng = np.random.default_rng([8, minute])
+        if rows := int(rng.poisson(0.1)):
+            values = rng.normal(_wave(minute) + shift, 1, rows)
+            cells = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 2)
+            yield START // MINUTE + minute, Tally(rows, cells)
+
+
+def test_hours_with_a_handful_of_events_are_compared_with_all_that_were_there_before() -> None:
+    watch = _watch()
+    assert _alarms(watch, _few(0, 14 * DAY)) == []
+    assert watch.untested() == 0
+    expected, _ = watch.seen(0, 0)
+    assert 30 <= expected.sum() <= 100  # of seven hours and more: what is less than one event is not forgotten
+    assert min(_alarms(watch, _few(14 * DAY, 18 * DAY, 2.0))) > 14 * DAY
+
+
 def test_an_episode_is_not_learned_from() -> None:
     watch = _watch()
     _alarms(watch, _minutes(0, 3 * DAY))

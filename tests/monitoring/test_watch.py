@@ -108,11 +108,19 @@ def test_bursts_raise_no_alert_when_their_effect_is_learned_and_changes_are_foun
     assert _verdicts(_watch(), _ticks(700, STILL, 7, size=5.0)) != []
 
 
-def test_nothing_is_said_until_it_is_known_how_much_events_tell() -> None:
+def test_what_is_gross_is_found_before_it_is_known_how_much_events_tell_and_what_is_small_after_that() -> None:
+    shifts = [1.0, 0.15, *STILL[2:]]
     watch = _watch(design_effect=None)
-    verdicts = _verdicts(watch, _ticks(FIRST + 20, [1.0, *STILL[1:]], 9))
-    assert verdicts
-    assert min(tick for tick, _ in verdicts) >= FIRST - 1
+    verdicts = _verdicts(watch, _ticks(FIRST - 1, shifts, 9))
+    assert {each.name for _, each in verdicts} == {"c0"}
+    assert watch.untested() == COLUMNS
+    assert {each.name for _, each in _verdicts(watch, _ticks(60, shifts, 12), FIRST - 1)} == {"c0", "c1"}
+
+
+def test_bursts_and_waves_raise_no_alert_from_the_first_tick_on() -> None:
+    bursts = _ticks(FIRST, STILL, 13, size=8.0)
+    assert _verdicts(_watch(design_effect=None), bursts) == []
+    assert _verdicts(_watch(), _ticks(FIRST, STILL, 13, size=8.0)) != []
 
 
 @pytest.mark.parametrize("cut", [50, 300, 420])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from monitoring.judging import task_of
 from schemas.deployment import Deployment
 from schemas.errors import LabelsUnusable
-from schemas.labels import Labels
+from schemas.labels import Labels, _task_of
 from schemas.values import OutputField
 
 SCHEMA = {
@@ -114,6 +116,61 @@ def test_the_only_output_needs_no_name() -> None:
 def test_of_several_outputs_those_there_are_are_named(named: dict[str, str]) -> None:
     with pytest.raises(LabelsUnusable, match="late_probability, class"):
         labels(**named).output_of([PROBABILITY, CLASS])
+
+
+LABEL, NAME = CLASS, OutputField("name", "scalar", "string")
+TWO, THREE = (OutputField("classes", "vector", "double", names) for names in (("a", "b"), ("a", "b", "c")))
+UNKNOWN = OutputField("scores", "vector", "double")
+
+
+@pytest.mark.parametrize(
+    ("declared", "output", "told"),
+    [
+        ({"value": "late"}, NAME, "late is boolean; that is judged by a probability, .* its output name is string"),
+        ({"value": "late"}, THREE, "two classes, but its output classes is a vector of 3 classes"),
+        ({"value": "minutes", "task": "regression"}, UNKNOWN, "labels.task: regression; .* output scores is vector"),
+        ({"value": "minutes", "task": "regression"}, NAME, "labels.task: regression; that is judged by a number"),
+        ({"value": "kind"}, PROBABILITY, "kind is enum; that is judged by a class, but its output late_probability"),
+        (
+            {"value": "revenue", "task": "multiclass"},
+            PROBABILITY,
+            "labels.task: multiclass; .* is double: name",
+        ),
+    ],
+)
+def test_labels_that_cannot_be_the_truth_of_an_output_are_told(
+    declared: dict[str, str], output: OutputField, told: str
+) -> None:
+    assert re.search(told, labels(**declared).misfit(output) or "")
+
+
+@pytest.mark.parametrize(
+    ("declared", "output"),
+    [
+        ({"value": "late"}, PROBABILITY),
+        ({"value": "late"}, TWO),
+        ({"value": "late"}, UNKNOWN),
+        ({"value": "late"}, LABEL),
+        ({"value": "minutes"}, PROBABILITY),
+        ({"value": "revenue", "task": "multiclass"}, THREE),
+        ({"value": "revenue", "task": "binary"}, PROBABILITY),
+        ({"value": "kind"}, NAME),
+        ({"value": "kind"}, LABEL),
+    ],
+)
+def test_labels_that_can_be_are_not_told(declared: dict[str, str], output: OutputField) -> None:
+    assert labels(**declared).misfit(output) is None
+
+
+@pytest.mark.parametrize("output", [PROBABILITY, LABEL, NAME, TWO])
+@pytest.mark.parametrize("value", ["late", "minutes", "revenue", "kind"])
+@pytest.mark.parametrize("task", ["auto", "binary", "regression"])
+def test_the_task_is_that_by_which_the_monitor_judges(output: OutputField, value: str, task: str) -> None:
+    kinds = {"boolean": "boolean", "enum": "text"}
+    truth = labels(value=value).kind
+    said = output.kind if output.kind == "vector" else output.avro
+    wide = ("double", 2) if output.kind == "vector" else (output.avro, 1)
+    assert _task_of(task, truth, said) == task_of(task, kinds.get(truth, "double"), *wide)
 
 
 def test_a_declaration_with_labels_comes_back_from_its_own_form() -> None:

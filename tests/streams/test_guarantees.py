@@ -107,6 +107,16 @@ def test_what_weakens_a_promise_is_said_with_the_command(
     assert words in warning
 
 
+@pytest.mark.parametrize(("kept", "warned"), [("1999", True), ("0", True), ("2000", False), ("-1", False), ("", False)])
+def test_samples_that_are_gone_before_their_labels_come_are_warned_of(kept: str, warned: bool) -> None:
+    samples = TopicFacts("samples", 3, SOUND | {"retention.ms": kept})
+    found = warnings(facts(samples=samples), promise(kept={"samples": 2000}))
+    assert len(found) == warned
+    assert all("--topic samples --add-config retention.ms=2000" in text for text in found)
+    assert "samples" in promise(kept={"samples": 2000}).topics
+    assert warnings(facts(samples=samples), promise()) == []
+
+
 def test_one_copy_is_no_news_on_one_broker_or_of_the_users_input() -> None:
     assert warnings(facts(brokers=1, replication=1), promise()) == []
     assert warnings(facts(events=TopicFacts("events", 1, SOUND)), promise()) == []
