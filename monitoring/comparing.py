@@ -83,7 +83,7 @@ def outputs_of(reference: Reference, tally: Tally) -> Tables:
     """Return what a tick counted of outputs, by their names."""
     found: Tables = {}
     for part in reference.slices:
-        if part.kind == OUTPUT:
+        if part.kind == OUTPUT and not part.segment:
             cells = tally.cells[part.start : part.end]
             hit = {int(at): int(cells[at]) for at in np.flatnonzero(cells)}
             if hit:
@@ -92,7 +92,7 @@ def outputs_of(reference: Reference, tally: Tally) -> Tables:
 
 
 def _bins(reference: Reference) -> dict[str, Bins]:
-    return {part.name: part.bins for part in reference.slices if part.kind == OUTPUT}
+    return {part.name: part.bins for part in reference.slices if part.kind == OUTPUT and not part.segment}
 
 
 def _cells(window: Window, name: str) -> Cells:

@@ -24,7 +24,8 @@ FIRST = 2000  # labelled events that say how good a version is
 QUANTILES = (0.5, 0.8, 0.95, 0.99)  # of sizes at first, above each of which there may come to be more
 DECLARED = 10_000_000  # events as which a declared share counts: it is known, not seen
 NAME = "wrong predictions"
-ACCURACY, ERRORS, AGREEMENT, DIFFERENCES = "accuracy", "errors", "agreement", "differences"
+ACCURACY, SCORES, ERRORS = "accuracy", "scores", "errors"
+AGREEMENT, DIFFERENCES = "agreement", "differences"
 CLASSES = (ACCURACY, AGREEMENT)  # measures of which every event is right or wrong
 BETWEEN = (AGREEMENT, DIFFERENCES)  # measures of two arms
 Sizes = dict[float, int]  # how many predictions are so wrong
@@ -145,6 +146,8 @@ def measured(what: str, cells: Mapping[int, int]) -> Iterator[tuple[str, Sizes]]
     if what in ("binary", "multiclass"):
         share = scores.shares_of(what, cells)["accuracy"]
         yield ACCURACY, {0.0: int(share.total), 1.0: share.rows - int(share.total)}
+        if what == "binary":
+            yield SCORES, _misses(cells)
     elif what == "regression":
         yield ERRORS, _errors(cells)
     elif what == "divergence":
@@ -153,6 +156,17 @@ def measured(what: str, cells: Mapping[int, int]) -> Iterator[tuple[str, Sizes]]
             yield DIFFERENCES, apart
         if judging.DISTANCE not in cells:
             yield AGREEMENT, {0.0: cells.get(judging.AGREES, 0), 1.0: cells.get(judging.DIFFERS, 0)}
+
+
+def _misses(cells: Mapping[int, int]) -> Sizes:
+    """Return how far scores of a binary task are from the truth, by the middles of their bins."""
+    found: Sizes = {}
+    for cell, count in cells.items():
+        at, true = divmod(cell, 2)
+        if at <= judging.TOP:
+            score = 0.0 if at == 0 else 1.0 if at == judging.TOP else (at - 0.5) / judging.BINS
+            found[abs(score - true)] = found.get(abs(score - true), 0) + count
+    return found
 
 
 def _errors(cells: Mapping[int, int]) -> Sizes:
@@ -175,11 +189,11 @@ def _differences(cells: Mapping[int, int]) -> Sizes:
 
 
 def _quantiles(sizes: Mapping[float, int]) -> tuple[float, ...]:
-    """Return the bounds: different quantiles below the largest size, one at least."""
+    """Return the bounds: quantiles, and the largest size, above which there was none."""
     ordered = sorted(sizes)
     below = np.cumsum([sizes[size] for size in ordered])
     found = {ordered[int(np.searchsorted(below, share * below[-1]))] for share in QUANTILES}
-    return tuple(sorted(found - {ordered[-1]})) or (ordered[-1],)
+    return tuple(sorted(found | {ordered[-1]}))
 
 
 def _worse(tilts: Tilts) -> Tilts:
@@ -201,5 +215,5 @@ def _worse(tilts: Tilts) -> Tilts:
 def _words(measure: str, bounds: tuple[float, ...]) -> list[str]:
     if measure in CLASSES:
         return ["wrong" if measure == ACCURACY else "another class"]
-    what = "error" if measure == ERRORS else "difference"
+    what = {ERRORS: "error", SCORES: "distance of score and truth"}.get(measure, "difference")
     return [f"{what} above {bound:.4g}" for bound in bounds]

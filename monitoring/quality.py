@@ -23,7 +23,7 @@ from monitoring.episodes import Book, Manners
 from monitoring.errors import PartInvalid, SnapshotInvalid
 from monitoring.folds import Out, Record, check_format
 from monitoring.handovers import Handovers
-from monitoring.outcomes import BETWEEN, Outcomes, Sizes, Usual, measured
+from monitoring.outcomes import ACCURACY, BETWEEN, SCORES, Outcomes, Sizes, Usual, measured
 from monitoring.retraining import Asking
 from monitoring.settings import Settings
 from monitoring.ticks import dump_tables, load_tables
@@ -37,6 +37,7 @@ MOST_GROUPS = 10_000  # of all versions; beyond, the one that was seen least rec
 FORGET_MS = 35 * 86_400_000  # a version without events and labels for this long is forgotten
 MANNERS = Manners(gather_ms=0, many=1 << 30)  # no two of these have one cause
 Lineage = tuple[str, str, str]  # arm, model, version
+Stating = Callable[[str, str], float | None]  # of a model and version; always the same answer, or it raises
 SILENT_MS = 3_600_000  # labels have stopped when none came for their window, or this where it is longer
 
 
@@ -51,8 +52,10 @@ class Judging:
     design_effect: float | None = None  # events that tell as much as one independent event; None: learned
     topic: str = alerts.TOPIC
     usual: Usual = field(default_factory=Usual)
+    stated: Stating | None = None  # asked which share of a version's predictions is wrong as usual
     silent: int | None = None  # s without a label that are too many; None: the window, an hour at least
     divergence: bool = True  # whether arms that differ more than before are told of
+    scores: bool = False  # whether binary scores that are further from the truth are
     comparing: Comparing | None = None  # versions that take over, with the ones before
     asking: Asking | None = None  # for a new version, when one has been worse for long
     groups: tuple[str, ...] = ()  # segments of which fairness is told
@@ -183,7 +186,8 @@ class QualityFold:
     def _watch(self, state: State, tick: int, tables: Tables) -> Iterator[Out]:
         for group, found in sorted(tables.items()):
             for measure, sizes in measured(group.what, found):
-                if measure not in BETWEEN or self._judging.divergence:
+                asked = self._judging.divergence if measure in BETWEEN else measure != SCORES or self._judging.scores
+                if asked and any(count > 0 for count in sizes.values()):
                     yield from self._measure(state, tick, group._replace(what=measure), sizes)
 
     def _measure(self, state: State, tick: int, whose: Group, sizes: Sizes) -> Iterator[Out]:
@@ -196,9 +200,18 @@ class QualityFold:
             yield from self._instead(state, tick, whose, subject)
             if sum((each.what in BETWEEN) == between for each in state.outcomes) >= WATCHED:
                 return
-            state.outcomes[whose] = Outcomes(state.tick_ms, judging.settings, whose.what, judging.usual)
+            state.outcomes[whose] = Outcomes(state.tick_ms, judging.settings, whose.what, self._usual(whose, new=True))
         for finding in state.outcomes[whose].update(tick, sizes):
             yield from self._step(state, subject, replace(finding, explain=self._told(subject, finding)))
+
+    def _usual(self, whose: Group, new: bool) -> Usual:
+        """Return what is usual of a measure: what is declared or stated is so of all events, not of parts of them."""
+        usual, stated = self._judging.usual, self._judging.stated
+        if whose.segment:
+            return replace(usual, errors=None)
+        if new and stated is not None and whose.what == ACCURACY:
+            return replace(usual, errors=stated(whose.model, whose.version))
+        return usual
 
     def _instead(self, state: State, tick: int, whose: Group, subject: Subject) -> Iterator[Out]:
         """Forget an earlier version of the second arm, and close what was told of it."""
@@ -334,7 +347,7 @@ class QualityFold:
             _load_ticks(document["recent"]),
             {(arm, model, version): last for arm, model, version, last in document["seen"]},
             {
-                Group(*group): Outcomes.load(tick_ms, settings, self._judging.usual, found)
+                Group(*group): Outcomes.load(tick_ms, settings, self._usual(Group(*group), new=False), found)
                 for group, found in document["outcomes"]
             },
             {(arm, model, version): _book(tick_ms, found) for (arm, model, version), found in document["books"]},

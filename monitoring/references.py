@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 20.0  # seconds; then the process starts over, which waits as well and lets others have its partitions
 AGAIN_SECONDS = 1.0
+ACCURACY = "accuracy"  # among the metrics of a bundle
 
 
 class Bundles(Protocol):
@@ -29,8 +30,8 @@ class Bundles(Protocol):
     def load(self, ref: str) -> Bundle: ...
 
 
-class Finder:
-    """Finds references in a repository; see `monitoring.profiles.Find`."""
+class _Fetcher:
+    """Asks the repository for bundles, and waits while it does not answer."""
 
     def __init__(
         self,
@@ -40,33 +41,59 @@ class Finder:
     ) -> None:
         self._bundles, self._clock, self._sleep = bundles, clock, sleep
 
+    def _bundle(self, ref: str, what: str, otherwise: str) -> Bundle | None:
+        """Return a version's bundle, None where the repository has none. Raises ReferenceUnavailable after PATIENCE.
+
+        what: is wanted of it. otherwise: what becomes of its records without.
+        """
+        deadline = self._clock() + PATIENCE
+        while True:
+            try:
+                return self._bundles.load(ref)
+            except RepositoryUnavailable as error:
+                if self._clock() > deadline:
+                    raise ReferenceUnavailable(f"{what} of {ref} cannot be fetched: {error}") from error
+                log.warning("%s of %s cannot be fetched now: %s; it is waited for", what, ref, error)
+            except ModelError as error:
+                log.error("%s: %s", otherwise, error)
+                return None
+            self._sleep(AGAIN_SECONDS)
+
+
+class Finder(_Fetcher):
+    """Finds references in a repository; see `monitoring.profiles.Find`."""
+
     def __call__(self, lineage: Lineage) -> Reference | None:
         """Return the reference, None where the repository has no such version or it has another reference.
 
         Blocks while the repository does not answer. Raises ReferenceUnavailable after PATIENCE.
         """
-        deadline, ref = self._clock() + PATIENCE, f"{lineage.model}@{lineage.version}"
-        while True:
-            try:
-                reference = _reference_of(self._bundles.load(ref))
-            except RepositoryUnavailable as error:
-                if self._clock() > deadline:
-                    raise ReferenceUnavailable(f"the reference of {ref} cannot be fetched: {error}") from error
-                log.warning("the reference of %s cannot be fetched now: %s; its profiles wait", ref, error)
-            except ModelError as error:
-                log.error("profiles of %s (arm %s) are passed over: %s", ref, lineage.arm, error)
-                return None
-            else:
-                return self._checked(reference, lineage, ref)
-            self._sleep(AGAIN_SECONDS)
-
-    def _checked(self, reference: Reference | None, lineage: Lineage, ref: str) -> Reference | None:
+        ref = f"{lineage.model}@{lineage.version}"
+        otherwise = f"profiles of {ref} (arm {lineage.arm}) are passed over"
+        bundle = self._bundle(ref, "the reference", otherwise)
+        if bundle is None:
+            return None
+        reference = None if bundle.reference is None else Reference.from_bytes(bundle.reference)
         if reference is None or reference.digest != lineage.reference:
-            log.error("profiles of %s (arm %s) are passed over: its bundle has another reference", ref, lineage.arm)
+            log.error("%s: its bundle has another reference", otherwise)
             return None
         log.info("watches %s in the arm %s from here on", ref, lineage.arm)
         return reference
 
 
-def _reference_of(bundle: Bundle) -> Reference | None:
-    return None if bundle.reference is None else Reference.from_bytes(bundle.reference)
+class Stated(_Fetcher):
+    """Finds what bundles state of their versions' accuracy, in `metrics`."""
+
+    def __call__(self, model: str, version: str) -> float | None:
+        """Return the share of predictions that is wrong, None where it is not stated, or makes no sense.
+
+        Blocks while the repository does not answer. Raises ReferenceUnavailable after PATIENCE.
+        """
+        ref = f"{model}@{version}"
+        otherwise = f"how good {ref} is as usual is learned from its first labels"
+        bundle = self._bundle(ref, "the accuracy", otherwise)
+        stated = None if bundle is None else bundle.manifest.metrics.get(ACCURACY)
+        if stated is None or not 0 < stated < 1:
+            log.info("%s: its bundle states no accuracy between 0 and 1", otherwise)
+            return None
+        return 1.0 - stated

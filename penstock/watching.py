@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from monitoring.joining import Joining
     from monitoring.profiles import ProfileFold
     from monitoring.quality import Judging
+    from monitoring.references import Bundles
     from monitoring.retraining import Asking
     from monitoring.setup import Quality, Topics, Wiring
     from monitoring.sources import Source
@@ -42,9 +43,17 @@ def writers_of(kafka: dict[str, str], registry: str | None, folder: Path | None)
 
 
 def sources_of(
-    declared: Deployment, wiring: Wiring, topics: Topics, fold: ProfileFold, writers: Writers
+    declared: Deployment,
+    wiring: Wiring,
+    topics: Topics,
+    fold: ProfileFold,
+    writers: Writers,
+    models: Bundles | None = None,
 ) -> list[Source]:
-    """Return what is folded, by topic. Raises SchemaRefused for labels that cannot be read."""
+    """Return what is folded, by topic. models: where bundles are found, which state how good versions are.
+
+    Raises SchemaRefused for labels that cannot be read.
+    """
     from monitoring.joining import JoinFold
     from monitoring.quality import QualityFold
     from monitoring.sources import PROFILES, Source
@@ -59,7 +68,7 @@ def sources_of(
     joining = joining_of(declared, wiring.quality, topics.read.get(wiring.quality.labels, 0))
     sources.append(Source("samples", wiring.quality.samples, JoinFold(joining), samples, "never"))
     within = labels.within if labels is not None else 0
-    judging = judging_of(declared, declared.monitor, samples, within, wiring)
+    judging = judging_of(declared, declared.monitor, samples, within, wiring, models)
     return [*sources, Source("quality", wiring.quality.quality, QualityFold(judging), 1)]
 
 
@@ -89,14 +98,17 @@ def asking_of(declared: Deployment, wiring: Wiring) -> Asking | None:
     return Asking(declared.name, after * 1000, declared.input.topic, labels, wiring.retraining)
 
 
-def judging_of(declared: Deployment, asked: Monitor, partitions: int, within: int, wiring: Wiring) -> Judging:
-    """Return how quality is judged. partitions: of the topic of samples."""
+def judging_of(
+    declared: Deployment, asked: Monitor, partitions: int, within: int, wiring: Wiring, models: Bundles | None = None
+) -> Judging:
+    """Return how quality is judged. partitions: of the topic of samples. models: where bundles are found."""
     from monitoring.outcomes import Usual
     from monitoring.quality import Judging
+    from monitoring.references import Stated
 
     effect = None if asked.design_effect == "learned" else float(asked.design_effect)
     quality = asked.quality
-    usual = Usual(None if quality.errors == "learned" else float(quality.errors), quality.first, quality.worse)
+    usual = Usual(None if isinstance(quality.errors, str) else quality.errors, quality.first, quality.worse)
     return Judging(
         declared.name,
         partitions,
@@ -105,11 +117,13 @@ def judging_of(declared: Deployment, asked: Monitor, partitions: int, within: in
         effect,
         wiring.alerts,
         usual,
-        quality.labels_silent,
-        quality.divergence,
-        comparing_of(wiring),
-        asking_of(declared, wiring),
-        tuple(asked.fairness),
+        stated=Stated(models) if quality.errors == "bundle" and models is not None else None,
+        silent=quality.labels_silent,
+        divergence=quality.divergence,
+        scores=quality.scores,
+        comparing=comparing_of(wiring),
+        asking=asking_of(declared, wiring),
+        groups=tuple(asked.fairness),
     )
 
 

@@ -127,11 +127,12 @@ class Operations(Declared):
 class Quality(Declared):
     """From when on labelled predictions, or those of two arms, are worse than before."""
 
-    errors: Literal["learned"] | Annotated[float, Field(gt=0, lt=1)] = "learned"  # share of predictions that is wrong
+    errors: Literal["learned", "bundle"] | Annotated[float, Field(gt=0, lt=1)] = "learned"  # wrong predictions
     first: int = Field(default=2000, ge=100, le=10_000_000)  # labelled events from which is learned what is usual
     worse: float = Field(default=0.0, ge=0, le=0.2)  # by which any share may grow without an alarm
     labels_silent: Annotated[int | None, BeforeValidator(parse_duration)] = Field(default=None, ge=60, le=LONGEST)
     divergence: bool = True  # arms that differ more than before are told of
+    scores: bool = False  # so are binary scores that are further from the truth
 
 
 class Monitor(Declared):

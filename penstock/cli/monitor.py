@@ -109,7 +109,7 @@ def command(
             _check_weights(declared, found)
             topics = prepare(wiring)
             fold = fold_of(declared, found, topics.sources, wiring, models)
-            sources = sources_of(declared, wiring, topics, fold, writers_of(kafka, registry, schema_folder))
+            sources = sources_of(declared, wiring, topics, fold, writers_of(kafka, registry, schema_folder), models)
             if forget:
                 _forget(wiring, topics, [source for source in sources if source.role in forget])
                 return

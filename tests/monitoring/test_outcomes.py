@@ -11,7 +11,7 @@ import pytest
 
 from monitoring.alerts import Explanation, Finding
 from monitoring.budget import WEEK_MS
-from monitoring.outcomes import ACCURACY, AGREEMENT, DIFFERENCES, ERRORS, Outcomes, Usual, measured
+from monitoring.outcomes import ACCURACY, AGREEMENT, DIFFERENCES, ERRORS, SCORES, Outcomes, Usual, measured
 from monitoring.settings import Settings
 from monitoring.tilts import Zone
 from tests.monitoring import dict_judging
@@ -182,6 +182,17 @@ def test_larger_errors_of_the_few_are_found_where_most_stay_as_they_are() -> Non
     assert "is usual" in explanation.summary
 
 
+def test_errors_larger_than_any_at_first_are_found_where_all_were_alike() -> None:
+    """Three of a hundred lie where none did: no quantile of the first ones is below them."""
+    found = Outcomes(TICK_MS, SETTINGS, ERRORS)
+    for tick in range(40):
+        list(found.update(tick, {1.0: 100}))
+    assert [each for tick in range(40, 100) for each in found.update(tick, {1.0: 100})] == []
+    told = [each for tick in range(100, 160) for each in found.update(tick, {1.0: 97, 4.0: 3}) if each.deviates]
+    assert told
+    assert told[0].explain().evidence == [{"bin": "error above 1", "expected": 0.0, "observed": 0.03}]
+
+
 def test_an_alarm_tells_the_shares_before_and_since() -> None:
     rng, found = np.random.default_rng(4), Outcomes(TICK_MS, SETTINGS, ACCURACY)
     told = [each for tick in range(200) for each in found.update(tick, classes(rng, 0.2 if tick > 100 else 0.0))]
@@ -213,7 +224,10 @@ def cells(counted: dict_judging.Counted) -> dict[int, int]:
 
 
 def test_measures_are_taken_from_the_cells_of_each_kind() -> None:
-    assert dict(measured("binary", cells(dict_judging.judged("binary", 0.9, False)))) == {ACCURACY: {0.0: 0, 1.0: 1}}
+    found = dict(measured("binary", cells(dict_judging.judged("binary", 0.9, False))))
+    assert found == {ACCURACY: {0.0: 0, 1.0: 1}, SCORES: {57.5 / 64: 1}}
+    for score, truth, size in ((0.0, True, 1.0), (0.0, False, 0.0), (1.0, True, 0.0), (1.0, False, 1.0)):
+        assert dict(measured("binary", cells(dict_judging.judged("binary", score, truth))))[SCORES] == {size: 1}
     ((measure, sizes),) = measured("regression", cells(dict_judging.judged("regression", 3.0, 0.0)))
     ((size, count),) = sizes.items()
     assert (measure, count) == (ERRORS, 1)

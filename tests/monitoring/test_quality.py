@@ -12,6 +12,7 @@ from monitoring import judging
 from monitoring.cells import Group, Tables, merge
 from monitoring.errors import PartInvalid, SnapshotInvalid
 from monitoring.folds import Folding, Out, Record
+from monitoring.outcomes import Usual
 from monitoring.quality import Judging, QualityFold, State
 from monitoring.quality_metrics import QualityMetrics
 from monitoring.ticks import Ticks
@@ -176,6 +177,54 @@ def test_labels_that_stop_are_told_and_that_they_are_back() -> None:
     _, outs = read(joins.values)
     assert told(outs) == [("opened", "quality", "labels"), ("closed", "quality", "labels")]
     assert read(joins.values, fold(within=0))[1] == []  # there are no labels to wait for
+
+
+def test_what_a_bundle_states_is_held_against_its_version_from_the_first_tick_and_segments_learn_their_own() -> None:
+    """Four of five are right: fine where that is usual, an alert where the bundle says nine of ten."""
+    joins, asked = Joins(), list[tuple[str, str]]()
+    for _ in range(60):
+        joins.minute(0.8)
+
+    def judged(wrong: float | None) -> QualityFold:
+        def stated(model: str, version: str) -> float | None:
+            asked.append((model, version))
+            return wrong
+
+        return QualityFold(Judging("flights", PARTITIONS, 600, design_effect=1.0, stated=stated))
+
+    folding, outs = read(joins.values, judged(0.1))
+    assert {name for _, _, name in told(outs)} == {"accuracy"}
+    assert asked == [WHO[1:]]
+    opened = records.decode("alert", outs[0].value or b"")
+    assert opened["opened"].timestamp() < (START + 15) * 60
+    restored = Folding(judged(0.5), 0, folding.position, folding.dump())
+    assert restored.dump() == folding.dump()  # what was stated is part of the state
+    assert read(joins.values, judged(0.2))[1] == []
+    assert read(joins.values, judged(None))[1] == []
+    declared = QualityFold(Judging("flights", PARTITIONS, 600, design_effect=1.0, usual=Usual(errors=0.1)))
+    assert {name for _, _, name in told(read(joins.values, declared)[1])} == {"accuracy"}
+
+
+def test_scores_that_are_further_from_the_truth_are_found_where_no_class_changes() -> None:
+    """One in twenty is positive and never said to be: accuracy stays, but scores say less than before."""
+    joins = Joins()
+    for minute in range(120):
+        for partition, ticks in enumerate(joins.ticks):
+            time = joins.tick * 60_000
+            for _ in range(50):
+                truth = joins.random.random() < 0.05
+                score = 0.4 if truth and minute < 60 else 0.1
+                for what, name, cell, by in dict_judging.judged("binary", score, truth):
+                    ticks.add(time, Group(*WHO, "", "", what, name), [(cell, by)])
+            ticks.count("labels", 50)
+            joins.values += [value for _, value in ticks.close("flights", partition, time + 60_000)]
+        joins.tick += 1
+    asked = QualityFold(Judging("flights", PARTITIONS, 600, design_effect=1.0, scores=True))
+    _, outs = read(joins.values, asked)
+    assert ("opened", "quality", "scores") in told(outs)
+    assert {name for _, _, name in told(outs)} == {"scores"}
+    assert "distance of score and truth above" in records.decode("alert", outs[0].value or b"")["summary"]
+    assert read(joins.values)[1] == []
 
 
 def test_labels_that_never_come_are_told_when_events_have_waited_for_as_long_as_is_declared() -> None:

@@ -13,7 +13,7 @@ from models.reference import Reference
 from monitoring.errors import ReferenceUnavailable
 from monitoring.folds import Folding, Record
 from monitoring.profiles import Lineage, ProfileFold
-from monitoring.references import PATIENCE, Finder
+from monitoring.references import PATIENCE, Finder, Stated
 from monitoring.settings import Settings
 from tests.models.graphs import linear_bundle
 from tests.monitoring.traffic import DEPLOYMENT, Batches, events, fold_all, profiler, reference, told
@@ -122,3 +122,29 @@ def test_a_version_that_the_repository_does_not_have_so_is_passed_over_and_asked
         folding.apply(Record(0, at, b"k", value))
     assert folding.fold.facts(folding.state)["unknown_reference"] == 600
     assert models.asked == ["late@v1"]
+
+
+def stating(**metrics: float) -> Bundle:
+    return linear_bundle(reference=reference().to_bytes(), metrics=metrics)
+
+
+@pytest.mark.parametrize(
+    ("answer", "wrong"),
+    [
+        (stating(accuracy=0.9), pytest.approx(0.1)),
+        (stating(auc=0.9), None),
+        (stating(accuracy=1.0), None),
+        (stating(accuracy=90.0), None),
+        (ModelNotFound("gone"), None),
+    ],
+)
+def test_how_good_a_version_is_stands_in_its_bundle_or_is_learned(answer: Bundle | Exception, wrong: object) -> None:
+    models, clock = Models([RepositoryUnavailable("away"), answer]), Clock()
+    assert Stated(models, clock, clock.sleep)("late", "v2") == wrong
+    assert models.asked == ["late@v2", "late@v2"]
+
+
+def test_a_repository_that_stays_away_ends_the_process_for_accuracies_too() -> None:
+    models, clock = Models([RepositoryUnavailable("away")]), Clock()
+    with pytest.raises(ReferenceUnavailable, match="the accuracy of late@v2 cannot be fetched: away"):
+        Stated(models, clock, clock.sleep)("late", "v2")

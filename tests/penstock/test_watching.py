@@ -96,7 +96,7 @@ def test_the_join_follows_the_declaration(schema: dict[str, Any], kind: str) -> 
 
 
 def test_what_is_usual_follows_the_declaration() -> None:
-    quality = {"errors": 0.12, "worse": 0.01, "labels_silent": "6h", "divergence": False}
+    quality = {"errors": 0.12, "worse": 0.01, "labels_silent": "6h", "divergence": False, "scores": True}
     deployment = declared(monitor={"quality": quality, "design_effect": 2, "retrain_after": "3d"}, labels=labels())
     assert deployment.monitor is not None
     comparisons, requests = topics_beside(deployment)
@@ -109,6 +109,18 @@ def test_what_is_usual_follows_the_declaration() -> None:
     assert (judging.asking.after_ms, judging.asking.events) == (3 * 86_400_000, "events")
     assert (judging.asking.labels, judging.asking.topic) == ("labels", "penstock.retraining")
     assert judging.comparing == comparing_of(wiring)
+    assert (judging.scores, judging.stated) == (True, None)
+
+
+def test_bundles_are_asked_how_good_versions_are_where_that_is_declared() -> None:
+    deployment = declared(monitor={"quality": {"errors": "bundle"}}, labels=labels())
+    assert deployment.monitor is not None
+    bundle = SimpleNamespace(manifest=SimpleNamespace(metrics={"accuracy": 0.75}))
+    models: Any = SimpleNamespace(load=lambda ref: {"late@v1": bundle}[ref])
+    judging = judging_of(deployment, deployment.monitor, 2, 60, Wiring("f", "p", "e", {}), models)
+    assert judging.stated is not None
+    assert judging.stated("late", "v1") == 0.25
+    assert (judging.usual.errors, judging.scores, judging.divergence) == (None, False, True)
 
 
 def test_without_a_declared_time_nobody_asks_for_a_new_version() -> None:
