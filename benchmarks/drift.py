@@ -11,6 +11,7 @@ must fail them. Cost: what a tick of 30 columns takes. The last line is the verd
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -29,6 +30,7 @@ WEEK = 7 * 24 * 3600 * 100_000 // TICK  # ticks
 BEFORE, AFTER = 50, 300  # ticks before a change, and after it
 SPREAD = 1.6  # times the target that nine of ten delays may take
 MISSES = 0.01
+SETTLED = 3  # times that the evidence of a change has come, until its size is known
 EFFECT = 0.25  # by which half of the effects may be off, at most, once they have settled
 BUDGETS = (1_000, 10_000)  # ticks
 LEARNING = 400  # ticks in which nothing is counted
@@ -42,8 +44,8 @@ class Delays:
     """In events, of the seeds that found the change; and the shares of seeds that missed it, or alarmed before it.
 
     onset: by how many events half of the estimated onsets are off at most. effect: by which share of it half of the
-    effects are off at most, settled: the same when the evidence has come again, of what was seen until then. All are
-    None for detectors that tell no such thing.
+    effects are off at most, settled: the same of all that was seen when the evidence has come SETTLED times. All
+    are None for detectors that tell no such thing.
     """
 
     median: float
@@ -71,13 +73,15 @@ class Delays:
 def delays(maker: Maker, columns: Columns, story: Story, seed: int, before: int = BEFORE) -> Delays:
     """Return how soon each column's watcher finds a story, after so many ticks without."""
     rng, watcher = np.random.default_rng(seed), maker(columns, WEEK)
-    first, alarms, later = np.full(len(columns), AFTER + 1), dict[int, Alarm](), dict[int, Alarm]()
+    first, times = np.full(len(columns), AFTER + 1), Counter[int]()
+    alarms, later = dict[int, Alarm](), dict[int, Alarm]()
     for tick in range(-before, AFTER):
         values = draw(rng, len(columns), TICK, story if tick >= 0 else None)
         answer = watcher.step(columns.tally(values), values)
         first = np.where(answer.fired & (first > AFTER), tick + 1, first)
-        later = {at: alarm for at, alarm in answer.alarms.items() if at in alarms} | later
         alarms = answer.alarms | alarms
+        times.update(list(answer.alarms))
+        later |= {at: alarm for at, alarm in answer.alarms.items() if times[at] == SETTLED}
     good = (first > 0) & (first <= AFTER)
     found = first[good] * TICK
     median, high = np.quantile(found, (0.5, 0.9)) if len(found) else (np.inf, np.inf)

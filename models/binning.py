@@ -22,7 +22,7 @@ BODY = (0.001, 0.999)  # quantiles of the reference between which the quantile b
 OWN_CATEGORIES = 32  # the most frequent categories have a bin each; the others that training knew share one
 KNOWN_CATEGORIES = 1000
 _SIZES = (1024, 2048, 4096, 8192)  # lookup cells per number column, the fewest that keep its edges apart
-_ROWS = 1000  # rows binned at a time, so that the scratch memory stays in the cache
+_ROWS = 2000  # rows binned at a time, so that the scratch memory stays in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,15 +244,15 @@ class _Table:
         offsets = np.cumsum([0, *(size + 1 for size in sizes)])  # each column's places, then one for missing
         self._low = np.array([[low] for low, _, _ in grids])
         self._scale = np.array([[scale] for _, scale, _ in grids])
-        self._last = np.array([[size - 1.0] for size in sizes])
-        self._missing = np.array([[float(size)] for size in sizes])
-        self._offset = np.array([[offset] for offset in offsets[:-1]])
+        self._first = np.array([[float(offset)] for offset in offsets[:-1]])
+        self._last = self._first + np.array([[size - 1.0] for size in sizes])
+        self._missing = self._last + 1.0
         self._cell = np.zeros(offsets[-1], np.int64)
         self._edge = np.full(offsets[-1], np.nan)  # compares as false, also with infinity
         self._searched = []  # columns whose edges no grid keeps apart
         for at, (bins, start) in enumerate(zip(columns, starts, strict=True)):
             edges, size, begin = np.array(bins.edges), sizes[at], offsets[at]
-            places = _places(edges, *grids[at])
+            places = _places(edges, *grids[at], begin)
             if len(np.unique(places)) < len(places):
                 self._searched.append((at, edges, start))
             self._cell[begin : begin + size] = start + np.searchsorted(places, np.arange(size))
@@ -271,12 +271,11 @@ class _Table:
         with np.errstate(over="ignore", invalid="ignore"):
             np.subtract(values, self._low, out=places)
             places *= self._scale
-        places += 1.0
-        np.maximum(places, 0.0, out=places)
+        places += self._first + 1.0
+        np.maximum(places, self._first, out=places)
         np.minimum(places, self._last, out=places)
         np.fmin(places, self._missing, out=places)  # NaN becomes the place for missing
         np.copyto(at, places, casting="unsafe")
-        at += self._offset
         np.take(self._cell, at, out=out, mode="clip")  # they are all within; other modes would copy
         np.take(self._edge, at, out=edges, mode="clip")
         np.greater_equal(values, edges, out=above)
@@ -302,6 +301,7 @@ def _grid(edges: Floats) -> tuple[float, float, int]:
     return low, scale, size
 
 
-def _places(edges: Floats, low: float, scale: float, size: int) -> Cells:
+def _places(edges: Floats, low: float, scale: float, size: int, first: int = 0) -> Cells:
+    """Return the place of each edge, as `_Table.fill` finds that of a value. first: of the column, in the table."""
     with np.errstate(over="ignore"):
-        return np.minimum((edges - low) * scale + 1.0, size - 1.0).astype(np.int64)
+        return np.minimum((edges - low) * scale + (first + 1.0), first + size - 1.0).astype(np.int64) - first

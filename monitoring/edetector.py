@@ -45,7 +45,7 @@ class EDetector:
             width = len(tilts.names)
             self._weights[at, :width], self._along[at, :width] = tilts.weights, tilts.along
         self.bet(columns)
-        self._divisors: Floats | None = None
+        self._divisors: Floats | None = None  # of increments, and times GRID: what is left is whole multiples of it
         if effect > 1:
             self.allow(np.full((len(columns), int(self._along.max(initial=0)) + 1), effect))
 
@@ -69,7 +69,7 @@ class EDetector:
         is allowed for (docs/drift.md).
         """
         beyond = np.take_along_axis(effects, self._along, axis=1) - 1.0
-        self._divisors = 1.0 + beyond * (1.0 + self._steep / 2) if beyond.any() else None
+        self._divisors = (1.0 + beyond * (1.0 + self._steep / 2)) * GRID if beyond.any() else None
 
     def update(self, counts: Counts) -> Floats:
         """Take a tick and return each column's evidence M, shape (columns,).
@@ -78,10 +78,12 @@ class EDetector:
         """
         steps = np.matmul(counts[:, None, :].astype(np.float64), self._increments)[:, 0, :]
         if self._divisors is not None:
-            steps = np.floor(steps / self._divisors / GRID) * GRID
+            steps /= self._divisors
+            np.floor(steps, out=steps)
+            steps *= GRID
         np.minimum(steps, _STEEPEST, out=steps)
         self._sums += 1.0
-        self._sums *= np.exp(steps)
+        self._sums *= np.exp(steps, out=steps)
         np.minimum(self._sums, MOST, out=self._sums)
         self._sums.view(np.int64)[...] &= _DIGITS
         return self.evidence()

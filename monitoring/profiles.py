@@ -142,9 +142,9 @@ class ProfileFold:
         if (tick + 1) * tick_ms <= state.closed.get(arm, 0):
             state.count("late", rows)
             return
-        stream = state.streams.setdefault(
-            lineage, Stream(tick_ms, self._new_book(reference, tick_ms), last=tick * tick_ms)
-        )
+        if (stream := state.streams.get(lineage)) is None:
+            stream = Stream(tick_ms, self._new_book(reference, tick_ms), last=tick * tick_ms)
+            state.streams[lineage] = stream
         try:
             tally = tally_of(profile, len(reference.tally.cells))
         except ReferenceInvalid:

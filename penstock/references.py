@@ -111,10 +111,9 @@ class Past:
     schema_folder: Path | None = None
 
 
-def of_topic(past: Past, unusual: bool = False) -> Made:
+def of_topic(past: Past, besides: Besides = NOTHING) -> Made:
     """Return the reference of events that a deployment scored, and of the outputs that it published of them.
 
-    unusual: as of models.reference.Reference.from_frame.
     Raises Refused, ReferenceInvalid, or an error of models or schemas.
     """
     from schemas.decode import EventDecoder
@@ -141,11 +140,11 @@ def of_topic(past: Past, unusual: bool = False) -> Made:
         scores = PastScores(reader, deployment, stretch, past.arm, manifest)
         with tempfile.TemporaryDirectory(prefix="penstock-reference-") as folder:
             spool = Spool(Path(folder))
-            for frame in scores.outputs(writers):
-                spool.put("outputs", frame)
-            for frame in scores.features(decoder):
-                spool.put("features", frame)
-            made = build(lambda: spool.frames("features"), lambda: spool.frames("outputs"), unusual=unusual)
+            for found in scores.outputs(writers):
+                spool.put_at("outputs", *found)
+            for found in scores.features(decoder):
+                spool.put_at("features", *found)
+            made = build(lambda: spool.ordered("features"), lambda: spool.ordered("outputs"), *besides)
     finally:
         reader.close()
         schemas.close()

@@ -15,6 +15,8 @@ from penstock.errors import TrainingRowsInvalid
 
 CHUNK = 50_000  # rows
 INFERRED = 10_000  # rows of a CSV file from which the types of its columns are read
+BUCKET = 200_000  # offsets whose rows are put in order at a time
+_PARTITION, _OFFSET, _BUCKET = "\0partition", "\0offset", "\0bucket"  # columns that no event can have
 SUFFIXES = (".parquet", ".csv")
 _LONG = (pl.UInt32, pl.Int64)
 _INT = (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16)
@@ -118,6 +120,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, list[Path]] = {}
+        self._buckets: dict[str, set[tuple[int, int]]] = {}
 
     def put(self, what: str, frame: pl.DataFrame) -> None:
         """Keep a frame."""
@@ -128,3 +131,17 @@ class Spool:
     def frames(self, what: str) -> Iterator[pl.DataFrame]:
         """Yield the frames of a kind in the order in which they came."""
         return (pl.read_ipc(file) for file in self._files.get(what, []))
+
+    def put_at(self, what: str, places: pl.DataFrame, frame: pl.DataFrame) -> None:
+        """Keep a frame by the places of its rows: columns `partition` and `offset`, each place once."""
+        bucket = (places["offset"] // BUCKET).alias(_BUCKET)
+        kept = frame.with_columns(places["partition"].alias(_PARTITION), places["offset"].alias(_OFFSET), bucket)
+        for (partition, at), part in kept.partition_by(_PARTITION, _BUCKET, as_dict=True).items():
+            self._buckets.setdefault(what, set()).add((int(partition), int(at)))
+            self.put(f"{what}-{partition}-{at}", part)
+
+    def ordered(self, what: str) -> Iterator[pl.DataFrame]:
+        """Yield what was kept by places in their order: kinds of the same events have their rows in the same order."""
+        for partition, at in sorted(self._buckets.get(what, ())):
+            found = pl.concat([*self.frames(f"{what}-{partition}-{at}")]).sort(_OFFSET)
+            yield found.drop(_PARTITION, _OFFSET, _BUCKET)

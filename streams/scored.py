@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,13 @@ from streams.stretch import Stretch, answers_to
 
 READ = 10_000
 Offsets = npt.NDArray[np.int64]
+
+
+class Placed(NamedTuple):
+    """Rows of events. places: of each the source `partition` and `offset`."""
+
+    places: pl.DataFrame
+    rows: pl.DataFrame
 
 
 class Seen:
@@ -68,7 +75,7 @@ class PastScores:
         self._seen = Seen(stretch.ranges)
         self.rows, self.others = 0, Counter[str]()
 
-    def outputs(self, writers: Writers) -> Iterator[pl.DataFrame]:
+    def outputs(self, writers: Writers) -> Iterator[Placed]:
         """Yield the outputs as the model gave them, a row for each event that was scored.
 
         Raises Refused where there are none.
@@ -87,14 +94,15 @@ class PastScores:
             frame = self._of_the_arm(inferences.frame(batch.values, [None] * len(batch)))
             fresh = self._fresh(frame)
             if fresh.any():
-                yield frame.filter(pl.Series(fresh)).select(list(names)).rename(names)
+                found = frame.filter(pl.Series(fresh))
+                yield Placed(found.select("partition", "offset"), found.select(list(names)).rename(names))
             waiting -= self._passed(frame)
             if ordered and not waiting:
                 break
         if not self.rows:
             raise Refused(self._nothing(topic))
 
-    def features(self, decoder: EventDecoder) -> Iterator[pl.DataFrame]:
+    def features(self, decoder: EventDecoder) -> Iterator[Placed]:
         """Yield the events that `outputs` had outputs of, as the deployment decodes them: the model's fields."""
         for messages in self._reader.read(self._stretch.topic, self._stretch.ranges, READ):
             batch = batch_of(cast(list[BatchMessage], messages))
@@ -104,7 +112,11 @@ class PastScores:
                 scored[mine] = self._seen.met(partition, batch.offsets[mine])
             if scored.any():
                 values = [value for value, kept in zip(batch.values, scored.tolist(), strict=True) if kept]
-                yield decoder.decode(values).frame.select(self._manifest.features)
+                decoded = decoder.decode(values)
+                kept = np.flatnonzero(scored)
+                kept = kept if decoded.rows is None else kept[decoded.rows]
+                places = pl.DataFrame({"partition": batch.partitions[kept], "offset": batch.offsets[kept]})
+                yield Placed(places, decoded.frame.select(self._manifest.features))
 
     def _of_the_arm(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return the arm's inferences of this deployment's events."""

@@ -83,12 +83,13 @@ def build(
     the rows; `penstock reference attach` puts the file into a bundle.
     """
     _check_words(files, deployment, begin, model, features, outputs)
-    _check_apart(deployment, segments, apart)
+    if apart and not segments:
+        raise click.UsageError("--apart says what is counted by the values of a segment: name one with --segment")
     with said_plainly():
         _check_free(out, force)
         if deployment is not None:
             place = (bootstrap_servers, repository, registry, schema_folder)
-            made = _of_topic(deployment, arm, model, (str(begin), end), place, unusual)
+            made = _of_topic(deployment, arm, model, (str(begin), end), place, (segments, apart, unusual))
         else:
             made = _of_files(files, model, scores, features, outputs, (segments, apart, unusual), repository)
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -116,16 +117,6 @@ def _check_words(
         raise click.UsageError("--feature and --output are for files: of a deployment the model's fields are profiled")
     if model is not None and features:
         raise click.UsageError("--model says which columns are features: leave out --feature, or --model")
-
-
-def _check_apart(deployment: str | None, segments: tuple[str, ...], apart: tuple[str, ...]) -> None:
-    """Raise UsageError for segments that cannot be counted."""
-    if deployment is not None and segments:
-        raise click.UsageError(
-            "--segment is for files: events and inferences of a topic are read apart, each in an order of its own"
-        )
-    if apart and not segments:
-        raise click.UsageError("--apart says what is counted by the values of a segment: name one with --segment")
 
 
 def _check_free(path: Path, force: bool) -> None:
@@ -165,7 +156,12 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def _of_topic(
-    deployment: str, arm: str, model: str | None, ends: tuple[str, str], place: tuple[Any, ...], unusual: bool
+    deployment: str,
+    arm: str,
+    model: str | None,
+    ends: tuple[str, str],
+    place: tuple[Any, ...],
+    besides: tuple[tuple[str, ...], tuple[str, ...], bool],
 ) -> Made:
     from penstock import references
     from penstock.cli.rescore import wanted_of
@@ -186,7 +182,7 @@ def _of_topic(
             registry=registry,
             schema_folder=schema_folder,
         ),
-        unusual,
+        references.Besides(*besides),
     )
 
 

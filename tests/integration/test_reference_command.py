@@ -16,12 +16,12 @@ from tests.rig import Rig, encoder, sum_model
 
 pytestmark = pytest.mark.timeout(200)
 encode = encoder()
-EVENTS = 1000
+EVENTS = 3000
 
 
 @pytest.fixture
 def scored(rig: Callable[..., Rig]) -> Rig:
-    """1,000 events, every fourth with a null, five that are junk, scored; then some more by another version."""
+    """3,000 events, every fourth with a null, five that are junk, scored; then some more by another version."""
     made = rig()
     made.produce([*map(encode, events().to_dicts()), *[b"junk"] * 5])
     worker = made.worker()
@@ -64,11 +64,21 @@ def test_a_range_gives_the_reference_of_the_rows_that_were_scored(scored: Rig, t
     assert part.features == Reference.from_frame(alone).features
 
 
+def test_outputs_are_counted_apart_beside_the_events_that_they_are_of(scored: Rig, tmp_path: Path) -> None:
+    out = tmp_path / "reference.json"
+    status, output = build(scored, out, "--from", "2020-01-01", "--segment", "a", "--apart", "b")
+    assert status == 0, output
+    made, frame = Reference.from_bytes(out.read_bytes()), events()
+    scores = frame.select(score=(pl.col("a").cast(pl.Float32) + pl.col("b").cast(pl.Float32).fill_null(0.0)))
+    assert {part.bins.name for part in made.slices if part.segment == "a"} == {"b", "score"}
+    assert made.tally.cells.tolist() == made.counter.count(frame.select("a", "b"), scores)[0].tolist()
+
+
 def test_a_version_that_scored_nothing_there_is_refused_with_who_did(scored: Rig, tmp_path: Path) -> None:
     scored.add_model("sum", "candidate", model=sum_model(scale=2.0))
     status, output = build(scored, tmp_path / "r.json", "--from", "2020-01-01", "--model", "sum@candidate")
     assert status == 1
-    assert f"1,000 of {scored.version}" in output
+    assert f"{EVENTS:,} of {scored.version}" in output
     assert not (tmp_path / "r.json").exists()
 
 

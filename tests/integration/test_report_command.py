@@ -176,6 +176,34 @@ def test_what_a_worker_profiled_is_reported(rig: Callable[..., Rig], tmp_path: P
     assert told["versions"][0]["columns"][0]["name"] == "b"
 
 
+def test_what_a_worker_counts_by_segment_and_how_unusual_events_are_is_reported(
+    rig: Callable[..., Rig], tmp_path: Path
+) -> None:
+    # Given a reference that counts scores apart by ranges of `b`, and how unusual rows are
+    rng = np.random.default_rng(7)
+    training = pl.DataFrame({"a": rng.normal(size=9000), "b": rng.normal(size=9000)})
+    scores = training.select(score=pl.col("a") + pl.col("b"))
+    reference = Reference.from_frame(training, scores, ["b"], unusual=True)
+    made, encode = rig(bundle={"reference": reference.to_bytes()}, monitor={}), encoder()
+    # When a worker scores 300 usual events, 60 far out in both fields, and 40 whose `b` is missing
+    usual, far = rng.normal(size=(300, 2)).clip(-1, 1).tolist(), [[9.0, -9.0]] * 60
+    rows = [*usual, *far, *([0.0, None] for _ in range(40))]
+    made.produce(encode({"id": at, "a": a, "b": b}) for at, (a, b) in enumerate(rows))
+    worker = made.worker()
+    made.wait_committed(400)
+    assert worker.stop() == 0
+    words = ["--bootstrap-servers", made.servers, "--repository", str(tmp_path / "models"), "--since", "1h", "--json"]
+    result = CliRunner().invoke(main, ["report", str(made.file), *words])
+    # Then each event with a value of `b` is in one segment, and those far out are beyond what training rows were
+    assert result.exit_code == 0, result.output
+    (version,) = json.loads(result.stdout)["versions"]
+    apart = {each["name"]: each["events"] for each in version["columns"] if each["segment"] == "b"}
+    assert apart.keys() == {part.name for part in reference.slices if part.segment}
+    assert sum(apart.values()) == 360
+    assert version["unusual"]["reference"] == pytest.approx(0.001, abs=0.0005)
+    assert version["unusual"]["now"] >= 60 / 400
+
+
 @contextmanager
 def published(servers: str, topics: dict[str, list[bytes]]) -> Iterator[None]:
     """Records in topics of one partition, which are removed in the end."""

@@ -12,7 +12,8 @@ import pytest
 from models.bundle import MODEL, Bundle
 from models.reference import Reference
 from models.repository import Repository
-from penstock.training_rows import CHUNK
+from penstock import training_rows
+from penstock.training_rows import CHUNK, Spool
 from tests.models import graphs
 from tests.penstock.test_model_commands import penstock, refused, said, url
 
@@ -88,10 +89,23 @@ def test_segments_that_cannot_be_counted_are_refused() -> None:
     rows(4).write_parquet("train.parquet")
     few = refused("reference", "build", "train.parquet", "--output", "score", "--segment", "carrier")
     assert "no value of the segment carrier has 1,000 training rows" in few
-    topic = penstock("reference", "build", "--deployment", "x", "--from", "7d ago", "--segment", "carrier")
-    assert (topic.exit_code, "--segment is for files" in topic.output) == (2, True)
     alone = penstock("reference", "build", "train.parquet", "--apart", "a")
     assert (alone.exit_code, "name one with --segment" in alone.output) == (2, True)
+
+
+def test_rows_of_the_same_events_are_in_the_same_order_whatever_order_they_came_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(training_rows, "BUCKET", 10)
+    rng, spool = np.random.default_rng(1), Spool(tmp_path)
+    for what, size in (("features", 7), ("outputs", 16)):
+        order = rng.permutation(150)
+        for start in range(0, 150, size):
+            at = order[start : start + size]
+            spool.put_at(what, pl.DataFrame({"partition": at % 3, "offset": at // 3}), pl.DataFrame({"x": at}))
+    first, second = (pl.concat(spool.ordered(what))["x"].to_list() for what in ("features", "outputs"))
+    assert first == second == sorted(range(150), key=lambda each: (each % 3, each // 3))
+    assert max(map(len, spool.ordered("features"))) == 10
 
 
 def test_rows_that_the_model_refuses_are_left_out_and_counted() -> None:
