@@ -11,12 +11,13 @@ from typing import Any
 import faust
 
 from monitoring import exact, idle, snapshots
-from monitoring.errors import Hole, MonitorError
+from monitoring.errors import Hole, MonitorError, SnapshotInvalid
 from monitoring.folds import Out, Record
 from monitoring.ledger import Snapshot
 from monitoring.metrics import MonitorMetrics
 from monitoring.setup import SNAPSHOT_BYTES, Topics, Wiring
 from monitoring.sources import Ledgers, Place, Source
+from monitoring.turns import Turn
 
 log = logging.getLogger(__name__)
 _FLUSH_AT = 2000  # outputs that are published before the next snapshot is due
@@ -40,6 +41,8 @@ class Monitor:
                 found = await asyncio.to_thread(self._newest, sorted(places))
                 self._ledgers.own(places)
                 starts = {place: self._ledgers[place[0]].restore(place[1], *found[place]) for place in sorted(places)}
+            except SnapshotInvalid as error:
+                exact.die(str(error), exact.CONFIG)
             except Exception as error:  # whatever it is, starting over is the way back
                 exact.die(f"the state cannot be restored: {error!r}")
             log.info("restored, next offset by partition: %s", {f"{t}/{p}": at for (t, p), at in starts.items()})
@@ -56,7 +59,8 @@ class Monitor:
         }
 
     async def read(self, stream: Any) -> None:
-        """Fold a stream of events; ends the process when one cannot be."""
+        """Fold a stream of events, in turns with the others; ends the process when one cannot be."""
+        turn = Turn()
         async for event in stream.events():
             message = event.message
             headers: Mapping[str, Any] = dict(message.headers)
@@ -71,6 +75,7 @@ class Monitor:
                 exact.die(f"{message.topic}, partition {record.partition}, offset {record.offset}: {error!r}")
             if self._ledgers.pending > _FLUSH_AT:
                 await self._publish_or_die()
+            await turn.over()
 
     async def publish(self) -> None:
         """Publish outputs, wait until they are acknowledged, then publish the snapshots that were cut with them."""

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 PATIENCE = 600_000  # ms that a tick stays open for a source partition, or for all events, behind the others
 LAG = 86_400_000  # ms, or the window where that is longer, that labels are kept while no event comes at all
 
@@ -31,11 +34,12 @@ class Clocks:
         self.labels = max(self.labels, partition + 1)
         self.copied[partition] = max(self.copied.get(partition, 0), watermark)
 
-    def before(self, partition: int, time: int) -> bool:
-        """Note the time of a label; say whether its partition had a later one already."""
-        latest = self.latest.get(partition, 0)
-        self.latest[partition] = max(latest, time)
-        return time < latest
+    def before(self, partition: int, times: npt.NDArray[np.int64]) -> int:
+        """Note the times of labels in their order; return of how many their partition had a later one already."""
+        latest = np.maximum.accumulate(np.concatenate(([self.latest.get(partition, 0)], times)))
+        if len(times):
+            self.latest[partition] = int(latest[-1])
+        return int((times < latest[:-1]).sum())
 
     def keep(self, within: int) -> int:
         """Return the time up to which both sides have come; what nobody can still ask for may be forgotten."""

@@ -19,7 +19,7 @@ import polars as pl
 from models import sampling
 from models.samples import LabelCopies
 from monitoring.errors import SnapshotInvalid
-from monitoring.folds import Out, Record
+from monitoring.folds import Out, Record, check_format
 from schemas.decode import Decoded
 
 FORMAT = 1
@@ -178,10 +178,12 @@ class CopyFold:
         """Return the dumped state. Raises SnapshotInvalid."""
         try:
             document: dict[str, Any] = json.loads(data)
-            if document["format"] != FORMAT or len(document["sent"]) != self._copying.partitions:
+            check_format(document, FORMAT)
+            if len(document["sent"]) != self._copying.partitions:
                 raise SnapshotInvalid(
-                    f"a snapshot of format {document['format']!r} for {len(document['sent'])} partitions of samples; "
-                    f"this version reads {FORMAT}, and there are {self._copying.partitions}"
+                    f"labels were copied to {len(document['sent'])} partitions of {self._copying.samples} so far and "
+                    f"would be to {self._copying.partitions} now: a topic of samples keeps its partitions; give the "
+                    "deployment another name"
                 )
             if document["topic"] != self._copying.labels:
                 raise SnapshotInvalid(

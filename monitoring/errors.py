@@ -17,6 +17,10 @@ class SnapshotInvalid(MonitorError):
     """A snapshot that this version cannot read."""
 
 
+class SnapshotForeign(SnapshotInvalid):
+    """A snapshot of another format than this release writes; nothing is wrong with it."""
+
+
 class ReferenceUnavailable(MonitorError):
     """The repository does not say what the reference of a version is; the profile waits for the next start."""
 

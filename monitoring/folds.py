@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+from monitoring.errors import SnapshotForeign
 
 S = TypeVar("S")
 T = TypeVar("T", contravariant=True)
+# Whether a log may be folded anew from what is there of it: where all of it is, always, or never.
+Anew = Literal["whole", "always", "never"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,12 @@ class Out:
     value: bytes | None
     partition: int | None = None  # None: the key decides
     headers: tuple[tuple[str, bytes], ...] = ()
+
+
+def check_format(document: Mapping[str, Any], reads: int) -> None:
+    """Raise SnapshotForeign for the document of a state that another release wrote."""
+    if document["format"] != reads:
+        raise SnapshotForeign(f"it has the format {document['format']!r}, and this release reads {reads}")
 
 
 class Fold(Protocol[S]):

@@ -2,28 +2,35 @@
 
 Both sides stand in one log, so the result is a function of it. A copy of labels that was taken already is dropped by
 its offset; one that follows a copy which never came is left, for whoever lost that copy starts over and sends both.
+A record is taken as a whole, by column: what waits, what meets and what it counts are array operations.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
+import numpy as np
 import polars as pl
 
 from models.samples import ASSIGNED, LATEST, LabelCopies, Samples
-from monitoring import judging
+from monitoring.arrays import Array, Doubles
 from monitoring.cells import Group
 from monitoring.clocks import Clocks
+from monitoring.counting import Asked, Counting, Source
 from monitoring.errors import PartInvalid, SnapshotInvalid
-from monitoring.folds import Out, Record
-from monitoring.histories import Event, Label, Said, Source, Truth, repeats
-from monitoring.judging import Counted, Value, task_of
-from monitoring.pending import Pending, Window
+from monitoring.folds import Out, Record, check_format
+from monitoring.formulas import Formula
+from monitoring.judging import task_of
+from monitoring.meeting import Meeting
+from monitoring.pending import Pending
+from monitoring.rows import LABEL, Rows, Window, joined, widened
+from monitoring.tally import View
 from monitoring.ticks import Ticks
+from monitoring.values import NONE, SCALAR
 from schemas.errors import RecordInvalid
 
 FORMAT = 1
@@ -31,11 +38,15 @@ VALUES = 200  # of a segment, and classes, that are told apart; further ones are
 OTHER = "other"
 TEXT = 100  # characters of a value
 FUTURE_MS = 3_600_000  # what claims to be later than this after its record was written has a wrong clock
+MANY = 50_000  # rows that are read back at once
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Joining:
-    """What is joined. output: None where the models have one only. within: s. labels: partitions; 0 without labels."""
+    """What is joined. output: None where the models have one only. within: s. labels: partitions; 0 without labels.
+
+    numbers: of labels that are told; fields: further ones that formulas need, and outputs likewise.
+    """
 
     deployment: str
     topic: str  # of quality
@@ -49,15 +60,26 @@ class Joining:
     grace_ms: int = 60_000
     tick_ms: int = 60_000
     tick_grace_ms: int = 30_000
+    fields: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    formulas: tuple[Formula, ...] = ()
 
     @property
     def window(self) -> Window:
         return Window(self.within * 1000, self.grace_ms)
 
+    @cached_property
+    def extras(self) -> int:
+        """The number of columns that rows have beside their values."""
+        return max(len(self.numbers) + len(self.fields), len(self.outputs))
+
 
 @dataclass(slots=True)
 class State:
-    """The state of one partition of samples. taken: the next offset by partition of labels."""
+    """The state of one partition of samples. taken: the next offset by partition of labels. known: values told apart.
+
+    sources: who predicted. segments: names of event fields. again: rows that were read back and are not kept yet.
+    """
 
     partition: int
     clocks: Clocks
@@ -65,15 +87,34 @@ class State:
     ticks: Ticks
     taken: dict[int, int] = field(default_factory=dict)
     known: dict[str, list[str]] = field(default_factory=dict)
+    sources: list[Source] = field(default_factory=list)
+    segments: list[str] = field(default_factory=list)
+    again: list[Rows] = field(default_factory=list)
+    _codes: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def code(self, kind: str, value: str) -> int:
+        """Return the number of a value of a kind, from 1 on; VALUES + 1 where there are too many; the first stay."""
+        known = self.known.setdefault(kind, [])
+        codes = self._codes.setdefault(kind, {each: at for at, each in enumerate(known, 1)})
+        if value not in codes and len(known) < VALUES:
+            known.append(value)
+            codes[value] = len(known)
+        return codes.get(value, VALUES + 1)
 
     def told_apart(self, kind: str, value: str) -> str:
-        """Return the value, or OTHER where there are too many of its kind; the first ones stay for ever."""
-        known = self.known.setdefault(kind, [])
-        if value not in known:
-            if len(known) >= VALUES:
-                return OTHER
-            known.append(value)
-        return value
+        """Return the value, or OTHER where there are too many of its kind."""
+        return value if self.code(kind, value) <= VALUES else OTHER
+
+    def source(self, source: Source) -> int:
+        """Return the number of who predicts."""
+        if source not in self.sources:
+            self.sources.append(source)
+        return self.sources.index(source)
+
+    def view(self, segment: int, code: int) -> View:
+        """Return a segment's name and the value of a number."""
+        name = self.segments[segment]
+        return name, self.known[f"segment {name}"][code - 1] if code <= VALUES else OTHER
 
 
 class JoinFold:
@@ -81,6 +122,7 @@ class JoinFold:
 
     def __init__(self, joining: Joining) -> None:
         self._joining = joining
+        self._asked = Asked(joining.numbers, joining.formulas, joining.error_range)
 
     def new(self, partition: int) -> State:
         """Return the state before the first record."""
@@ -89,42 +131,77 @@ class JoinFold:
 
     def apply(self, state: State, record: Record) -> list[Out]:
         """Take samples or copied labels; return the parts of the ticks that close with it."""
+        self._settle(state)
         found = _read(record.value or b"")
         if found is None or _deployment(found) != self._joining.deployment:
             state.ticks.count("poison" if found is None else "foreign")
             return []
         self._mark(state, record, found)
-        latest = record.time + FUTURE_MS if record.time >= 0 else LATEST
         if isinstance(found, Samples):
-            self._samples(state, found, latest)
+            self._samples(state, found, _latest(record))
         else:
-            self._copies(state, found, latest)
+            self._copies(state, found, _latest(record))
         return list(self._advance(state))
 
     def _samples(self, state: State, found: Samples, latest: int) -> None:
-        if _judged(found, self._joining.output) is None:
-            state.ticks.count("without_output", len(found.keys))
-        for key, event, said in _events(found, self._joining.output, state):
-            if 0 <= event.time <= latest:
-                self._sample(state, key, event, said)
-                if said.source.role == ASSIGNED:  # a shadow may be far ahead
-                    state.clocks.saw(event.partition, event.time)
-            else:
-                state.ticks.count("untimed_events")
+        judged, ticks = _judged(found, self._joining.output), state.ticks
+        if judged is None:
+            ticks.count("without_output", len(found.keys))
+            return
+        timed = (found.times >= 0) & (found.times <= latest)
+        ticks.count("untimed_events", int((~timed).sum()))
+        if found.maker.role == ASSIGNED:  # a shadow may be far ahead
+            for partition in np.unique(found.partitions[timed]).tolist():
+                state.clocks.saw(partition, int(found.times[timed & (found.partitions == partition)].max()))
+        rows = self._predictions(state, found, judged, latest)
+        due = state.pending.window.deadlines(rows) <= state.pending.keep
+        ticks.count("late_events", int((timed & due).sum()))
+        self._take(state, rows.take(timed & ~due), "repeated_predictions")
 
     def _copies(self, state: State, found: LabelCopies, latest: int) -> None:
+        ticks, taken = state.ticks, state.taken.get(found.partition, 0)
         if found.follows > state.taken.get(found.partition, -1):
-            state.ticks.count("gaps")
+            ticks.count("gaps")
             return
         state.clocks.told(found.partition, min(found.watermark, latest))
-        for key, label in _labels(found, self._joining.numbers):
-            if label.offset < state.taken.get(found.partition, 0):
-                state.ticks.count("repeated_labels")
-            elif 0 <= label.time <= latest:
-                self._label(state, key, label)
-            else:
-                state.ticks.count("untimed_labels")
-        state.taken[found.partition] = max(state.taken.get(found.partition, 0), found.position)
+        state.taken[found.partition] = max(taken, found.position)
+        if not len(found.keys):
+            return
+        rows = self._truths(state, found, latest)
+        again, timed = rows.offsets < taken, (rows.times >= 0) & (rows.times <= latest)
+        fresh, full = timed & ~again, rows.kinds != NONE
+        ticks.count("repeated_labels", int(again.sum()))
+        ticks.count("untimed_labels", int((~timed & ~again).sum()))
+        ticks.count("labels", int(fresh.sum()))
+        ticks.count("empty_labels", int((fresh & ~full).sum()))
+        rows = rows.take(fresh & full)
+        ticks.count("out_of_order", state.clocks.before(found.partition, rows.times))
+        due = state.pending.window.deadlines(rows) <= state.pending.keep
+        ticks.count("expired_labels", int(due.sum()))
+        self._take(state, rows.take(~due), "repeated_labels")
+
+    def _take(self, state: State, new: Rows, repeated: str) -> None:
+        """Let new rows meet what waits, count what changes, and keep them."""
+        if not len(new.ids):
+            return
+        meeting, again = self._meet(state, new)
+        state.ticks.count(repeated, again)
+        counting = Counting(meeting, state.pending.reading, state.sources, self._asked, state.told_apart)
+        for what, count in state.pending.told(meeting, counting.equal).items():
+            state.ticks.count(what, count)
+        times = counting.count()
+        state.ticks.count("moved", int((times // state.ticks.tick_ms * state.ticks.tick_ms < state.ticks.closed).sum()))
+        views = [lambda code, at=at: state.view(at, code) for at in range(len(state.segments))]
+        counting.tally.into(state.ticks, meeting.rows, meeting.firsts, _grouping(state.sources), views)
+        state.pending.take(meeting)
+
+    def _meet(self, state: State, new: Rows) -> tuple[Meeting, int]:
+        """Return the meeting of new rows, less those that were there already, and how many these are."""
+        meeting = state.pending.meet(new)
+        names = [source.arm for source in state.sources] or [""]
+        arms = np.array([names.index(name) for name in names], np.int64)[meeting.rows.sources]
+        again = meeting.repeated(arms)
+        return meeting.without(again), int(again.sum())
 
     def rewind(self, state: State, record: Record) -> None:
         """Take a record that the snapshot counted already: what it brought is pending again, nothing is counted."""
@@ -132,17 +209,26 @@ class JoinFold:
         if found is None or _deployment(found) != self._joining.deployment:
             return
         self._mark(state, record, found)
-        pending, latest = state.pending, record.time + FUTURE_MS if record.time >= 0 else LATEST
+        rows, latest = None, _latest(record)
         if isinstance(found, Samples):
-            for key, event, said in _events(found, self._joining.output, state):
-                if 0 <= event.time <= latest and pending.window.event(event.time) > pending.keep:
-                    pending.again_event(key, event, said)
+            judged = _judged(found, self._joining.output)
+            rows = self._predictions(state, found, judged, latest) if judged is not None else None
+        elif len(found.keys):
+            rows = self._truths(state, found, latest)
+            rows = rows.take((rows.offsets < state.taken.get(found.partition, 0)) & (rows.kinds != NONE))
+        if rows is not None:
+            due = state.pending.window.deadlines(rows) <= state.pending.keep
+            state.again.append(rows.take((rows.times >= 0) & (rows.times <= latest) & ~due))
+        if sum(len(each.ids) for each in state.again) >= MANY:
+            self._settle(state)
+
+    def _settle(self, state: State) -> None:
+        """Keep what was read back."""
+        parts, state.again = state.again, []
+        if not any(len(part.ids) for part in parts):
             return
-        for key, label in _labels(found, self._joining.numbers):
-            taken = label.offset < state.taken.get(found.partition, 0)
-            counts = 0 <= label.time <= latest and label.truth.value is not None
-            if taken and counts and pending.window.label(label.time) > pending.keep:
-                pending.again_label(key, label)
+        meeting, _ = self._meet(state, joined([widened(part, len(state.segments)) for part in parts]))
+        state.pending.take(meeting)
 
     def low(self, state: State, position: int) -> int:
         """Return the offset from which `rewind` must take records to have again what is pending at a position."""
@@ -150,109 +236,51 @@ class JoinFold:
 
     def _mark(self, state: State, record: Record, found: Samples | LabelCopies) -> None:
         if len(found.keys):
-            latest = int(found.times.max())
-            if record.time >= 0:
-                latest = min(latest, record.time + FUTURE_MS)
-            window = self._joining.window
-            end = window.event(latest) if isinstance(found, Samples) else window.label(latest)
-            state.pending.mark(record.offset, end)
+            state.pending.mark(record.offset, self._end(found, _latest(record)))
 
-    def _sample(self, state: State, key: bytes, event: Event, said: Said) -> None:
-        pending, ticks = state.pending, state.ticks
-        if pending.window.event(event.time) <= pending.keep:
-            ticks.count("late_events")
-            return
-        history = pending.history(key)
-        kept = history.event(*event.order)
-        if kept is None:
-            ticks.count("events")
-            late = history.late_from(event.time)
-            event.said[said.source.arm] = said
-            changes = history.add_event(event)
-            pending.remember_event(key, event)
-            ticks.count("late_labels", history.late_from(event.time) - late)
-            ticks.count("missing", int(pending.closed(event.time)))
-            self._scored(state, event, said)
-            for change in changes:
-                self._changed(state, change.event, change.before, change.after)
-        elif said.source.arm in kept.said:
-            ticks.count("repeated_predictions")
-        else:
-            kept.said[said.source.arm] = said
-            self._scored(state, kept, said)
-            self._joined(state, kept, [said], history.labels_of(kept), 1)
+    def _end(self, found: Samples | LabelCopies, latest: int) -> int:
+        """Return the deadline of the last that a record brought."""
+        last, window = min(int(found.times.max()), latest), self._joining.window
+        return window.event(last) if isinstance(found, Samples) else window.closes(last)
 
-    def _label(self, state: State, key: bytes, label: Label) -> None:
-        pending, ticks = state.pending, state.ticks
-        ticks.count("labels")
-        if label.truth.value is None:
-            ticks.count("empty_labels")
-            return
-        ticks.count("out_of_order", int(state.clocks.before(label.partition, label.time)))
-        if pending.window.label(label.time) <= pending.keep:
-            ticks.count("expired_labels")
-            return
-        history = pending.history(key)
-        late = history.late_from(label.time)
-        change = history.add_label(label)
-        pending.remember_label(key, label)
-        if change is None:
-            ticks.count("late_labels", history.late_from(label.time) - late)
-        else:
-            self._changed(state, change.event, change.before, change.after)
+    def _predictions(self, state: State, found: Samples, judged: pl.Series, latest: int) -> Rows:
+        """Return what a record says, event by event."""
+        deadline, maker, reading = self._end(found, latest), found.maker, state.pending.reading
+        ids, keys, sizes = state.pending.put(found.keys, deadline)
+        kinds, bits, width = reading.column(judged, deadline)
+        task = task_of(self._joining.task, self._joining.truth, _kind(judged), 1 if width == SCALAR else 2)
+        source = state.source(Source(maker.arm, maker.model, maker.version, maker.role, task, width))
+        ranks = np.clip(found.partitions, 0, LABEL - 1).astype(np.int32)
+        sources, extras = (
+            np.full(len(ids), source, np.int16),
+            self._extras(len(ids), self._joining.outputs, found.outputs),
+        )
+        segments = _segments(state, found)
+        return Rows(ids, found.times, ranks, found.offsets, kinds, bits, sources, extras, segments, keys, sizes)
 
-    def _changed(self, state: State, event: Event, before: Sequence[Label], after: Sequence[Label]) -> None:
-        """Count what another chain of labels changes."""
-        ticks, came = state.ticks, bool(after) - bool(before)
-        ticks.count("pairs", came)
-        if state.pending.closed(event.time):
-            ticks.count("missing", -came)
-        (old, one), (new, other) = repeats(before), repeats(after)
-        ticks.count("duplicates", new - old)
-        ticks.count("corrections", other - one)
-        self._joined(state, event, list(event.said.values()), before, -1)
-        self._joined(state, event, list(event.said.values()), after, 1)
+    def _truths(self, state: State, found: LabelCopies, latest: int) -> Rows:
+        """Return what a record says, label by label."""
+        deadline, rows = self._end(found, latest), len(found.keys)
+        ids, keys, sizes = state.pending.put(found.keys, deadline)
+        kinds, bits, _ = state.pending.reading.column(found.value, deadline)
+        ranks = np.full(rows, LABEL + min(max(found.partition, 0), LABEL - 1), np.int32)
+        sources, segments = np.full(rows, -1, np.int16), np.zeros((rows, len(state.segments)), np.uint8)
+        extras = self._extras(rows, (*self._joining.numbers, *self._joining.fields), found.numbers)
+        return Rows(ids, found.times, ranks, found.offsets, kinds, bits, sources, extras, segments, keys, sizes)
 
-    def _joined(self, state: State, event: Event, saids: list[Said], chain: Sequence[Label], sign: int) -> None:
-        for time, truth, way in _entries(chain):
-            for said in saids:
-                self._add(state, time, event, said, self._pair(said, truth), sign * way)
-            for first, second in _beside(event, saids):
-                won = judging.won(self._task(first), first.value, second.value, truth.value, _name(second))
-                self._add(state, time, event, first, won, sign * way)
-
-    def _pair(self, said: Said, truth: Truth) -> Counted:
-        yield from judging.judged(self._task(said), said.value, truth.value, self._joining.error_range)
-        if said.source.role == ASSIGNED:
-            for name, number in zip(self._joining.numbers, truth.numbers, strict=False):
-                if number is not None:
-                    yield from judging.counted(name, number)
-
-    def _scored(self, state: State, event: Event, said: Said) -> None:
-        self._add(state, event.time, event, said, judging.scored(self._task(said), said.value), 1)
-        for first, second in _beside(event, [said]):
-            compared = judging.compared(self._task(first), first.value, second.value, _name(second))
-            self._add(state, event.time, event, first, compared, 1)
-
-    def _task(self, said: Said) -> judging.Task:
-        return task_of(self._joining.task, self._joining.truth, said.kind, said.width)
-
-    def _add(self, state: State, time: int, event: Event, said: Said, counted: Counted, sign: int) -> None:
-        source = said.source
-        by_name: dict[tuple[str, str], list[tuple[int, int]]] = {}
-        for what, name, cell, by in counted:
-            kept = state.told_apart(what, name) if what == "confusion" else name
-            by_name.setdefault((what, kept), []).append((cell, by))
-        for (what, name), cells in by_name.items():
-            for segment, value in (("", ""), *event.segments):
-                group = Group(source.arm, source.model, source.version, segment, value, what, name)
-                state.ticks.add(time, group, cells, sign)
+    def _extras(self, rows: int, names: Sequence[str], columns: Mapping[str, pl.Series]) -> Doubles:
+        """Return the numbers of columns, NaN where they are missing; shape (rows, extras)."""
+        found = np.full((rows, self._joining.extras), np.nan)
+        for at, name in enumerate(names):
+            series = columns.get(name)
+            if series is not None and (series.dtype.is_numeric() or series.dtype == pl.Boolean):
+                found[:, at] = series.cast(pl.Float64).to_numpy()  # null is NaN
+        return found
 
     def _advance(self, state: State) -> Iterator[Out]:
         keep = state.clocks.keep(self._joining.within * 1000)
-        if keep > state.pending.keep:
-            for what, _ in state.pending.expire(keep):
-                state.ticks.count(what)
+        for what, count in state.pending.expire(keep).items():
+            state.ticks.count(what, count)
         until = state.clocks.ticks() - self._joining.tick_grace_ms
         for key, value in state.ticks.close(self._joining.deployment, state.partition, until):
             yield Out(self._joining.topic, key, value)
@@ -261,7 +289,7 @@ class JoinFold:
         """Return what was counted, and the sizes of what is pending."""
         return {
             **state.ticks.counts,
-            "pending_keys": len(state.pending.histories),
+            "pending": len(state.pending),
             "open_ticks": len(state.ticks.open),
             "parts": state.ticks.number,
         }
@@ -283,8 +311,7 @@ class JoinFold:
         """Return the dumped state, for `rewind` to fill. Raises SnapshotInvalid."""
         try:
             document = json.loads(zlib.decompress(data))
-            if document["format"] != FORMAT:
-                raise SnapshotInvalid(f"snapshot format {document['format']!r}; this version reads {FORMAT}")
+            check_format(document, FORMAT)
             return State(
                 document["partition"],
                 Clocks.load(self._joining.labels, document["clocks"]),
@@ -310,47 +337,18 @@ def _deployment(found: Samples | LabelCopies) -> str:
     return found.maker.deployment if isinstance(found, Samples) else found.deployment
 
 
-def _entries(chain: Sequence[Label]) -> Iterator[tuple[int, Truth, int]]:
-    """Yield what a chain of labels counts: time, truth and sign. A correction takes away what was, at its own time."""
-    last: Truth | None = None
-    for label in chain:
-        if label.truth != last:
-            if last is not None:
-                yield label.time, last, -1
-            yield label.time, label.truth, 1
-            last = label.truth
+def _latest(record: Record) -> int:
+    """Return the latest time that what a record says can have."""
+    return record.time + FUTURE_MS if record.time >= 0 else LATEST
 
 
-def _beside(event: Event, saids: Iterable[Said]) -> Iterator[tuple[Said, Said]]:
-    """Yield the pairs of the prediction that counted for the event and another one, of which one is among `saids`."""
-    first = next((said for said in event.said.values() if said.source.role == ASSIGNED), None)
-    if first is not None:
-        among = [said.source.arm for said in saids]
-        for arm, second in sorted(event.said.items()):
-            if second.source.role != ASSIGNED and (arm in among or first.source.arm in among):
-                yield first, second
-
-
-def _name(said: Said) -> str:
-    return "/".join(said.source[:3])
-
-
-def _kind(series: pl.Series) -> tuple[str, int]:
-    """Return kind and width of a column, in the words of schemas/avsc/sample.avsc."""
+def _kind(series: pl.Series) -> str:
+    """Return the kind of a column, in the words of schemas/avsc/sample.avsc."""
     if isinstance(series.dtype, pl.Array | pl.List):
-        return "double", 2
+        return "double"
     if series.dtype == pl.Boolean:
-        return "boolean", 1
-    return ("double" if series.dtype.is_float() else "long" if series.dtype.is_integer() else "text"), 1
-
-
-def _values(series: pl.Series) -> list[Value]:
-    if isinstance(series.dtype, pl.Array | pl.List):
-        return [None if each is None else tuple(float("nan") if n is None else n for n in each) for each in series]
-    found = series.to_list()
-    if series.dtype.is_float():
-        return [None if each is None or each != each else each for each in found]
-    return found
+        return "boolean"
+    return "double" if series.dtype.is_float() else "long" if series.dtype.is_integer() else "text"
 
 
 def _judged(samples: Samples, output: str | None) -> pl.Series | None:
@@ -358,29 +356,21 @@ def _judged(samples: Samples, output: str | None) -> pl.Series | None:
     return samples.outputs.get(output) if output is not None else next(iter(samples.outputs.values()), None)
 
 
-def _events(samples: Samples, output: str | None, state: State) -> Iterator[tuple[bytes, Event, Said]]:
-    maker = samples.maker
-    source = Source(maker.arm, maker.model, maker.version, maker.role)
-    judged = _judged(samples, output)
-    if judged is None:
-        return
-    (kind, width), values = _kind(judged), _values(judged)
-    columns = [(f"segment {name}", name, column.to_list()) for name, column in samples.segments.items()]
-    places = zip(samples.times.tolist(), samples.partitions.tolist(), samples.offsets.tolist(), strict=True)
-    for at, (key, place) in enumerate(zip(samples.keys, places, strict=True)):
-        segments = tuple(
-            (name, state.told_apart(among, column[at][:TEXT]))
-            for among, name, column in columns
-            if column[at] is not None
-        )
-        yield key, Event(*place, segments), Said(source, kind, width, values[at])
+def _segments(state: State, samples: Samples) -> Array:
+    """Return the values of segments by number; shape (n, segments that are known)."""
+    state.segments += [name for name in samples.segments if name not in state.segments]
+    found = np.zeros((len(samples.keys), len(state.segments)), np.uint8)
+    for name, column in samples.segments.items():
+        texts = [None if text is None else text[:TEXT] for text in column.to_list()]
+        codes = {text: 0 if text is None else state.code(f"segment {name}", text) for text in dict.fromkeys(texts)}
+        found[:, state.segments.index(name)] = [codes[text] for text in texts]
+    return found
 
 
-def _labels(copies: LabelCopies, numbers: Sequence[str]) -> Iterator[tuple[bytes, Label]]:
-    values, times, offsets = _values(copies.value), copies.times.tolist(), copies.offsets.tolist()
-    columns: list[list[Any]] = [
-        _values(copies.numbers[name]) if name in copies.numbers else [None] * len(values) for name in numbers
-    ]
-    for at, key in enumerate(copies.keys):
-        truth = Truth(values[at], tuple(column[at] for column in columns))
-        yield key, Label(times[at], copies.partition, offsets[at], truth)
+def _grouping(sources: Sequence[Source]) -> Callable[[int, View, str, str], Group]:
+    """Return what makes a group of a source's number, a view, what is counted and its name."""
+
+    def group(source: int, view: View, what: str, name: str) -> Group:
+        return Group(*sources[source][:3], *view, what, name)
+
+    return group

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from monitoring.errors import Hole, SnapshotInvalid
-from monitoring.folds import Figure, Figuring, Fold, Folding, Out, Record
+from monitoring.errors import Hole, SnapshotForeign, SnapshotInvalid
+from monitoring.folds import Anew, Figure, Figuring, Fold, Folding, Out, Record
 
 S = TypeVar("S")
 log = logging.getLogger(__name__)
@@ -61,8 +61,8 @@ class Cut:
 class Ledger(Generic[S]):
     """The foldings of the partitions that this process owns."""
 
-    def __init__(self, fold: Fold[S]) -> None:
-        self._fold = fold
+    def __init__(self, fold: Fold[S], role: str = "", anew: Anew = "whole") -> None:
+        self._fold, self._role, self._anew = fold, role, anew
         self._foldings: dict[int, Folding[S]] = {}
         self._owned: set[int] = set()
         self._pending: list[Out] = []
@@ -77,11 +77,12 @@ class Ledger(Generic[S]):
     def restore(self, partition: int, snapshot: Snapshot | None, beginning: int) -> int:
         """Take the snapshot unless memory is as new, and return the offset to read from.
 
-        beginning: the first offset that the source still holds.
+        beginning: the first offset that the source still holds. Where the snapshot is of another release, the log is
+        folded anew if that is exact. Raises SnapshotInvalid, for a snapshot that is damaged or of another release.
         """
         known = self._foldings.get(partition)
         if snapshot and (known is None or snapshot.next > max(known.position, known.counted)):
-            known = Folding(self._fold, partition, snapshot.next, snapshot.state, snapshot.low)
+            known = self._loaded(partition, snapshot, beginning)
         elif known is None:
             known = Folding(self._fold, partition, beginning)
         if known.position < beginning:
@@ -90,6 +91,23 @@ class Ledger(Generic[S]):
             known.position = beginning
         self._foldings[partition] = known
         return known.position
+
+    def _loaded(self, partition: int, snapshot: Snapshot, beginning: int) -> Folding[S]:
+        try:
+            return Folding(self._fold, partition, snapshot.next, snapshot.state, snapshot.low)
+        except SnapshotForeign as error:
+            whose = f"the snapshot of {self._role}, partition {partition}, is of another release: {error}"
+            if self._anew == "always" or (self._anew == "whole" and beginning == 0):
+                log.warning("%s; its topic is read anew from offset %d, which comes to the same", whose, beginning)
+                return Folding(self._fold, partition, beginning)
+            why = f"its topic lacks what came before offset {beginning}"
+            if self._anew == "never":
+                why = "what follows from its topic was published under numbers, and would be counted twice"
+            raise SnapshotInvalid(
+                f"{whose}. It cannot be made anew exactly, for {why}. Run the release that wrote it; or stop all "
+                f"monitors of the deployment and give up what it knows with `penstock monitor ... --forget "
+                f'{self._role}` (docs/operations.md, "A snapshot of another release")'
+            ) from error
 
     def accept(self, record: Record, follows: int | None) -> None:
         """Fold a record; one below the position is dropped.

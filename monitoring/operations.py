@@ -16,7 +16,7 @@ from monitoring import alerts
 from monitoring.alerts import Subject
 from monitoring.episodes import Book, Manners
 from monitoring.errors import SnapshotInvalid
-from monitoring.folds import Out, Record
+from monitoring.folds import Out, Record, check_format
 from monitoring.troubles import Group, Slot, Thresholds, troubles
 from schemas.control import Status
 from schemas.errors import RecordInvalid
@@ -112,8 +112,7 @@ class OperationsFold:
         """Return the dumped state. Raises SnapshotInvalid."""
         try:
             document: dict[str, Any] = json.loads(zlib.decompress(data))
-            if document["format"] != FORMAT:
-                raise SnapshotInvalid(f"snapshot format {document['format']!r}; this version reads {FORMAT}")
+            check_format(document, FORMAT)
             books = {name: Book({}, LOOK_MS, MANNERS) for name in document["books"]}
             for name, book in books.items():
                 book.load(document["books"][name])

@@ -22,7 +22,7 @@ from monitoring.detector import Detector, Verdict, dump_tally, load_tally
 from monitoring.detectors import Detectors
 from monitoring.episodes import Book
 from monitoring.errors import SnapshotInvalid
-from monitoring.folds import Figure, Out, Record
+from monitoring.folds import Figure, Out, Record, check_format
 from monitoring.recent import Recent
 from monitoring.retraining import Asking
 from monitoring.settings import Settings
@@ -274,8 +274,7 @@ class ProfileFold:
         """Return the dumped state. Raises SnapshotInvalid."""
         try:
             document = json.loads(zlib.decompress(data))
-            if document["format"] != FORMAT:
-                raise SnapshotInvalid(f"snapshot format {document['format']!r}; this version reads {FORMAT}")
+            check_format(document, FORMAT)
             passed = {arm: dict(map(tuple, by)) for arm, by in document["passed"]}
             streams = {}
             for entry, stream in document["streams"]:

@@ -21,7 +21,7 @@ from monitoring.clocks import PATIENCE
 from monitoring.comparing import Comparing
 from monitoring.episodes import Book, Manners
 from monitoring.errors import PartInvalid, SnapshotInvalid
-from monitoring.folds import Out, Record
+from monitoring.folds import Out, Record, check_format
 from monitoring.handovers import Handovers
 from monitoring.outcomes import ACCURACY, BETWEEN, SCORES, Outcomes, Sizes, Usual, measured
 from monitoring.retraining import Asking
@@ -328,8 +328,7 @@ class QualityFold:
         """Return the dumped state. Raises SnapshotInvalid."""
         try:
             document = json.loads(zlib.decompress(data))
-            if document["format"] != FORMAT:
-                raise SnapshotInvalid(f"snapshot format {document['format']!r}; this version reads {FORMAT}")
+            check_format(document, FORMAT)
             return self._loaded(document)
         except (zlib.error, ValueError, KeyError, TypeError, PartInvalid) as error:
             raise SnapshotInvalid(f"a damaged snapshot: {type(error).__name__}: {error}") from error

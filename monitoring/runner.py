@@ -21,6 +21,7 @@ from monitoring.setup import SNAPSHOT_BYTES, Topics, Wiring
 from monitoring.sources import Ledgers, Source
 
 log = logging.getLogger(__name__)
+_TURN = 100  # records that are folded before it is looked whether a snapshot is due
 
 
 def _consumer(wiring: Wiring) -> Consumer:
@@ -83,7 +84,7 @@ def run(
         consumer.assign(starts)
         due, look = clock() + wiring.snapshot_seconds, clock() + idle.EVERY
         while not stopping():
-            for message in consumer.consume(1000, timeout=max(0.01, min(0.5, due - clock()))):
+            for message in consumer.consume(_TURN, timeout=max(0.01, min(0.5, due - clock()))):
                 _take(ledgers, message)
             if clock() >= look:
                 _look_for_idle(wiring, ledgers)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from monitoring import judging
 from monitoring.cells import Cells, Group, Tables
+from monitoring.formulas import told_of
 from monitoring.judging import BINS, FIXED, LOSS_MOST, SUMS, TOP
 
 THRESHOLD = BINS // 2  # of 64: 0.5
@@ -39,7 +40,7 @@ def numbers_of(what: str, cells: Mapping[int, int], threshold: int = THRESHOLD) 
         return _multiclass(cells)
     if what == "regression":
         return _regression(cells)
-    if what == "number":
+    if what in ("number", "metric"):
         return _moments(cells)
     if what == "scored":
         return {"predicted": sum(cells.values())}
@@ -52,8 +53,11 @@ def numbers_of(what: str, cells: Mapping[int, int], threshold: int = THRESHOLD) 
     return _divergence(cells) if what == "divergence" else {}
 
 
-def shares_of(what: str, cells: Mapping[int, int]) -> dict[str, Share]:
-    """Return what a tick adds to the confidence sequences of the numbers that are means of values in a known range."""
+def shares_of(what: str, cells: Mapping[int, int], name: str = "") -> dict[str, Share]:
+    """Return what a tick adds to the confidence sequences of the numbers that are means of values in a known range.
+
+    name: of a metric, which has its range in it.
+    """
     if what == "binary":
         tp, fp, fn, tn = _table(cells, THRESHOLD)
         return {
@@ -81,7 +85,24 @@ def shares_of(what: str, cells: Mapping[int, int]) -> dict[str, Share]:
         count, total, squares = (cells.get(cell, 0) for cell in (judging.COUNT, judging.SUM, judging.SUM_2))
         bias = Share(count, (total / FIXED + count) / 2, (squares / FIXED + 2 * total / FIXED + count) / 4)
         return {"held_mae": Share(count, cells.get(judging.ABS, 0) / FIXED, squares / FIXED), "held_bias": bias}
-    return {}
+    return _held_mean(cells, *told_of(name)[1:]) if what == "metric" else {}
+
+
+def _held_mean(cells: Mapping[int, int], low: float | None, high: float | None) -> dict[str, Share]:
+    """Return the share of a metric whose values lie between bounds, moved to 0 to 1."""
+    if low is None or high is None:
+        return {}
+    count, total, squares = (cells.get(cell, 0) for cell in (judging.COUNT, judging.SUM, judging.SUM_2))
+    wide, sum_, sum_2 = high - low, total / FIXED, squares / FIXED**2
+    return {"mean": Share(count, (sum_ - count * low) / wide, (sum_2 - 2 * low * sum_ + count * low * low) / wide**2)}
+
+
+def placed(group: Group, number: float) -> float:
+    """Return a bound in the units of what is told, from one in 0 to 1 or, of shares of a range, -1 to 1."""
+    if group.what == "held":
+        return number * float(group.name)
+    _, low, high = told_of(group.name) if group.what == "metric" else ("", None, None)
+    return number if low is None or high is None else low + number * (high - low)
 
 
 def rate_of(what: str, rate: str, cells: Mapping[int, int], threshold: int = THRESHOLD) -> tuple[int, int]:

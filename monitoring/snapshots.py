@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from monitoring.errors import KafkaUnavailable, SnapshotInvalid
 from monitoring.ledger import Snapshot
@@ -50,6 +50,18 @@ def read(
         consumer.close()
 
 
+def forget(wiring: Wiring, places: int, source: Source) -> None:
+    """Void the snapshots of a source: the next monitor begins with what its topic still holds.
+
+    places: partitions of the topic of snapshots. Raises KafkaUnavailable when that takes more than 30 seconds.
+    """
+    producer = Producer(dict(wiring.kafka), logger=log)
+    for partition in range(source.partitions):
+        producer.produce(wiring.snapshots, None, wiring.snapshot_key(partition, source.role), partition % places)
+    if producer.flush(_SECONDS):
+        raise KafkaUnavailable(f"{wiring.snapshots} took no records within {_SECONDS:.0f} s; try again")
+
+
 def _bounds(consumer: Consumer, topic: str, partition: int) -> tuple[int, int]:
     bounds: tuple[int, int] | None = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
     if bounds is None:
@@ -77,7 +89,11 @@ def _scan(consumer: Consumer, start: TopicPartition, key: bytes, deadline: float
             if error is not None and error.code() == KafkaError._PARTITION_EOF:
                 return found
             value = message.value()
-            if error is None and message.key() == key and value is not None:
+            if error is not None or message.key() != key:
+                continue
+            if value is None:
+                found.clear()  # see `forget`
+            else:
                 try:
                     found.append(Snapshot.decode(value))
                 except SnapshotInvalid:

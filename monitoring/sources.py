@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from monitoring.folds import Buffered, Fold, Record
+from monitoring.folds import Anew, Buffered, Fold, Record
 from monitoring.ledger import Cut, Ledger
 
 PROFILES = "profiles"
@@ -15,12 +15,16 @@ Place = tuple[str, int]  # topic, partition
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A topic and what folds it. role: its name in snapshots, metrics and logs. partitions: of the topic."""
+    """A topic and what folds it. role: its name in snapshots, metrics and logs. partitions: of the topic.
+
+    anew: what is done where its snapshot is of another release.
+    """
 
     role: str
     topic: str
     fold: Fold[Any]
     partitions: int
+    anew: Anew = "whole"
 
     @property
     def places(self) -> list[Place]:
@@ -32,7 +36,7 @@ class Ledgers:
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = {source.topic: source for source in sources}
-        self._ledgers = {source.topic: Ledger(source.fold) for source in sources}
+        self._ledgers = {source.topic: Ledger(source.fold, source.role, source.anew) for source in sources}
 
     def __getitem__(self, topic: str) -> Ledger[Any]:
         return self._ledgers[topic]

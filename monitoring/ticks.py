@@ -6,7 +6,7 @@ What comes for a tick that is closed goes into the oldest one that is open: a to
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ class Ticks:
     open: dict[int, Tables] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     fresh: dict[str, int] = field(default_factory=dict)
-    _size: int = 0
+    _most: int = field(default=0, compare=False)  # cells that are open, at most
 
     def count(self, what: str, by: int = 1) -> None:
         """Count something that happened."""
@@ -41,14 +41,17 @@ class Ticks:
         if tick * self.tick_ms < self.closed:
             tick = self.closed // self.tick_ms
             self.count("moved")
-        found = list(found)
-        cells.add(self.open.setdefault(tick, {}), group, found, sign)
-        self._size += len(found)
+        self.put(tick, group, [(cell, sign * by) for cell, by in found])
+
+    def put(self, tick: int, group: Group, found: Sequence[tuple[int, int]]) -> None:
+        """Add counts to an open tick."""
+        cells.add(self.open.setdefault(tick, {}), group, found)
+        self._most += len(found)
 
     def close(self, deployment: str, partition: int, until: int) -> Iterator[tuple[bytes, bytes]]:
         """Close what ends up to a time; yield key and value of each part, the last of which says how far it is."""
         until = max(until // self.tick_ms * self.tick_ms, self.closed)
-        size = self._size
+        size = self._most = self._size() if self._most > MOST_CELLS else self._most
         for tick in sorted(self.open) if size > MOST_CELLS else ():
             if size > MOST_CELLS:
                 size -= sum(map(len, self._of(tick)))
@@ -56,11 +59,17 @@ class Ticks:
                 until = max(until, self._end(tick))
         if until == self.closed:
             return
-        due = sorted(tick for tick in self.open if self._end(tick) <= until)
+        ended = sorted(tick for tick in self.open if self._end(tick) <= until)
+        due = [tick for tick in ended if self.open[tick]]
+        for tick in set(ended) - set(due):  # what came was taken away again
+            del self.open[tick]
         for tick in due or [until // self.tick_ms - 1]:
             self.closed = until if not due or tick == due[-1] else self._end(tick)
             yield self._part(deployment, partition, tick, self.open.pop(tick, {}))
-        self._size = sum(len(each) for tick in self.open for each in self._of(tick))
+        self._most = self._size()
+
+    def _size(self) -> int:
+        return sum(len(each) for tick in self.open for each in self._of(tick))
 
     def _end(self, tick: int) -> int:
         return (tick + 1) * self.tick_ms
@@ -78,7 +87,7 @@ class Ticks:
             "tick_ms": self.tick_ms,
             "tick": tick,
             "closed": self.closed,
-            "counts": dict(sorted(fresh.items())),
+            "counts": {what: count for what, count in sorted(fresh.items()) if count},
             "groups": [{**group._asdict(), "cells": cells.pack(found)} for group, found in sorted(tables.items())],
         }
         return f"{deployment}/{partition}/{number}".encode(), records.encode("quality", record)
@@ -91,7 +100,7 @@ class Ticks:
             "open": [[tick, dump_tables(tables)] for tick, tables in sorted(self.open.items())],
             "counts": self.counts,
             "fresh": self.fresh,
-            "size": self._size,
+            "size": self._size(),
         }
 
     @classmethod

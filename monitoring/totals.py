@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from monitoring import cells, fairness, scores
 from monitoring.cells import Group, Tables
 from monitoring.errors import PartInvalid
+from monitoring.formulas import told_of
 from monitoring.intervals import Sequence
 from monitoring.ticks import dump_tables, load_tables
 from schemas import records
@@ -71,7 +72,7 @@ class Totals:
         """Take the next tick in order, merged from all partitions."""
         cells.merge(self.tables, tick)
         for group, found in tick.items():
-            for metric, share in scores.shares_of(group.what, found).items():
+            for metric, share in scores.shares_of(group.what, found, group.name).items():
                 if share.rows or share.total:
                     self.sequences.setdefault(group, {}).setdefault(metric, Sequence()).add(*share)
 
@@ -89,8 +90,9 @@ class Totals:
                 unit = float(group.name) if group.what == "held" else 1.0
                 for metric, number in scores.numbers_of(group.what, found, threshold).items():
                     low, high = bounds.get(metric, (None, None))
-                    scaled = [None if each is None else each * unit for each in (low, high)]
-                    yield Told(*place, group.name, metric, number * unit, *scaled)
+                    scaled = [None if each is None else scores.placed(group, each) for each in (low, high)]
+                    name = told_of(group.name)[0] if group.what == "metric" else group.name
+                    yield Told(*place, name, metric, number * unit, *scaled)
             confusion = {group: found for group, found in tables.items() if group.what == "confusion"}
             for metric, number in scores.per_class(confusion).items():
                 yield Told(*place, "", metric, number)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from monitoring.comparing import Comparing
     from monitoring.copying import CopyFold
+    from monitoring.formulas import Formula
     from monitoring.joining import Joining
     from monitoring.profiles import ProfileFold
     from monitoring.quality import Judging
@@ -63,9 +64,9 @@ def sources_of(
     samples, labels = topics.read[wiring.quality.samples], declared.labels
     if labels is not None:
         copying = _copying(declared, labels, wiring.quality, samples, writers)
-        sources.append(Source("labels", labels.topic, copying, topics.read[labels.topic]))
+        sources.append(Source("labels", labels.topic, copying, topics.read[labels.topic], "always"))
     joining = joining_of(declared, wiring.quality, topics.read.get(wiring.quality.labels, 0))
-    sources.append(Source("samples", wiring.quality.samples, JoinFold(joining), samples))
+    sources.append(Source("samples", wiring.quality.samples, JoinFold(joining), samples, "never"))
     within = labels.within if labels is not None else 0
     judging = judging_of(declared, declared.monitor, samples, within, wiring, models)
     return [*sources, Source("quality", wiring.quality.quality, QualityFold(judging), 1)]
@@ -143,6 +144,19 @@ def joining_of(declared: Deployment, quality: Quality, partitions: int) -> Joini
         tuple(labels.numbers),
         partitions,
         labels.error_range,
+        fields=tuple(labels.fields),
+        outputs=tuple(labels.outputs),
+        formulas=_formulas(labels),
+    )
+
+
+def _formulas(labels: Labels) -> tuple[Formula, ...]:
+    from monitoring.formulas import Formula
+
+    fields, outputs = (*labels.numbers, *labels.fields), tuple(labels.outputs)
+    return tuple(
+        Formula(name, metric.expression, labels.value, fields, outputs, metric.min, metric.max)
+        for name, metric in sorted(labels.metrics.items())
     )
 
 
@@ -151,7 +165,7 @@ def _copying(declared: Deployment, labels: Labels, quality: Quality, samples: in
     from schemas.decode import EventDecoder
 
     decoder = EventDecoder(labels.reader, writers=writers, framing=labels.framing)
-    numbers = tuple(labels.numbers)
+    numbers = (*labels.numbers, *labels.fields)
     copying = Copying(
         declared.name, labels.topic, quality.samples, quality.letters, labels.value, numbers, labels.share, samples
     )

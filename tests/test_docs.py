@@ -27,7 +27,7 @@ from schemas.deployment import (
     Quality,
     Quotas,
 )
-from schemas.labels import Labels
+from schemas.labels import Labels, Metric
 from schemas.values import Reason
 from scripts.project_checks import ROOT, document_problems, forbidden_problems, problems, size_problems, texts
 from streams.findings import COUNTS, WRONG
@@ -45,6 +45,7 @@ SECTIONS: list[type[BaseModel]] = [
     Operations,
     Quality,
     Labels,
+    Metric,
     Limits,
     Quotas,
 ]

@@ -44,6 +44,12 @@ End = Callable[[str, int], object]  # ends the process: why, and with which exit
 @click.option("--snapshots-topic", default="penstock.monitor", show_default=True)
 @click.option("--metrics-port", type=int, help="Serve /metrics on this port (0: a free one).")
 @metrics_host_option
+@click.option(
+    "--forget",
+    type=click.Choice(["profiles", "labels", "samples", "quality"]),
+    multiple=True,
+    help="Void the snapshots of what is folded, then end: the next start begins with what the topics still hold.",
+)
 @click.option("--oracle", is_flag=True, help="Run the same folds without Faust, in Kafka transactions.")
 @log_format_option
 def command(
@@ -57,6 +63,7 @@ def command(
     snapshots_topic: str,
     metrics_port: int | None,
     metrics_host: str,
+    forget: tuple[str, ...],
     oracle: bool,
     log_format: str,
 ) -> None:
@@ -103,6 +110,9 @@ def command(
             topics = prepare(wiring)
             fold = fold_of(declared, found, topics.sources, wiring, models)
             sources = sources_of(declared, wiring, topics, fold, writers_of(kafka, registry, schema_folder), models)
+            if forget:
+                _forget(wiring, topics, [source for source in sources if source.role in forget])
+                return
             _run(wiring, topics, sources, watched if watched.state else None, oracle, metrics_host, metrics_port)
 
 
@@ -228,6 +238,14 @@ def weights_problem(weights: Mapping[str, float], references: Iterable[Reference
     if not unknown:
         return ""
     return f"monitor.weights: no reference has a column {unknown[0]}; there are {', '.join(sorted(there))}"
+
+
+def _forget(wiring: Wiring, topics: Topics, sources: Sequence[Source]) -> None:
+    from monitoring import snapshots
+
+    for source in sources:
+        snapshots.forget(wiring, topics.snapshots, source)
+        click.echo(f"{wiring.deployment}: the snapshots of {source.role} in {wiring.snapshots} are void")
 
 
 def _run(

@@ -130,6 +130,7 @@ def _label_problems(loaded: Loaded, bundles: dict[str, Bundle]) -> Iterator[str]
         place = f"arm {name} ({deployment.references[name]})"
         try:
             if deployment.labels is not None:
+                yield from (f"{place}: {found}" for found in deployment.labels.mismatches(bundle.manifest.fields))
                 judged = deployment.labels.output_of(bundle.manifest.fields)
                 if problem := deployment.labels.misfit(judged):
                     yield f"{place}: {problem}"

@@ -271,6 +271,23 @@ def test_a_snapshot_is_found_among_those_of_many_other_deployments(wiring: Wirin
     assert (found.next, found.state, beginning) == (7, b"mine", 0)
 
 
+def test_snapshots_that_are_void_are_not_found_and_those_of_others_and_later_ones_are(wiring: Wiring) -> None:
+    source = Source("samples", wiring.profiles, None, 1)  # type: ignore[arg-type]
+    other = Source(PROFILES, wiring.profiles, None, 1)  # type: ignore[arg-type]
+    producer = Producer(dict(wiring.kafka))
+    for each in (source, other):
+        producer.produce(wiring.snapshots, b'{"next": 7}\nstate', wiring.snapshot_key(0, each.role))
+    producer.flush(30)
+    snapshots.forget(wiring, 1, source)
+    assert snapshots.read(wiring, 1, source, [0])[0][0] is None
+    assert snapshots.read(wiring, 1, other, [0])[0][0] is not None
+    producer.produce(wiring.snapshots, b'{"next": 3}\nanew', wiring.snapshot_key(0, "samples"))
+    producer.flush(30)
+    found = snapshots.read(wiring, 1, source, [0])[0][0]
+    assert found is not None
+    assert found.next == 3
+
+
 def test_a_monitor_waits_for_the_profiles_topic_says_so_and_creates_its_own(
     wiring: Wiring, caplog: pytest.LogCaptureFixture
 ) -> None:

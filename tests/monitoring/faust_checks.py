@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from monitoring import app, exact
-from monitoring.errors import MonitorError
+from monitoring import app, exact, turns
+from monitoring.errors import MonitorError, SnapshotForeign
+from monitoring.ledger import Snapshot
 from monitoring.metrics import MonitorMetrics
 from monitoring.setup import Topics, Wiring
-from monitoring.sources import PROFILES, Source
+from monitoring.sources import PROFILES, Ledgers, Source
 from tests.monitoring.test_ledger import Sum
 
 WIRING = Wiring("flights", "profiles", "events", {"bootstrap.servers": "127.0.0.1:1"}, snapshot_seconds=0.0)
@@ -55,6 +56,33 @@ def records_in_order_are_folded() -> None:
     watched = monitor()
     asyncio.run(watched.read(Stream((0, b"1", 0), (5, b"2", 1))))
     assert watched._ledgers["profiles"].positions() == {0: 6}
+
+
+def others_work_between_the_turns_of_a_backlog() -> None:
+    watched, folded = monitor(), list[int]()
+    turns.SECONDS = 0.0
+
+    async def other() -> None:
+        for _ in range(5):
+            folded.append(watched._ledgers["profiles"].positions()[0])
+            await asyncio.sleep(0)
+
+    async def run() -> None:
+        await asyncio.gather(watched.read(Stream(*((at, b"1", at) for at in range(10)))), other())
+
+    asyncio.run(run())
+    assert folded == [1, 2, 3, 4, 5]
+
+
+def a_snapshot_of_another_release_exits_78() -> None:
+    class Foreign(Sum):
+        def load(self, data: bytes) -> list[int]:
+            raise SnapshotForeign("it has the format 3, and this release reads 4")
+
+    watched = monitor()
+    watched._ledgers = Ledgers([replace(SOURCES[0], fold=Foreign(), anew="never")])
+    watched._newest = lambda places: {("profiles", 0): (Snapshot(5, b""), 0)}  # type: ignore[method-assign]
+    asyncio.run(watched.restore({("profiles", 0)}))
 
 
 def a_hole_exits_71() -> None:

@@ -13,7 +13,6 @@ import pytest
 
 from models.profiler import Profiler, Watermarks
 from models.reference import Reference
-from monitoring import judging
 from monitoring.cells import Group, Tables
 from monitoring.comparing import Comparing, outputs_of
 from monitoring.folds import Folding, Out, Record
@@ -22,6 +21,7 @@ from monitoring.profiles import ProfileFold
 from monitoring.settings import Settings
 from monitoring.succession import FEWEST, SPAN_MS, Lately, Succession, Takeover, Window
 from schemas import records
+from tests.monitoring import dict_judging
 from tests.monitoring.traffic import DEPLOYMENT, START, Batches, profiler, reference
 from tests.one_arm import OneArm
 
@@ -210,17 +210,17 @@ class Days:
     def run(self, version: str, share: float, minutes: int) -> None:
         for _ in range(minutes):
             tables: Tables = {}
-            self._count(tables, version, judging.scored("binary", 0.9), 100)
+            self._count(tables, version, dict_judging.scored("binary", 0.9), 100)
             rights = [self.random.random() < share for _ in range(100)]
             self.due.setdefault(self.minute + self.delay, []).extend((version, right) for right in rights)
             for whose, right in self.due.pop(self.minute, []):
-                self._count(tables, whose, judging.judged("binary", 0.9, right), 1)
+                self._count(tables, whose, dict_judging.judged("binary", 0.9, right), 1)
             start = self.minute * MINUTE
             self.handovers = Handovers.load(json.loads(json.dumps(self.handovers.dump())))
             self.told += self.handovers.take(start, start + MINUTE, tables)
             self.minute += 1
 
-    def _count(self, tables: Tables, version: str, counted: judging.Counted, times: int) -> None:
+    def _count(self, tables: Tables, version: str, counted: dict_judging.Counted, times: int) -> None:
         for what, name, cell, by in counted:
             for segment in ("", "origin"):
                 cells = tables.setdefault(Group("active", "late", version, segment, "", what, name), {})

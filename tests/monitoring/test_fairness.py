@@ -12,6 +12,7 @@ from monitoring.cells import Group, Tables, add
 from monitoring.fairness import ROWS, Rate
 from monitoring.scores import THRESHOLD
 from monitoring.totals import Told, Totals
+from tests.monitoring import dict_judging
 from tests.monitoring.test_quality import WHO, Joins, fold, read
 
 Truth = dict[str, tuple[float, float, float]]  # value -> share of positives, and how often they, and others, are chosen
@@ -29,7 +30,7 @@ def tick(draw: random.Random, truth: Truth, rows: int, task: judging.Task = "bin
         seen.append((value, said, real))
         score: Any = 0.75 if said else 0.25
         score = (1 - score, score) if task == "multiclass" else score
-        for what, name, cell, by in [*judging.scored(task, score), *judging.judged(task, score, int(real))]:
+        for what, name, cell, by in [*dict_judging.scored(task, score), *dict_judging.judged(task, score, int(real))]:
             for place in (("", ""), ("gender", value)):
                 add(tables, Group(*WHO, *place, what, name), [(cell, by)])
     return tables, seen

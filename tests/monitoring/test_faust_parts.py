@@ -23,7 +23,12 @@ def _check(name: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["records_in_order_are_folded", "the_hooks_are_all_there", "security_settings_are_those_of_the_other_clients"],
+    [
+        "records_in_order_are_folded",
+        "others_work_between_the_turns_of_a_backlog",
+        "the_hooks_are_all_there",
+        "security_settings_are_those_of_the_other_clients",
+    ],
 )
 def test_what_should_work_works(name: str) -> None:
     assert _check(name)[0] == 0, _check(name)[1]
@@ -42,6 +47,7 @@ def test_what_should_work_works(name: str) -> None:
             70,
             "the monitor could not start: KafkaConnectionError",
         ),
+        ("a_snapshot_of_another_release_exits_78", 78, "--forget profiles"),
         ("a_missing_hook_exits_78", 78, "no AIOKafkaConsumerThread._fetch_records"),
     ],
 )

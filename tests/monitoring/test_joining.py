@@ -133,7 +133,7 @@ LABEL = ALabel(b"k", 2000, 0, 0, True, 1.0)
 
 def test_what_is_not_a_record_of_this_deployment_is_counted_and_passed_over() -> None:
     fold, folding = _fold(b"", b"junk", sample("active", [EVENT], "other"))
-    assert fold.facts(folding.state) == {"poison": 2, "foreign": 1, "pending_keys": 0, "open_ticks": 0, "parts": 0}
+    assert fold.facts(folding.state) == {"poison": 2, "foreign": 1, "pending": 0, "open_ticks": 0, "parts": 0}
 
 
 def test_times_far_in_the_future_or_absent_are_counted_and_move_no_clock() -> None:
@@ -142,7 +142,7 @@ def test_times_far_in_the_future_or_absent_are_counted_and_move_no_clock() -> No
     none = AnEvent(b"k", -1, 0, 1, (0.9, 0.2), "A")
     fold, folding = _fold(sample("active", [far, none]), copies(-1, 2, 10**12, [late]), time=5000)
     facts = fold.facts(folding.state)
-    assert (facts["untimed_events"], facts["untimed_labels"], facts["pending_keys"]) == (2, 1, 0)
+    assert (facts["untimed_events"], facts["untimed_labels"], facts["pending"]) == (2, 1, 0)
     assert max(folding.state.clocks.copied.values()) < 10**8
 
 

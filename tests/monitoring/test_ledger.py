@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from monitoring.errors import Hole, SnapshotInvalid
-from monitoring.folds import Out, Record
+from monitoring.folds import Anew, Out, Record, check_format
 from monitoring.ledger import Ledger, Snapshot
 
 
@@ -104,3 +104,33 @@ def test_partitions_that_are_not_owned_publish_no_snapshot() -> None:
 def test_bytes_that_are_no_snapshot_are_refused(value: bytes) -> None:
     with pytest.raises(SnapshotInvalid):
         Snapshot.decode(value)
+
+
+class Later(Sum):
+    """A release whose snapshots have another format."""
+
+    def load(self, data: bytes) -> list[int]:
+        check_format({"format": 1}, 2)
+        raise AssertionError
+
+
+@pytest.mark.parametrize(("anew", "beginning"), [("whole", 0), ("always", 0), ("always", 7)])
+def test_where_the_log_says_it_all_a_snapshot_of_another_release_is_made_anew(anew: Anew, beginning: int) -> None:
+    ledger = Ledger(Later(), "profiles", anew)
+    ledger.own([0])
+    assert ledger.restore(0, Snapshot(10, b"5"), beginning) == beginning
+    ledger.accept(_record(beginning), beginning)
+    assert ledger.facts() == {0: {"sum": 1}}
+    assert ledger.lost == 0
+
+
+@pytest.mark.parametrize(
+    ("anew", "beginning", "why"),
+    [("whole", 3, "lacks what came before offset 3"), ("never", 0, "under numbers, and would be counted twice")],
+)
+def test_else_it_is_said_what_to_do(anew: Anew, beginning: int, why: str) -> None:
+    ledger = Ledger(Later(), "samples", anew)
+    with pytest.raises(SnapshotInvalid, match=why) as refused:
+        ledger.restore(2, Snapshot(10, b"5"), beginning)
+    assert "the snapshot of samples, partition 2, is of another release: it has the format 1" in str(refused.value)
+    assert "`penstock monitor ... --forget samples`" in str(refused.value)

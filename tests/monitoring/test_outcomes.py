@@ -9,12 +9,12 @@ from typing import Protocol
 import numpy as np
 import pytest
 
-from monitoring import judging
 from monitoring.alerts import Explanation, Finding
 from monitoring.budget import WEEK_MS
 from monitoring.outcomes import ACCURACY, AGREEMENT, DIFFERENCES, ERRORS, SCORES, Outcomes, Usual, measured
 from monitoring.settings import Settings
 from monitoring.tilts import Zone
+from tests.monitoring import dict_judging
 
 TICK_MS = 60_000
 BUDGET = 200  # ticks in which one false alarm may come
@@ -216,7 +216,7 @@ def test_a_restart_changes_nothing(amid: int) -> None:
     assert told
 
 
-def cells(counted: judging.Counted) -> dict[int, int]:
+def cells(counted: dict_judging.Counted) -> dict[int, int]:
     found: dict[int, int] = {}
     for _, _, cell, by in counted:
         found[cell] = found.get(cell, 0) + by
@@ -224,20 +224,20 @@ def cells(counted: judging.Counted) -> dict[int, int]:
 
 
 def test_measures_are_taken_from_the_cells_of_each_kind() -> None:
-    found = dict(measured("binary", cells(judging.judged("binary", 0.9, False))))
+    found = dict(measured("binary", cells(dict_judging.judged("binary", 0.9, False))))
     assert found == {ACCURACY: {0.0: 0, 1.0: 1}, SCORES: {57.5 / 64: 1}}
     for score, truth, size in ((0.0, True, 1.0), (0.0, False, 0.0), (1.0, True, 0.0), (1.0, False, 1.0)):
-        assert dict(measured("binary", cells(judging.judged("binary", score, truth))))[SCORES] == {size: 1}
-    ((measure, sizes),) = measured("regression", cells(judging.judged("regression", 3.0, 0.0)))
+        assert dict(measured("binary", cells(dict_judging.judged("binary", score, truth))))[SCORES] == {size: 1}
+    ((measure, sizes),) = measured("regression", cells(dict_judging.judged("regression", 3.0, 0.0)))
     ((size, count),) = sizes.items()
     assert (measure, count) == (ERRORS, 1)
     assert 3.0 <= size < 3.0 * 2**0.5
-    classes_ = dict(measured("divergence", cells(judging.compared("binary", 0.9, 0.4, "x"))))
+    classes_ = dict(measured("divergence", cells(dict_judging.compared("binary", 0.9, 0.4, "x"))))
     assert classes_ == {DIFFERENCES: {33 / 64: 1}, AGREEMENT: {0.0: 0, 1.0: 1}}
-    assert dict(measured("divergence", cells(judging.compared("multiclass", "a", "a", "x")))) == {
+    assert dict(measured("divergence", cells(dict_judging.compared("multiclass", "a", "a", "x")))) == {
         AGREEMENT: {0.0: 1, 1.0: 0}
     }
-    ((measure, sizes),) = measured("divergence", cells(judging.compared("regression", 1.0, 4.0, "x")))
+    ((measure, sizes),) = measured("divergence", cells(dict_judging.compared("regression", 1.0, 4.0, "x")))
     assert measure == DIFFERENCES
     assert sum(sizes.values()) == 1
     assert list(measured("scored", {3: 1})) == []

@@ -18,6 +18,7 @@ from monitoring.quality_metrics import QualityMetrics
 from monitoring.ticks import Ticks
 from monitoring.totals import part_of, totals_of
 from schemas import records
+from tests.monitoring import dict_judging
 
 START = 28_000_000  # minutes since 1970
 PARTITIONS = 2
@@ -49,7 +50,7 @@ class Joins:
     def _event(self, ticks: Ticks, time: int, share: float, labels: bool, task: judging.Task) -> None:
         said = 0.9 if task == "binary" else self.random.gauss(0, 1 / share)
         truth = self.random.random() < share if task == "binary" else 0.0
-        found = [*judging.scored(task, said), *(judging.judged(task, said, truth) if labels else ())]
+        found = [*dict_judging.scored(task, said), *(dict_judging.judged(task, said, truth) if labels else ())]
         for what, name, cell, by in found:
             for place in (("", ""), ("origin", self.random.choice("AB"))):
                 ticks.add(time, Group(*WHO, *place, what, name), [(cell, by)])
@@ -213,7 +214,7 @@ def test_scores_that_are_further_from_the_truth_are_found_where_no_class_changes
             for _ in range(50):
                 truth = joins.random.random() < 0.05
                 score = 0.4 if truth and minute < 60 else 0.1
-                for what, name, cell, by in judging.judged("binary", score, truth):
+                for what, name, cell, by in dict_judging.judged("binary", score, truth):
                     ticks.add(time, Group(*WHO, "", "", what, name), [(cell, by)])
             ticks.count("labels", 50)
             joins.values += [value for _, value in ticks.close("flights", partition, time + 60_000)]
@@ -257,10 +258,10 @@ def pairs(joins: Joins, differ: float, minutes: int, second: str = "shadow/late@
             for _ in range(50):
                 other = joins.random.random() < differ
                 if task == "binary":
-                    found = judging.compared("binary", 0.9, 0.2 if other else 0.9, second)
+                    found = dict_judging.compared("binary", 0.9, 0.2 if other else 0.9, second)
                 else:
                     spread = 10.0 if other else 1.0
-                    found = judging.compared("regression", 5.0, 5.0 + joins.random.gauss(0, spread), second)
+                    found = dict_judging.compared("regression", 5.0, 5.0 + joins.random.gauss(0, spread), second)
                 for what, name, cell, by in found:
                     ticks.add(time, Group(*WHO, "", "", what, name), [(cell, by)])
             ticks.count("events", 50)

@@ -12,8 +12,10 @@ from sklearn import metrics
 from monitoring import judging, scores
 from monitoring.cells import Cells, Group, Tables, add, merge, pack, unpack
 from monitoring.errors import PartInvalid
-from monitoring.judging import Task, Value
+from monitoring.judging import Task
 from monitoring.totals import Totals
+from tests.monitoring import dict_judging
+from tests.monitoring.dict_judging import Value
 
 DRAW = random.Random(5)
 SCORES = [DRAW.choice((0.0, 1.0, 0.5, DRAW.randrange(64) / 64, DRAW.random())) for _ in range(3000)]
@@ -24,7 +26,7 @@ MIDDLES = [scores._middle(judging.score_bin(score)) for score in SCORES]
 def counted(task: Task, pairs: Iterable[tuple[Value, Value]], sign: int = 1) -> dict[str, Cells]:
     tables: Tables = {}
     for said, truth in pairs:
-        for what, name, cell, by in judging.judged(task, said, truth):
+        for what, name, cell, by in dict_judging.judged(task, said, truth):
             add(tables, Group("a", "m", "v", "", "", what, name), [(cell, by)], sign)
     return {group.what: cells for group, cells in tables.items()}
 
@@ -80,7 +82,7 @@ def test_a_correction_leaves_nothing_of_what_it_corrects() -> None:
     ):
         tables: Tables = {}
         for sign in (1, -1):
-            for what, name, cell, by in judging.judged(task, said, truth):  # type: ignore[arg-type]
+            for what, name, cell, by in dict_judging.judged(task, said, truth):  # type: ignore[arg-type]
                 add(tables, Group("a", "m", "v", "", "", what, name), [(cell, by)], sign)
         assert tables == {}
 
@@ -91,7 +93,7 @@ def test_numbers_of_classes_are_those_of_the_events() -> None:
     said = [truth if draw.random() < 0.7 else draw.choice("abc") for truth in truths]
     tables: Tables = {}
     for one, truth in zip(said, truths, strict=True):
-        for what, name, cell, by in judging.judged("multiclass", one, truth):
+        for what, name, cell, by in dict_judging.judged("multiclass", one, truth):
             add(tables, Group("a", "m", "v", "", "", what, name), [(cell, by)])
     right = {group.what: cells for group, cells in tables.items()}["multiclass"]
     assert scores.numbers_of("multiclass", right)["accuracy"] == metrics.accuracy_score(truths, said)
@@ -122,7 +124,7 @@ def test_numbers_of_a_regression_are_those_of_the_events() -> None:
 def test_business_numbers_have_their_mean_and_sum() -> None:
     cells: Cells = {}
     for number in (1.0, 2.5, 4.0):
-        for _, _, cell, by in judging.counted("revenue", number):
+        for _, _, cell, by in dict_judging.counted("revenue", number):
             cells[cell] = cells.get(cell, 0) + by
     assert scores.numbers_of("number", cells) == {
         "count": 3, "mean": 2.5, "sum": 7.5, "sd": pytest.approx(math.sqrt(1.5))
@@ -147,9 +149,9 @@ def test_performance_is_estimated_before_labels_come_also_when_inputs_have_moved
 
 def divergence(pairs: Iterable[tuple[float, float, bool | None]]) -> Cells:
     def all_of(one: float, other: float, truth: bool | None) -> Iterator[tuple[str, str, int, int]]:
-        yield from judging.compared("binary", one, other, "x")
+        yield from dict_judging.compared("binary", one, other, "x")
         if truth is not None:
-            yield from judging.won("binary", one, other, truth, "x")
+            yield from dict_judging.won("binary", one, other, truth, "x")
 
     cells: Cells = {}
     for pair in pairs:
@@ -183,7 +185,7 @@ def test_two_arms_are_compared_and_who_was_right_is_known_when_labels_came() -> 
     ],
 )
 def test_what_cannot_be_judged_is_counted_as_such(task: Task, said: Value, truth: Value) -> None:
-    assert list(judging.judged(task, said, truth)) == [("unusable", "", 1, 1)]
+    assert list(dict_judging.judged(task, said, truth)) == [("unusable", "", 1, 1)]
 
 
 @pytest.mark.parametrize(
@@ -204,16 +206,16 @@ def test_the_task_follows_from_the_label_and_the_output(
 
 
 def test_a_class_has_one_name_whatever_its_type() -> None:
-    assert judging._name(2.0) == judging._name(2) == judging._name("2") == "2"
-    assert judging._name(True) == "1"
+    assert dict_judging._name(2.0) == dict_judging._name(2) == dict_judging._name("2") == "2"
+    assert dict_judging._name(True) == "1"
 
 
 @pytest.mark.parametrize("error", [0.0, 1e-5, 0.3, -0.3, 1.0, 5.5, -1e6, 1e11])
 def test_errors_are_counted_by_their_size(error: float) -> None:
-    size = judging.error_size(judging.error_cell(error))
+    size = judging.error_size(dict_judging.error_cell(error))
     assert size <= abs(error) * 1.0000001
     assert abs(error) < size * 1.5 or not error
-    assert judging.error_cell(error) != judging.error_cell(-error) or error == 0
+    assert dict_judging.error_cell(error) != dict_judging.error_cell(-error) or error == 0
 
 
 def test_cells_come_back_from_their_bytes_whatever_their_size() -> None:
@@ -239,7 +241,7 @@ def test_merging_is_addition_in_any_order() -> None:
 def test_errors_are_held_to_a_declared_range_so_that_their_mean_has_an_interval() -> None:
     tables: Tables = {}
     for error in [1.0, -3.0, 100.0, 0.0] * 250:
-        for what, name, cell, by in judging.judged("regression", 50.0 + error, 50.0, 10.0):
+        for what, name, cell, by in dict_judging.judged("regression", 50.0 + error, 50.0, 10.0):
             add(tables, Group("a", "m", "v", "", "", what, name), [(cell, by)])
     totals = Totals()
     totals.add(tables)
@@ -259,7 +261,7 @@ def test_errors_are_held_to_a_declared_range_so_that_their_mean_has_an_interval(
 def test_another_threshold_has_no_intervals() -> None:
     totals, tables = Totals(), Tables()
     for score, truth in zip(SCORES, TRUTHS, strict=True):
-        for what, name, cell, by in judging.judged("binary", score, truth):
+        for what, name, cell, by in dict_judging.judged("binary", score, truth):
             add(tables, Group("a", "m", "v", "", "", what, name), [(cell, by)])
     totals.add(tables)
     half = {each.metric: each for each in totals.told()}

@@ -66,6 +66,19 @@ def test_labels_are_copied_joined_and_told(tmp_path: Path) -> None:
     }
 
 
+def test_the_join_carries_what_metrics_need() -> None:
+    fields = [{"name": "late", "type": "boolean"}, *({"name": name, "type": "double"} for name in ("fee", "revenue"))]
+    schema = {"type": "record", "name": "L", "fields": fields}
+    metrics = {"gain": {"value": "revenue - label.fee if score > 0.5 else 0", "min": 0, "max": 9}, "fees": "fee * 2"}
+    deployment = declared(labels=labels(schema, numbers=["revenue"], metrics=metrics))
+    quality = quality_of(deployment)
+    assert quality is not None
+    joining = joining_of(deployment, quality, 3)
+    assert (joining.numbers, joining.fields, joining.outputs) == (("revenue",), ("fee",), ("score",))
+    assert [each.told for each in joining.formulas] == ["fees", "gain\x1f0.0\x1f9.0"]
+    assert [each.fields for each in joining.formulas] == [("revenue", "fee")] * 2
+
+
 @pytest.mark.parametrize(("schema", "kind"), [(LABEL, "boolean"), (PRICE, "double")])
 def test_the_join_follows_the_declaration(schema: dict[str, Any], kind: str) -> None:
     deployment = declared(labels=labels(schema, within="2h", output="late", error_range=5.0))

@@ -200,3 +200,70 @@ def test_the_topic_of_samples_is_taken_where_there_are_samples() -> None:
     assert deployment(output={"topic": "d.samples"}).sampling is None
     with pytest.raises(ValidationError, match=r"d\.samples is where the dead letters, profiles or samples"):
         deployment(output={"topic": "d.samples"}, monitor={"segments": ["origin"]})
+
+
+METRICS = {"gain": {"value": "revenue if score > 0.5 else -1", "min": -1, "max": 100}, "cost": "2 * late + minutes"}
+SCORE = OutputField("score", "scalar", "float")
+
+
+def test_metrics_say_which_fields_and_outputs_they_need() -> None:
+    found = labels(metrics=METRICS, numbers=["revenue"])
+    assert found.problems() == []
+    assert (found.fields, found.outputs) == (["minutes"], ["score"])
+    assert found.mismatches([SCORE, PROBABILITY]) == []
+    assert found.metrics["cost"].value == "2 * late + minutes"
+    assert labels().fields == labels().outputs == []
+    assert deployment(labels={"topic": "l", "schema": SCHEMA, "value": "late", "metrics": METRICS}).to_dict()["labels"][
+        "metrics"
+    ] == {"gain": METRICS["gain"], "cost": {"value": "2 * late + minutes"}}
+
+
+@pytest.mark.parametrize(
+    ("metrics", "told"),
+    [
+        ({"gain": "late +"}, "is no expression"),
+        ({"gain": "sqrt(late)"}, "there is no function sqrt"),
+        ({"gain": {"value": "late", "min": 0}}, "min and max: an interval needs both"),
+        ({"gain": {"value": "late", "min": 1, "max": 0}}, r"max must lie 0\.001 above min or more"),
+        ({"gain": {"value": "late", "min": 0, "max": 1e300}}, "less than or equal to"),
+        ({"a gain": "late"}, "match pattern"),
+        ({"gain": {"value": "late", "most": 1}}, "most"),
+        ({"revenue": "late"}, "revenue is told as one of numbers already"),
+        ({f"m{at}": "late" for at in range(21)}, "at most 20"),
+    ],
+    ids=str,
+)
+def test_metrics_that_cannot_be_reckoned_are_refused(metrics: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        labels(metrics=metrics, numbers=["revenue"])
+
+
+@pytest.mark.parametrize(
+    ("metric", "told"),
+    [
+        ("label.income + late", "labels.metrics.gain: the label schema has no field 'income'; it has late, minutes"),
+        ("late + label.kind", "labels.metrics.gain: kind is enum; expressions take int, long, float, double, boolean"),
+        ("score * 2", "labels.metrics.gain: it names no field of the label"),
+    ],
+)
+def test_what_the_label_lacks_of_a_metric_is_told_with_its_place(metric: str, told: str) -> None:
+    (problem,) = labels(metrics={"gain": metric}).problems()
+    assert problem.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("metric", "outputs", "told"),
+    [
+        ("late * scor", [SCORE], "neither the label nor the model has 'scor'; the label has at, either"),
+        ("late * score", [OutputField("score", "vector", "double")], "the output score is a vector"),
+        ("late * score", [OutputField("score", "label", "string")], "the output score is a string"),
+        ("late * 2", [OutputField("late", "scalar", "double")], "write label.late or output.late"),
+        ("late * output.gone", [SCORE], "neither the label nor the model has 'gone'"),
+    ],
+)
+def test_what_a_model_lacks_of_a_metric_is_told_with_its_place(
+    metric: str, outputs: list[OutputField], told: str
+) -> None:
+    (problem,) = labels(metrics={"gain": metric}).mismatches(outputs)
+    assert problem.startswith("labels.metrics.gain: ")
+    assert told in problem

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from models.reference import Reference
-from monitoring import judging
 from monitoring.cells import Group
 from monitoring.course import Course, Grid
 from monitoring.hindsight import Look, Span
@@ -17,6 +16,7 @@ from monitoring.profiles import Lineage
 from monitoring.ticks import Ticks
 from penstock.report.content import Found
 from penstock.report.episodes import Episode
+from tests.monitoring import dict_judging
 from tests.monitoring.traffic import START, events, reference
 
 MINUTE = 60_000
@@ -99,9 +99,9 @@ def parts(
             truth = draw.random() < 0.5
             said = 0.8 if truth == (draw.random() < share) else 0.3
             other = 0.9 if draw.random() < 0.5 else 0.1
-            found = [*judging.scored("binary", said), *judging.judged("binary", said, truth)]
-            found += judging.compared("binary", said, other, OTHER)
-            found += judging.won("binary", said, other, truth, OTHER)
+            found = [*dict_judging.scored("binary", said), *dict_judging.judged("binary", said, truth)]
+            found += dict_judging.compared("binary", said, other, OTHER)
+            found += dict_judging.won("binary", said, other, truth, OTHER)
             for what, name, cell, by in found:
                 for place in (("", ""), ("origin", values[at % len(values)])):
                     ticks.add(time, Group(*who, *place, what, name), [(cell, by)])

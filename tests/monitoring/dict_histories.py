@@ -12,7 +12,7 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
-from monitoring.judging import Value
+from tests.monitoring.dict_judging import Value
 
 
 class Source(NamedTuple):
@@ -31,6 +31,7 @@ class Said(NamedTuple):
     kind: str
     width: int
     value: Value
+    others: tuple[float | None, ...] = ()  # outputs that formulas need
 
 
 class Event:
