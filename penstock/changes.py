@@ -132,6 +132,10 @@ def _arms(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {arm["name"]: {**declared, **arm} for arm, declared in pairs}
 
 
+def _share(arm: Mapping[str, Any]) -> str:
+    return f"{arm['weight']:g} %" if arm.get("weight") is not None else ""
+
+
 def _of_state(before: str | None, after: str | None) -> Iterator[str]:
     if after is None:
         yield "removed"
@@ -139,10 +143,14 @@ def _of_state(before: str | None, after: str | None) -> Iterator[str]:
     were, are = _arms(old), _arms(new)
     for name in dict.fromkeys([*are, *were]):
         was, now = (short(arms[name]["version"]) if name in arms else "none" for arms in (were, are))
+        shares = [_share(arms.get(name, {})) for arms in (were, are)]
         if was != now:
-            yield f"{name} {was} -> {now}"
+            yield f"{name} {was} -> {now}" + (f" at {shares[1]}" if shares[1] and shares[0] != shares[1] else "")
+        elif shares[0] != shares[1]:
+            yield f"{name} {shares[0] or 'the rest'} -> {shares[1] or 'the rest'}"
         elif were[name] != are[name]:
-            yield f"{name} otherwise"
+            keys = [key for key in {**were[name], **are[name]} if were[name].get(key) != are[name].get(key)]
+            yield f"{name} otherwise: {', '.join(keys)}"
     if before is None or after is None:
         return
     if old["paused"] != new["paused"]:

@@ -19,6 +19,7 @@ LONGEST_WAIT = 1.0  # seconds: signals and ticks wait as long
 WORTH = 0.9  # of what the largest batches would score a second: a smaller batch must not cost more
 MEMORY = 0.98  # of older batches in the estimate of costs, with each new one
 WINDOW_SECONDS = 10.0  # over which it is judged whether the budget is met
+AGAIN_SECONDS = 600.0  # after which a budget that is still not met is said again
 LATE_SHARE = 0.05  # of events that may be late: the budget is for the 95th percentile
 
 
@@ -77,12 +78,12 @@ class Budget:
     def __init__(self, latency: float, most: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.latency, self._most, self._clock = latency, most, clock
         self.events, self.wait = most, 0.0  # the largest batch, and seconds to wait for it once it has an event
-        self.met = True
+        self.met, self._told = True, clock()
         self._cost = Cost()
         self._window = _Window(clock())
 
     def committed(self, events: int, late: int, age: float, seconds: float, whole: bool) -> str | None:
-        """Learn from a batch. Returns a sentence when the budget begins or ceases to be met.
+        """Learn from a batch. Returns a sentence when the budget begins or ceases to be met, and again while it is not.
 
         late: of its events. age: the 95th percentile of its events' at the commit, in seconds. seconds: from read to
         commit. whole: it was as large as allowed.
@@ -117,9 +118,12 @@ class Budget:
         if lasted < WINDOW_SECONDS:
             return None
         self._window = _Window(self._clock())
-        met = window.late <= LATE_SHARE * window.events
-        changed, self.met = met != self.met, met
-        return self._said(window, lasted) if changed else None
+        met, now = window.late <= LATE_SHARE * window.events, self._clock()
+        due = met != self.met or (not met and now - self._told > AGAIN_SECONDS)
+        self.met = met
+        if due:
+            self._told = now
+        return self._said(window, lasted) if due else None
 
     def _said(self, window: _Window, lasted: float) -> str:
         told = f"latency_ms: {self.latency * 1000:.0f}"
@@ -131,6 +135,6 @@ class Budget:
             advice = f"this slot scores {window.events / lasted:,.0f} a second: run more slots, up to one a partition"
             return f"{share}; events wait, and {advice}"
         if 2 * each > self.latency * 1000:
-            why = "model or brokers are too slow for it"
+            why = f"declare {2 * each:,.0f} ms or more, or take a faster model or brokers"
             return f"{share}; a batch of {mean:,.0f} takes {each:,.0f} ms from read to commit: {why}"
         return f"{share}; batches take {each:,.0f} ms, so events come late, or producers' clocks are behind"

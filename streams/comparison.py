@@ -210,6 +210,8 @@ class Comparison:
 
     def _keep(self, maker: Maker, pairs: pl.DataFrame, sizes: npt.NDArray[np.float64]) -> None:
         """Keep those that differ most."""
+        if not self._most:
+            return
         first = max(0, len(sizes) - self._most)
         rows = np.argpartition(sizes, first)[first:] if first else np.arange(len(sizes))
         for row in rows[sizes[rows] > self.tolerance].tolist():

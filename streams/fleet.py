@@ -18,23 +18,26 @@ from streams.statuses import SILENT_SECONDS
 class Group:
     """One consumer group of a deployment. arm: whose workers it is of. load: None where no slot reads.
 
-    lag: events that are not committed; None where neither slots nor brokers tell.
+    lag: events that are not committed; None where neither slots nor brokers tell. paused: slots keep their places, and
+    what they said of their load while they scored is over.
     """
 
     deployment: str
     arm: str
     load: Load | None
     lag: int | None
+    paused: bool = False
 
     def told(self) -> dict[str, Any]:
         """Return it as JSON can say it."""
         signals = self.load.told() if self.load is not None else {"slots": 0, "lag": self.lag}
-        return {"deployment": self.deployment, "arm": self.arm, **signals}
+        return {"deployment": self.deployment, "arm": self.arm, "paused": self.paused, **signals}
 
     def __str__(self) -> str:
         if self.load is not None:
             return str(self.load)
-        return "no slot reads" + ("" if self.lag is None else f"; {self.lag:,} events wait")
+        waits = "" if self.lag is None else f"; {self.lag:,} events wait"
+        return ("paused" if self.paused else "no slot reads") + waits
 
 
 def groups(
@@ -49,6 +52,10 @@ def groups(
         except RecordInvalid:  # of a newer release
             continue
         for arm, group in deployment.groups.items():
+            if state.paused:
+                lag = offsets_lag(kafka, deployment.input.topic, group)
+                found.append(Group(state.deployment, arm, None, lag, paused=True))
+                continue
             mine = [each for each in told if (each.deployment, each.group) == (state.deployment, group)]
             found.append(_group(kafka, state.deployment, arm, group, deployment.input.topic, mine, now))
     return found

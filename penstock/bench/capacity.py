@@ -93,8 +93,9 @@ def _needed(slot: Slot, wish: Wish, rate: float) -> str:
     aim = "" if wish.latency_ms is None else f" at p95 {wish.latency_ms:,.0f} ms"
     count = slots(slot, wish)
     if count is None:
-        least = slot.latencies[-1][0]
-        return f"for {rate:,.0f}/s{aim}    no number of slots does: one that gets {least:,.0f}/s is slower already"
+        least, found = slot.latencies[-1]
+        slow = f"one that gets {least:,.0f}/s has p95 {found.p95:,.0f} ms"
+        return f"for {rate:,.0f}/s{aim}    no number of slots does: {slow}; ask for more ms, or take a faster model"
     many = f"{count} slot{'s' * (count > 1)}"
     each = per_slot(slot, wish)
     return f"for {rate:,.0f}/s{aim}    {many} with up to {each:,.0f}/s each, on as many partitions or more"

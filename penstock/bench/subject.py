@@ -24,6 +24,7 @@ from penstock.bench.measure import Backlog, Place
 from penstock.bench.synthetic import Synthesizer
 from penstock.bench.system import Process
 from penstock.bench.topics import last_values
+from penstock.client.cluster import partitions_of
 from penstock.client.events import EventEncoder
 from penstock.client.files import open_file
 from penstock.config import Loaded
@@ -58,24 +59,28 @@ class Subject:
 
     def start(self, place: Place, source: str, target: str) -> Process:
         """Start a worker of the deployment that scores `source` into `target`."""
-        deployment, name = self.loaded.deployment, target.removesuffix(".inferences")
-        place.topics.also(*_made_by(name, deployment))
+        declared = self.declared(source, target)
+        place.topics.also(*_made_by(declared["name"], self.loaded.deployment))
         (place.folder / "event.avsc").write_bytes(orjson.dumps(self.loaded.reader))
-        declared = deployment.to_dict()
-        declared |= {
-            "name": name,
-            "input": declared["input"] | {"topic": source, "schema": "event.avsc", "framing": self.framing},
-            "output": declared["output"] | {"topic": target},
-            "arms": [arm for arm in declared["arms"] if arm["role"] != "shadow"],
-            "limits": declared.get("limits", {}) | {"dead_letters_per_minute": 0},
-        }
-        file = place.folder / f"{name}.yaml"
+        file = place.folder / f"{declared['name']}.yaml"
         file.write_text(yaml.safe_dump(declared))
         command = [sys.executable, "-m", "penstock.cli", "worker", str(file), "--repository", self.repository]
         command += ["--bootstrap-servers", place.kafka["bootstrap.servers"], *self.options]
         if "--schemas" not in self.options:
             command += ["--schemas", str(place.folder)]
-        return Process(command, place.folder / f"{name}.log", cwd=place.folder)
+        return Process(command, file.with_suffix(".log"), cwd=place.folder)
+
+    def declared(self, source: str, target: str) -> dict[str, Any]:
+        """Return the deployment as it is measured: all of `source`, whatever the deployment says of its own topic."""
+        declared = self.loaded.deployment.to_dict()
+        made = {"topic": source, "schema": "event.avsc", "framing": self.framing, "start": "earliest"}
+        return declared | {
+            "name": target.removesuffix(".inferences"),
+            "input": declared["input"] | made,
+            "output": declared["output"] | {"topic": target},
+            "arms": [arm for arm in declared["arms"] if arm["role"] != "shadow"],
+            "limits": declared.get("limits", {}) | {"dead_letters_per_minute": 0},
+        }
 
 
 def _made_by(name: str, deployment: Deployment) -> list[str]:
@@ -139,8 +144,12 @@ def from_files(loaded: Loaded, paths: Sequence[Path]) -> Events:
 
 
 def recorded(loaded: Loaded, kafka: dict[str, str], count: int) -> Events:
-    """Return about the last `count` events of the deployment's input topic. Raises NothingToMeasure for none."""
+    """Return about the last `count` events of the deployment's input topic.
+
+    Raises NothingToMeasure for none, NoSuchTopic where there is no such topic.
+    """
     topic = loaded.deployment.input.topic
+    partitions_of(kafka, topic)
     values = last_values(kafka, topic, count)
     if not values:
         raise NothingToMeasure(f"topic {topic} holds no events; leave out --recorded, or produce some first")
@@ -200,9 +209,12 @@ def measure_slot(subject: Subject, place: Place, events: Events, wish: Wish, run
 def _latencies(
     place: Place, start: measure.Start, events: Events, rate: float, due: float, wish: Wish, say: Say
 ) -> list[tuple[float, Latency]]:
+    """Measure at shares of the capacity until the wish is met; in the end at the wished rate, where that is less."""
     found: list[tuple[float, Latency]] = []
-    for share in SHARES:
-        offered = float(max(10, round(rate * share)))
+    rates = [float(max(10, round(rate * share))) for share in SHARES]
+    if wish.latency_ms is not None and wish.rate is not None and wish.rate < rates[-1]:
+        rates.append(wish.rate)
+    for offered in rates:
         found += [(offered, each) for each in measure.at_rates(place, start, events, [offered], TRIES_SECONDS, due)]
         say(f"at {offered:,.0f}/s: {found[-1][1]}")
         if found[-1][1].p95 <= (wish.latency_ms or sys.float_info.max):

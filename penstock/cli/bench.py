@@ -16,6 +16,7 @@ import click
 from penstock.cli.common import json_option, refusals, registry_option, repository_option, schemas_option
 
 if TYPE_CHECKING:
+    from penstock.bench.capacity import Slot, Wish
     from penstock.bench.load import Events
     from penstock.bench.subject import Subject
     from penstock.config import Loaded
@@ -63,7 +64,8 @@ def command(
         url = repository_url(repository)
         place = url if "://" in url else str(Path(url).absolute())
         subject = _subject(loaded, place, options)
-        slot = _measured(subject, servers, wish, options)
+        given = None if options["recorded"] else _events(subject, options)
+        slot = _measured(subject, given, servers, wish, options)
     found = dataclasses.asdict(slot) | {"deployment": loaded.deployment.name}
     click.echo(json.dumps(found, indent=2) if as_json else "\n".join(page(slot, wish)))
 
@@ -77,45 +79,64 @@ def _subject(loaded: Loaded, repository: str, options: dict[str, Any]) -> Subjec
     return Subject(loaded, repository, more, as_sent=bool(options["recorded"]))
 
 
-def _measured(subject: Subject, servers: str | None, wish: Any, options: dict[str, Any]) -> Any:
+def _measured(subject: Subject, given: Events | None, servers: str | None, wish: Wish, options: dict[str, Any]) -> Slot:
+    """Measure with the given events, None for the recorded ones."""
     from confluent_kafka import KafkaException
 
     from penstock.bench.measure import Place
     from penstock.bench.subject import measure_slot
     from penstock.bench.topics import Topics
+    from penstock.client.cluster import reach
     from penstock.config import kafka_settings
     from penstock.embedded import EmbeddedKafka
     from penstock.errors import MeasurementFailed
-
-    def say(text: str) -> None:
-        click.echo(text, err=True)
 
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-bench-")))
         broker = None
         if servers is None:
-            say("starts a broker of its own")
+            _say("starts a broker of its own")
             embedded = stack.enter_context(EmbeddedKafka(heap_mb=1024))
             servers, broker = embedded.bootstrap_servers, embedded.pid
-        kafka = kafka_settings(servers)
+        kafka = {**kafka_settings(servers), "log_level": "2"}  # each client would tell that its broker has ended
+        reach(kafka)
         topics = Topics(kafka, f"penstock-bench.{time.time_ns() % 10**9}", options["partitions"])
         stack.callback(topics.close)
         place = Place(kafka, topics, folder, broker)
         try:
-            return measure_slot(subject, place, _events(subject, kafka, options), wish, options["runs"], say)
+            events = given or _recorded(subject, kafka, options["recorded"])
+            _warn_of_waits(subject, wish)
+            return measure_slot(subject, place, events, wish, options["runs"], _say)
         except (RuntimeError, KafkaException) as error:
             raise MeasurementFailed(str(error)) from error
 
 
-def _events(subject: Subject, kafka: dict[str, str], options: dict[str, Any]) -> Events:
+def _say(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _warn_of_waits(subject: Subject, wish: Wish) -> None:
+    budget = subject.loaded.deployment.latency_ms
+    if budget is not None and wish.latency_ms is not None and wish.latency_ms < budget:
+        _say(f"Note: latency_ms of the deployment, {budget}, lets batches wait for longer than --latency-ms asks for")
+
+
+def _recorded(subject: Subject, kafka: dict[str, str], count: int) -> Events:
+    from penstock.bench.subject import recorded
+
+    found = recorded(subject.loaded, kafka, count)
+    if len(found.values) < count:
+        _say(f"{subject.loaded.deployment.input.topic} holds {len(found.values):,} events; they come again and again")
+    return found
+
+
+def _events(subject: Subject, options: dict[str, Any]) -> Events:
     from models.repository import Repository
-    from penstock.bench.subject import from_files, recorded, synthetic
+    from penstock.bench.subject import from_files, synthetic
 
     loaded = subject.loaded
     if options["files"]:
         return from_files(loaded, options["files"])
-    if options["recorded"]:
-        return recorded(loaded, kafka, options["recorded"])
     bundle = Repository(subject.repository).load(loaded.deployment.arm("active").model)
     shapes = {part.features[0]: part.shape for part in bundle.manifest.inputs if part.shape}
     partitions, leaves = bundle.manifest.partitions, bundle.leaves

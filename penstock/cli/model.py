@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -202,15 +203,15 @@ def finish(run: str, stated: tuple[str, ...], why: str, by: str | None, bootstra
         raise click.UsageError("the run has no name: write the id that your training gives it")
     with said_plainly():
         written = control.write(bootstrap_servers, lambda world: finished(world, run, metrics), by, why, whole=True)
-        told = f"entry {written.head.sequence} of the audit" if written else "the audit has it already"
+        told = f"entry {written.head.sequence} of the audit" if written else "the audit has that already, and keeps it"
         click.echo(f"run {run} finished ({told})")
 
 
 def _metric(text: str) -> tuple[str, float]:
     name, _, value = text.partition("=")
     try:
-        if name.strip():
-            return name, float(value)
+        if name.strip() and math.isfinite(number := float(value)):
+            return name, number
         raise ValueError
     except ValueError:
         raise click.BadParameter(f"{text!r} is no metric: write auc=0.74", param_hint="--metric") from None

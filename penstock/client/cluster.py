@@ -68,6 +68,14 @@ def explain(error: BaseException, servers: str, topic: str = "") -> ClientError:
     return ConnectionFailed(f"Kafka at {servers}: {about}{cause.str()}")
 
 
+def reach(configuration: Mapping[str, Any], seconds: float = 10.0) -> None:
+    """Raise ConnectionFailed when no broker answers within `seconds`."""
+    try:
+        AdminClient(common(configuration), logger=logger).list_topics(timeout=seconds)
+    except KafkaException as error:
+        raise explain(error, configuration["bootstrap.servers"]) from error
+
+
 def partitions_of(
     configuration: Mapping[str, Any], topic: str, seconds: float = 10.0, patience: float = NEW_SECONDS
 ) -> list[int]:

@@ -64,6 +64,20 @@ def test_a_topic_without_events_has_none_to_measure_with(rig: Callable[..., Rig]
     ("arguments", "words"),
     [(["--recorded", "5", "--events", "x.csv"], "not both")],
 )
+def test_the_events_of_a_deployment_that_begins_at_the_latest_are_read(rig: Callable[..., Rig]) -> None:
+    stand = rig(input={"start": "latest"})
+    done = bench(stand, "--runs", "1", "--rate", "10", "--latency-ms", "60000")
+    assert done.returncode == 0, done.stderr
+    assert "for 10/s at p95 60,000 ms    1 slot with" in done.stdout
+
+
+def test_brokers_that_do_not_answer_are_named(rig: Callable[..., Rig]) -> None:
+    done = bench(rig(), "--bootstrap-servers", "127.0.0.1:1")
+    assert done.returncode == 2
+    assert "no Kafka broker answers at 127.0.0.1:1" in done.stderr
+    assert done.stderr.count("\n") < 5
+
+
 def test_what_excludes_each_other_is_refused(rig: Callable[..., Rig], arguments: list[str], words: str) -> None:
     done = bench(rig(), *arguments)
     assert done.returncode == 2

@@ -363,6 +363,14 @@ def test_a_deployment_that_nobody_runs_is_not_as_wanted_unless_it_is_paused(desk
     assert told["unmanned"] == [{"deployment": desk.name, "arm": "active"}]
     desk.said("pause", desk.name)
     assert "nobody runs it" in desk.said("status", desk.name)
+    assert "  load active  paused; 0 events wait" in desk.said("status", desk.name)
+
+
+def test_a_dry_run_for_what_control_does_not_have_is_refused(desk: Desk) -> None:
+    desk.apply()
+    assert "control has no deployment nosuch" in desk.refused("autoscale", "nosuch", "--max", "2", "--dry-run")
+    said = desk.refused("autoscale", desk.name, "--arm", "nosuch", "--max", "2", "--dry-run")
+    assert "declares no arm 'nosuch'" in said
 
 
 def test_what_strangers_wrote_into_control_does_not_reach_the_terminal_as_commands(desk: Desk) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from penstock import changes
-from schemas.control import Entry, State, canonical
+from schemas.control import ArmState, Entry, State, canonical
 from tests.schemas.test_control import state
 
 ENTRY = Entry("i", 1, "", 0, "Ada", "here", "apply", "", "deployment", "flights", 1, 2)
@@ -21,6 +21,12 @@ def entry(before: State | None, after: State) -> Entry:
 
 def edited(base: State, **declared: Any) -> State:
     return replace(base, declaration=canonical({**json.loads(base.declaration), **declared}))
+
+
+def shared(percent: float) -> State:
+    declared = [*json.loads(state().declaration)["arms"], {"role": "canary", "model": "m@next", "percent": percent}]
+    canary = ArmState("canary", "canary", "m@next", "m", "v2", "digest of v2", percent)
+    return replace(edited(state(), arms=declared), arms=(*state().arms, canary))
 
 
 def test_each_fact_that_differs_is_a_line() -> None:
@@ -61,7 +67,9 @@ def test_a_change_of_the_event_schema_names_the_field() -> None:
         (replace(state(), paused=True), state(), "goes on"),
         (state(), edited(state(), latency_ms=5, missing={"a": 1}), "latency_ms; missing"),
         (state(), replace(state(), event_schema="{}"), "event schema"),
-        (state(), replace(state(), arms=(replace(state().arms[0], ref="flights@other"),)), "active otherwise"),
+        (state(), replace(state(), arms=(replace(state().arms[0], ref="flights@other"),)), "active otherwise: ref"),
+        (shared(10), shared(30), "canary 10 % -> 30 %"),
+        (state(), shared(10), "canary none -> v2 at 10 %"),
         (state(), state(), "nothing"),
     ],
 )

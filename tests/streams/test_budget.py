@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from streams.budget import AIM, LONGEST_WAIT, WINDOW_SECONDS, Budget, Cost
+from streams.budget import AGAIN_SECONDS, AIM, LONGEST_WAIT, WINDOW_SECONDS, Budget, Cost
 
 
 @dataclass
@@ -108,7 +108,14 @@ def test_a_batch_that_takes_longer_than_the_budget_is_said() -> None:
     stream = Stream(100, 0.05, 1e-6)
     stream.run(2 * WINDOW_SECONDS, budget(stream, 0.02))
     (said,) = stream.said
-    assert "takes 50 ms from read to commit" in said
+    assert "takes 50 ms from read to commit: declare 100 ms or more" in said
+
+
+def test_a_budget_that_is_still_not_met_is_said_again() -> None:
+    stream = Stream(100, 0.05, 1e-6)
+    stream.run(2 * AGAIN_SECONDS + 4 * WINDOW_SECONDS, budget(stream, 0.02))
+    assert len(stream.said) == 3
+    assert all("is not met" in said for said in stream.said)
 
 
 def test_events_that_come_late_are_not_blamed_on_the_slot() -> None:

@@ -158,6 +158,12 @@ def test_the_events_that_differ_most_are_kept_with_both_inferences() -> None:
     assert (worst.now["score"], worst.then["score"]) == (199.0, 0.0)
 
 
+def test_nobody_who_asks_for_none_gets_events_that_differ() -> None:
+    found = Comparison([SCORE], most=0)
+    found.add(frame(range(5), score=np.arange(5.0)), frame(range(5)))
+    assert (found.worst, found.paired) == ([], 5)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.95, 1.0])
 def test_a_quantile_is_near_the_true_one_over_many_magnitudes(share: float) -> None:
     numbers = 10 ** np.random.default_rng(1).uniform(-300, 300, 10_001)
