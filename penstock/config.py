@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
     from schemas.deployment import Deployment
 
 STATE_FOLDER = Path(".penstock")
@@ -94,6 +89,7 @@ def load_deployment(path: str | Path) -> Loaded:
     """
     from pydantic import ValidationError
 
+    from penstock.problems import problems_of
     from schemas.deployment import Deployment
     from schemas.errors import DeploymentInvalid
 
@@ -102,7 +98,7 @@ def load_deployment(path: str | Path) -> Loaded:
     try:
         deployment = Deployment.model_validate(declared)
     except ValidationError as error:
-        raise DeploymentInvalid([_problem(path, finding, Deployment) for finding in error.errors()]) from None
+        raise DeploymentInvalid([f"{path}: {said}" for said in problems_of(error, Deployment)]) from None
     reader = _read_schema(path, path.parent / deployment.input.schema_file, "input")
     deployment = _with_label_schema(path, deployment)
     problems = _unknown_fields(path, deployment, reader)
@@ -160,6 +156,8 @@ def _read_schema(path: Path, file: Path, key: str) -> dict[str, Any]:
 
 def _unknown_fields(path: Path, deployment: Deployment, reader: dict[str, Any]) -> list[str]:
     """Fields that the declaration names and the event schema lacks."""
+    from penstock.problems import suggested
+
     known = {field.get("name") for field in reader["fields"] if isinstance(field, dict)}
     named = [(f"input.checks.{name}", name) for name in deployment.input.checks]
     named += [("output.echo", name) for name in deployment.output.echo]
@@ -169,46 +167,7 @@ def _unknown_fields(path: Path, deployment: Deployment, reader: dict[str, Any]) 
         named += [("monitor.fairness", name) for name in monitor.fairness]
     named += [("input.event_time", deployment.input.event_time)] if deployment.input.event_time else []
     return [
-        f"{path}: {place}: the event schema has no field {name!r}{_suggest(name, sorted(map(str, known)))}"
+        f"{path}: {place}: the event schema has no field {name!r}{suggested(name, sorted(map(str, known)))}"
         for place, name in named
         if name.split(".")[0] not in known
     ]
-
-
-def _problem(path: Path, finding: Any, root: type[BaseModel]) -> str:
-    place = ".".join(str(part) for part in finding["loc"])
-    if finding["type"] == "extra_forbidden":
-        keys = _keys_at(root, finding["loc"][:-1])
-        return f"{path}: {place}: unknown key{_suggest(str(finding['loc'][-1]), keys)}"
-    if finding["type"] == "missing":
-        return f"{path}: {place}: is required"
-    message = finding["msg"].removeprefix("Value error, ")
-    return f"{path}: {place}: {message} (found {finding['input']!r:.80})" if place else f"{path}: {message}"
-
-
-def _suggest(wrong: str, keys: list[str]) -> str:
-    close = difflib.get_close_matches(wrong, keys, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(keys)}"
-
-
-def _keys_at(model: Any, location: tuple[int | str, ...]) -> list[str]:
-    """The keys that pydantic accepts at a location inside a model."""
-    from pydantic import BaseModel
-
-    for part in location:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            fields = {field.alias or name: field.annotation for name, field in model.model_fields.items()}
-            model = _without_none(fields.get(str(part)))
-        else:  # a key of a dict or a place in a list
-            model = (typing.get_args(model) or (None,))[-1]
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        return sorted(field.alias or name for name, field in model.model_fields.items())
-    return []
-
-
-def _without_none(annotation: Any) -> Any:
-    """The X of `X | None`."""
-    arguments = typing.get_args(annotation)
-    if types.NoneType not in arguments:
-        return annotation
-    return next(argument for argument in arguments if argument is not types.NoneType)

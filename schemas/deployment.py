@@ -19,6 +19,8 @@ Delivery = Literal["exactly_once", "at_least_once"]
 Role = Literal["active", "canary", "challenger", "all", "shadow"]
 Otherwise = Literal["dead_letter", "null", "pass"]
 MODEL = r"^[A-Za-z0-9._-]+@[A-Za-z0-9._-]+$"  # NAME@TAG or NAME@UUID
+NAME = r"^[A-Za-z0-9._-]{1,100}$"  # of a deployment
+ARM = r"^[a-z0-9][a-z0-9_-]{0,49}$"  # its name
 ACTIVE, FALLBACK, CONSTANT = "active", "fallback", "constant"  # names of arms: the last two step in
 ALONE = ("all", "shadow")  # roles of arms for which nobody steps in: each has an inference or a dead letter of an event
 
@@ -61,7 +63,7 @@ class Output(Declared):
 class Arm(Declared):
     role: Role
     model: str = Field(pattern=MODEL)
-    name: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9_-]{0,49}$")  # None: its role, with a number
+    name: str | None = Field(default=None, pattern=ARM)  # None: its role, with a number
     topic: str | None = Field(default=None, pattern=TOPIC)
     percent: float | None = Field(default=None, gt=0, lt=100)
 
@@ -182,7 +184,7 @@ class Monitor(Declared):
 class Deployment(Declared):
     """One scoring service: where events come from, which model versions score them, where inferences go."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")
+    name: str = Field(pattern=NAME)
     input: Input
     output: Output
     delivery: Delivery = "exactly_once"

@@ -33,11 +33,36 @@ def refused(folder: Path, **given: Any) -> str:
     return str(caught.value).replace(str(folder), "")
 
 
-@pytest.mark.parametrize("percent", [0, 100, float("nan"), "5%"])
-def test_a_wrong_value_is_said_with_its_place(tmp_path: Path, percent: object) -> None:
-    said = refused(tmp_path, arms=[ACTIVE, {"role": "canary", "model": "m@candidate", "percent": percent}])
-    assert said.startswith("/d.yaml: arms.1.percent: Input should be ")
-    assert said.endswith(f"(found {percent!r})")
+@pytest.mark.parametrize(
+    ("key", "value", "asked"),
+    [
+        ("percent", 0, "must be above 0"),
+        ("percent", 100, "must be below 100"),
+        ("percent", float("nan"), "must be below 100"),
+        ("percent", "5%", "must be a number, without a unit"),
+        ("model", "m", "must be NAME@TAG or NAME@VERSION"),
+        ("name", "Second One", "must begin with a lower-case letter or a digit, and go on with these, '_' and '-'"),
+        ("role", "cannary", "must be 'active', 'canary', 'challenger', 'all' or 'shadow'; did you mean 'canary'?"),
+    ],
+)
+def test_a_wrong_value_is_said_with_its_place(tmp_path: Path, key: str, value: object, asked: str) -> None:
+    said = refused(tmp_path, arms=[ACTIVE, {"role": "canary", "model": "m@candidate", "percent": 5, key: value}])
+    assert said.startswith(f"/d.yaml: arms.1.{key} (counted from 0): {asked}")
+    assert said.endswith(f"(found {value!r})")
+
+
+@pytest.mark.parametrize(
+    ("fallback", "said"),
+    [
+        ("m@v1", "fallback: must be a list: write [ ] around it (found 'm@v1')"),
+        ([{"const": {}}], "fallback.0 (counted from 0): "),
+        (["m"], "fallback.0 (counted from 0): must be "),
+    ],
+)
+def test_a_wrong_fallback_is_one_line(tmp_path: Path, fallback: object, said: str) -> None:
+    found = refused(tmp_path, fallback=fallback)
+    assert found.startswith(f"/d.yaml: {said}")
+    assert "constrained" not in found
 
 
 def test_values_that_do_not_go_together_are_said_without_all_of_the_file(tmp_path: Path) -> None:
