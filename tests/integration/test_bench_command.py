@@ -60,10 +60,6 @@ def test_a_topic_without_events_has_none_to_measure_with(rig: Callable[..., Rig]
     assert "holds no events" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [(["--recorded", "5", "--events", "x.csv"], "not both")],
-)
 def test_the_events_of_a_deployment_that_begins_at_the_latest_are_read(rig: Callable[..., Rig]) -> None:
     stand = rig(input={"start": "latest"})
     done = bench(stand, "--runs", "1", "--rate", "10", "--latency-ms", "60000")
@@ -78,6 +74,10 @@ def test_brokers_that_do_not_answer_are_named(rig: Callable[..., Rig]) -> None:
     assert done.stderr.count("\n") < 5
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(["--recorded", "5", "--events", "x.csv"], "not both")],
+)
 def test_what_excludes_each_other_is_refused(rig: Callable[..., Rig], arguments: list[str], words: str) -> None:
     done = bench(rig(), *arguments)
     assert done.returncode == 2
