@@ -6,6 +6,7 @@ makes this cheap for whole frames; it never changes the answer.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,11 @@ OWN_CATEGORIES = 32  # the most frequent categories have a bin each; the others 
 KNOWN_CATEGORIES = 1000
 _SIZES = (1024, 2048, 4096, 8192)  # lookup cells per number column, the fewest that keep its edges apart
 _ROWS = 2000  # rows binned at a time, so that the scratch memory stays in the cache
+
+
+def edge_told(edge: float) -> str:
+    """Return an edge for a person: one just beside 0, which parts 0 from what is more, as 0."""
+    return f"{edge:.6g}" if abs(edge) >= sys.float_info.min else "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +49,10 @@ class Numbers:
         if at == self.size - 1:
             return "missing"
         if at == 0:
-            return f"< {self.edges[0]:.6g}"
+            return f"< {edge_told(self.edges[0])}"
         if at == len(self.edges):
-            return f">= {self.edges[-1]:.6g}"
-        return f"{self.edges[at - 1]:.6g} .. {self.edges[at]:.6g}"
+            return f">= {edge_told(self.edges[-1])}"
+        return f"{edge_told(self.edges[at - 1])} .. {edge_told(self.edges[at])}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from models.binning import Bins, Categories, Cells
+from models.binning import Bins, Categories, Cells, edge_told
 from models.errors import ReferenceInvalid
 
 VALUES = 16  # of a category that are told apart, the most frequent ones
@@ -41,10 +41,10 @@ class Segment:
             return bins.label(first)[:CHARACTERS]
         low, high = first, end - 1
         if low == 0:
-            return f"< {bins.edges[high]:.6g}" if high < len(bins.edges) else "a number"
+            return f"< {edge_told(bins.edges[high])}" if high < len(bins.edges) else "a number"
         if high == len(bins.edges):
-            return f">= {bins.edges[low - 1]:.6g}"
-        return f"{bins.edges[low - 1]:.6g} .. {bins.edges[high]:.6g}"
+            return f">= {edge_told(bins.edges[low - 1])}"
+        return f"{edge_told(bins.edges[low - 1])} .. {edge_told(bins.edges[high])}"
 
 
 @dataclass(frozen=True, slots=True)

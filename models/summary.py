@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.binning import Bins, Categories, Numbers
+from models.binning import Bins, Categories, Numbers, edge_told
 from models.reference import Counts, Reference
 
 BODY = (0.05, 0.95)
@@ -52,11 +52,11 @@ def _bin(counts: Counts, share: float) -> int:
 
 
 def _from(bins: Numbers, at: int) -> str:
-    return f"{bins.edges[at - 1]:.6g}" if at else "below " + f"{bins.edges[0]:.6g}"
+    return f"{edge_told(bins.edges[at - 1])}" if at else "below " + f"{edge_told(bins.edges[0])}"
 
 
 def _to(bins: Numbers, at: int) -> str:
-    return f"{bins.edges[at]:.6g}" if at < len(bins.edges) else "above " + f"{bins.edges[-1]:.6g}"
+    return f"{edge_told(bins.edges[at])}" if at < len(bins.edges) else "above " + f"{edge_told(bins.edges[-1])}"
 
 
 def _frequent(bins: Categories, counts: Sequence[int], present: int) -> str:

@@ -43,9 +43,11 @@ class Stretch:
 def stretch_of(reader: TopicReader, topic: str, begin: Point, end: Point) -> Stretch:
     """Return the offsets that lie between two ends. Where one names offsets, only the partitions named are meant.
 
-    Raises Refused for a range without events, and without the topic.
+    Raises Refused for a range without events, for two ends in different partitions, and without the topic.
     """
     ends = reader.ends(topic)
+    if begin.offsets and end.offsets and begin.offsets.keys() != end.offsets.keys():
+        raise Refused("--from and --to name offsets of different partitions: name the same ones in both")
     named = {partition for point in (begin, end) if point.offsets for partition in point.offsets}
     if absent := sorted(named - ends.keys()):
         raise Refused(f"{topic} has no partition {absent[0]}; it has {', '.join(map(str, sorted(ends)))}")

@@ -42,8 +42,8 @@ def command(
 ) -> None:
     """Make DEPLOYMENT (a YAML file) the desired state of the deployment that it names.
 
-    Its models are checked as `penstock validate` does, and its references resolved to versions: a tag that moves later
-    changes nothing by itself. A file that asks for what is there already changes nothing.
+    Its models are checked as `penstock validate` does, and its references resolved to versions: a tag that `penstock
+    model` moves later is followed. A file that asks for what is there already changes nothing.
     """
     from penstock.config import load_deployment
 

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from models.binning import edge_told
 from models.reference import Reference
 from models.summary import summary_of
 
@@ -51,3 +52,7 @@ def test_features_come_before_outputs_and_places_of_a_vector_have_names() -> Non
         ("output", "probabilities[0]", "number"),
         ("output", "probabilities[1]", "number"),
     ]
+
+
+def test_an_edge_just_beside_zero_is_zero_for_a_person() -> None:
+    assert [edge_told(each) for each in (5e-324, -5e-324, 0.0, 0.125, -3.0)] == ["0", "0", "0", "0.125", "-3"]

@@ -73,6 +73,11 @@ def test_only_partitions_that_are_named_are_meant_and_no_more_than_there_is() ->
     assert stretch({0: (0, 100), 1: (0, 10)}, "1:3", "1:40").ranges == {1: (3, 10)}
 
 
+def test_ends_in_different_partitions_are_refused() -> None:
+    with pytest.raises(Refused, match="different partitions: name the same ones in both"):
+        stretch({0: (0, 100), 1: (0, 10)}, "0:10", "1:3")
+
+
 @pytest.mark.parametrize(
     ("begin", "cut"),
     [
