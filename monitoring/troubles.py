@@ -92,7 +92,8 @@ class Slot:
             return replace(now, circuits=[], places={}) if status.state in ENDED else now
         counts = dict(vitals.counts)
         before = self.counts if self.process == process else {} if self.process else counts
-        minutes = {minute: kept for minute, kept in self.minutes.items() if int(minute) > now.at - window_ms}
+        after = now.at - window_ms - MINUTE_MS
+        minutes = {minute: kept for minute, kept in self.minutes.items() if int(minute) > after}
         minute = str(status.at_ms // MINUTE_MS * MINUTE_MS)
         own = minutes.setdefault(minute, {})
         for name, count in counts.items():
@@ -152,7 +153,7 @@ class Group:
             counts.get(name, 0)
             for slot in self.slots
             for minute, counts in slot.minutes.items()
-            if int(minute) > now - window_ms
+            if int(minute) + MINUTE_MS > now - window_ms
         )
 
     def living(self, now: int, silent_ms: int) -> tuple[Slot, ...]:

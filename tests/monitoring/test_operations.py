@@ -162,6 +162,13 @@ def test_few_events_say_nothing_of_shares() -> None:
     assert told(few, replace(LIMITS, rows=5)) != []
 
 
+def test_what_is_counted_at_the_end_of_a_minute_is_still_seen_by_the_look_after_it() -> None:
+    quiet = {"counts": {"events": 40}}
+    bad = {"counts": {"events": 60, "dead_letters": 20}}
+    log = [word(45, **quiet), clock(50), word(59, **bad), clock(60), *(word(second, **bad) for second in (69, 79, 89))]
+    assert short(told(log, replace(LIMITS, window_seconds=60, rows=10)))[0] == ("dead_letters", "opened", 60)
+
+
 def test_what_was_counted_before_anybody_looked_is_not_held_against_a_slot() -> None:
     assert told(words(900, lambda second: {"counts": {"lost": 500, "dead_letters": 10**6}})) == []
 
