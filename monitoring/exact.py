@@ -1,9 +1,9 @@
-"""Faust's Kafka driver made exact: three subclasses over six private hooks, each checked at the start.
+"""Faust's Kafka driver made exact: three subclasses over private hooks, each checked at the start.
 
 Faust reads uncommitted records and starts where its group's offsets point, which its own failures can move past records
-never processed. Here it reads committed records only, starts where our snapshots end, and every record carries the
-position that it follows, so that a record lost inside Faust is a visible hole. Faust's own offsets serve the display of
-lag.
+never processed; and a member that had no partitions reads the first ones it gets before it seeks. Here it reads
+committed records only, starts where our snapshots end, waits for that, and every record carries the position that it
+follows, so that a record lost inside Faust is a visible hole. Faust's own offsets serve the display of lag.
 """
 
 from __future__ import annotations
@@ -97,6 +97,11 @@ class Thread(driver.AIOKafkaConsumerThread):
 
         coordinator.reset_generation, coordinator._push_error_to_user = lost, refused
 
+    async def on_partitions_assigned(self, assigned: set[Any], generation_id: int = 0) -> None:
+        """Forget the positions: those of partitions that another process had in between would hide what it read."""
+        self._positions.clear()
+        await super().on_partitions_assigned(assigned, generation_id)
+
     async def _fetch_records(self, *args: Any, **options: Any) -> Any:
         fetched = await super()._fetch_records(*args, **options)
         for partition, records in fetched.items():
@@ -121,12 +126,32 @@ class Thread(driver.AIOKafkaConsumerThread):
 
 
 class Consumer(driver.Consumer):
-    """Starts from our snapshots: Faust awaits `seek_to_committed` after every assignment, before it fetches."""
+    """Starts from our snapshots: Faust awaits `seek_to_committed` after an assignment; here nothing is read before."""
 
     logger = logging.getLogger("faust.transport")
+    _sought = True  # the partitions assigned now are read from the right offsets, or there are none
 
     def _new_consumer_thread(self) -> Thread:
         return Thread(self, loop=self.loop, beacon=self.beacon)
+
+    async def on_partitions_assigned(self, assigned: set[Any], generation_id: int = 0) -> None:
+        """Stop reading first: Faust stops only who had partitions before."""
+        self._sought = not assigned
+        self.stop_flow()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def perform_seek(self) -> None:
+        """Seek, and note whether it was for the assignment of now; one that came meanwhile is sought again."""
+        app: Any = self.app
+        generation = app.consumer_generation_id
+        await super().perform_seek()
+        if app.consumer_generation_id == generation:
+            self._sought = True
+
+    def resume_flow(self) -> None:
+        """Read, unless an assignment came during the recovery that calls this: its own recovery calls it again."""
+        if self._sought:
+            super().resume_flow()
 
     async def seek_to_committed(self) -> Mapping[Any, int]:
         app: Any = self.app
@@ -155,7 +180,12 @@ def check_hooks() -> None:
     for owner, name in (
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
         (driver.AIOKafkaConsumerThread, "_fetch_records"),
+        (driver.AIOKafkaConsumerThread, "on_partitions_assigned"),
         (driver.Consumer, "_new_consumer_thread"),
+        (driver.Consumer, "on_partitions_assigned"),
+        (driver.Consumer, "perform_seek"),
+        (driver.Consumer, "resume_flow"),
+        (driver.Consumer, "stop_flow"),
         (driver.Consumer, "seek_to_committed"),
         (GroupCoordinator, "reset_generation"),
         (GroupCoordinator, "_push_error_to_user"),

@@ -113,9 +113,11 @@ class Ledger(Generic[S]):
         """Fold a record; one below the position is dropped.
 
         follows: the position of the reader before this record: no record that it may see lies between.
-        Raises Hole when records between the state and this one were skipped.
+        Raises Hole when records between the state and this one were skipped, or nobody restored the state.
         """
-        folding = self._foldings[record.partition]
+        folding = self._foldings.get(record.partition)
+        if folding is None:
+            raise Hole(f"partition {record.partition}: record {record.offset} was read before the state was restored")
         if follows is None or follows > folding.position:
             raise Hole(
                 f"partition {record.partition}: record {record.offset} follows {follows}, "
