@@ -49,14 +49,8 @@ class Monitor:
             return starts
 
     def _newest(self, places: Sequence[Place]) -> dict[Place, tuple[Snapshot | None, int]]:
-        return {
-            (topic, partition): newest
-            for topic in self.topics
-            if (mine := [partition for each, partition in places if each == topic])
-            for partition, newest in snapshots.read(
-                self._wiring, self._snapshots, self._ledgers.sources[topic], mine
-            ).items()
-        }
+        wanted = [(self._ledgers.sources[topic], partition) for topic, partition in places]
+        return snapshots.read(self._wiring, self._snapshots, wanted)
 
     async def read(self, stream: Any) -> None:
         """Fold a stream of events, in turns with the others; ends the process when one cannot be."""
