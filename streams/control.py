@@ -302,6 +302,14 @@ def read(kafka: Mapping[str, str], topics: ControlTopics | None = None, *, whole
     return log
 
 
+def state_of(states: Mapping[str, State], name: str) -> State:
+    """Return what control asks for of a deployment. Raises Refused where it has none of this name."""
+    if name not in states:
+        there = ", ".join(sorted(states)) or "none"
+        raise Refused(f"control has no deployment {name} (it has {there}): `penstock apply FILE` makes it one")
+    return states[name]
+
+
 def states_of(kafka: Mapping[str, str], deployment: str) -> list[State]:
     """Return every state that a deployment ever had, the newest first, as the audit tells them.
 
