@@ -249,7 +249,7 @@ class Recorded:
         found = np.zeros(len(batch), np.bool_)
         if not self.crew.alone:
             return found
-        for partition in np.unique(batch.partitions).tolist():
+        for partition in batch.positions:
             rows = batch.partitions == partition
             found[rows] = self._excused[partition][batch.offsets[rows] - self.ledgers[partition].first]
         return found
