@@ -8,6 +8,7 @@ follows, so that a record lost inside Faust is a visible hole. Faust's own offse
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -21,12 +22,17 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 
+from monitoring.folds import Record
+
 log = logging.getLogger(__name__)
-FOLLOWS = "penstock.follows"  # header added at fetch: the reader's position before the record
+RECORDS = "penstock.records"  # header added at fetch: records, each with the reader's position before it
 FAILED = 70  # exit codes: something failed, start over
 HOLE = 71  # records were skipped, start over
 CONFIG = 78  # starting over does not help
 SESSION = 10.0  # seconds without a sign of life after which the group gives a member up
+SHARE = 200  # records of a partition that are handed to Faust before the other partitions have their turn
+AHEAD = 400  # offsets that a partition may be ahead of its fold: a slow one must not fill what all go through
+PAUSE = 0.02  # s until it is looked again whether few enough wait
 TWINS = 4  # times within a session that a member is given up where two processes have its name
 
 
@@ -45,6 +51,9 @@ class Restorer(Protocol):
     def restore(self, places: set[tuple[str, int]]) -> Awaitable[dict[tuple[str, int], int]]:
         """Restore the states of partitions (topic, number) and return the offsets to read from."""
 
+    def position(self, place: tuple[str, int]) -> int:
+        """Return the next offset that a partition's state takes; asked for from the thread that reads."""
+
 
 class Twins:
     """Notices that another process has our slot: each time it joins the group we are a member no more, and again."""
@@ -59,7 +68,7 @@ class Twins:
 
 
 class Thread(driver.AIOKafkaConsumerThread):
-    """Reads committed records only and stamps each with the position it follows."""
+    """Reads committed records only, stamps each with the position it follows, and hands over many as one."""
 
     logger = logging.getLogger("faust.transport")
 
@@ -102,17 +111,47 @@ class Thread(driver.AIOKafkaConsumerThread):
         self._positions.clear()
         await super().on_partitions_assigned(assigned, generation_id)
 
-    async def _fetch_records(self, *args: Any, **options: Any) -> Any:
-        fetched = await super()._fetch_records(*args, **options)
-        for partition, records in fetched.items():
-            place = (partition.topic, partition.partition)
-            position = self._positions.get(place)
-            for record in records:
-                record.headers = (*record.headers, (FOLLOWS, position))
-                position = record.offset + 1
-            if position is not None:
-                self._positions[place] = position
-        return fetched
+    async def _fetch_records(
+        self,
+        consumer: Any,
+        active_partitions: set[Any],
+        timeout: float | None = None,
+        max_records: int | None = None,
+    ) -> Any:
+        read, ready = super()._fetch_records, self._ready(active_partitions)
+        fetched: dict[Any, list[Any]] = {}
+        for place in ready:  # together, the backlog of one would come before the next records of the others
+            fetched.update(await read(consumer, {place}, timeout=0, max_records=SHARE))
+        if not ready:  # and an empty set would mean all of them
+            await asyncio.sleep(PAUSE)
+        elif not fetched:
+            fetched.update(await read(consumer, ready, timeout=timeout, max_records=SHARE))
+        return {each: [self._together(each, records)] for each, records in fetched.items()}
+
+    def _together(self, partition: Any, records: list[Any]) -> Any:
+        """Return the last of these records with all of them as a header: what Faust does is done once for many."""
+        place = (partition.topic, partition.partition)
+        position, many = self._positions.get(place), list[tuple[Record, int | None]]()
+        for each in records:
+            time = -1 if each.timestamp is None else each.timestamp
+            many.append((Record(each.partition, each.offset, each.key, each.value, time), position))
+            position = each.offset + 1
+        if position is not None:
+            self._positions[place] = position
+        last = records[-1]
+        last.headers, last.key, last.value = ((RECORDS, many),), None, None
+        return last
+
+    def _ready(self, partitions: set[Any]) -> set[Any]:
+        """Return those of which few records wait to be folded."""
+        app: Any = self.app
+        restorer: Restorer = app.restorer
+        ready = set()
+        for each in partitions:
+            position = self._positions.get((each.topic, each.partition))
+            if position is None or position - restorer.position((each.topic, each.partition)) < AHEAD:
+                ready.add(each)
+        return ready
 
     async def _seek_exactly(self, offsets: Mapping[Any, int]) -> None:
         consumer = self._ensure_consumer()

@@ -154,6 +154,11 @@ class Ledger(Generic[S]):
         outs, self._pending = self._pending, []
         return Cut(outs, {f.partition: Snapshot(f.position, f.dump(), f.low()).encode() for f in changed})
 
+    def position(self, partition: int) -> int:
+        """Return the next offset of a partition, owned or not; 0 where nothing is known of it."""
+        folding = self._foldings.get(partition)
+        return folding.position if folding is not None else 0
+
     def positions(self) -> dict[int, int]:
         """Return the next offset of each owned partition."""
         return {p: f.position for p, f in self._foldings.items() if p in self._owned}

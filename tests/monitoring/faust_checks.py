@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from monitoring import app, exact, turns
 from monitoring.errors import MonitorError, SnapshotForeign
+from monitoring.folds import Record
 from monitoring.ledger import Snapshot
 from monitoring.metrics import MonitorMetrics
 from monitoring.setup import Topics, Wiring
@@ -35,11 +36,9 @@ class Stream:
         self._events = events
 
     async def events(self) -> AsyncIterator[Any]:
-        for offset, value, follows in self._events:
-            headers = [(exact.FOLLOWS, follows)]
-            message = SimpleNamespace(
-                topic="profiles", partition=0, offset=offset, key=None, value=value, headers=headers, timestamp=1.5
-            )
+        records = [(Record(0, offset, None, value, 1500), follows) for offset, value, follows in self._events]
+        for many in (records[:1], records[1:]):
+            message = SimpleNamespace(topic="profiles", headers=[(exact.RECORDS, many)])
             yield SimpleNamespace(message=message)
 
 
