@@ -42,7 +42,7 @@ class Desk:
 
     def refused(self, *words: str) -> str:
         result = self.type(*words)
-        assert result.exit_code == 1, result.output
+        assert result.exit_code == 2, result.output
         return result.output
 
     def apply(self, *more: str) -> str:
