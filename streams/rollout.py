@@ -254,6 +254,8 @@ def ways_back(newest: State, before: Sequence[State], most: int) -> list[State]:
     asked, here = {_content(newest)}, newest
     while len(found) < most and (earlier := [each for each in before if each.revision < here.revision]):
         same = [each for each in earlier if _content(each) == _content(here)]
+        if not same and len({each.revision for each in earlier}) < here.revision - 1:
+            break  # what is not known may be what `here` went back to
         here = max(same or earlier, key=lambda each: each.revision)
         if _content(here) not in asked:
             asked.add(_content(here))
