@@ -247,8 +247,8 @@ def ways_back(newest: State, before: Sequence[State], most: int) -> list[State]:
     """Return at most so many states that a start may take where `newest` cannot run, the nearest first.
 
     before: states of the same deployment, in any order. The way back passes over what was rolled back from, or applied
-    away: behind a state that asks for the same as an earlier one stands what was before that one. States that ask for
-    the same as one on the way are left out, too: they can run no better.
+    away: behind a state that asks for the same as an earlier one stands what was before that one. It ends where earlier
+    states are not known. States that ask for the same as one on the way are left out, too: they can run no better.
     """
     found: list[State] = []
     asked, here = {_content(newest)}, newest
@@ -302,11 +302,12 @@ def deployment_of(name: str, declared: Mapping[str, Any]) -> Deployment:
     from pydantic import ValidationError
 
     from schemas.deployment import Deployment  # here: a way back is made of states that were there, and needs none
+    from schemas.problems import problems_of
 
     try:
         return Deployment.model_validate(declared)
     except ValidationError as error:
-        problems = "; ".join(str(finding["msg"]).removeprefix("Value error, ") for finding in error.errors())
+        problems = "; ".join(problems_of(error, Deployment))
         raise ChangeRefused(
             f"{name} would be no valid deployment then: {problems}; change its YAML file and apply it"
         ) from error

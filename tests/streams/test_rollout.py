@@ -361,7 +361,7 @@ def test_a_deployment_that_nobody_applied_is_refused_with_those_there_are(
 def test_a_state_that_tells_no_declaration_is_refused(plane: Plane) -> None:
     broken = json.dumps({**json.loads(plane.state().declaration), "delivery": "maybe"})
     world = replace(plane.world, states={"flights": replace(plane.state(), declaration=broken)})
-    with pytest.raises(ChangeRefused, match="no valid deployment then"):
+    with pytest.raises(ChangeRefused, match=r"no valid deployment then: delivery: must be .*found 'maybe'"):
         promoted(world, "flights")
 
 
@@ -435,3 +435,12 @@ def test_the_way_back_passes_over_what_was_rolled_back_from(versions: str, back:
     *before, newest = meaning(*versions.split())
     for order in (before, before[::-1], [newest, *before]):
         assert [state.revision for state in ways_back(newest, order, 5)] == back
+
+
+def test_the_way_back_ends_where_states_before_are_not_known() -> None:
+    """Revision 1, to which 3 went back, cannot be read: 2 may be what was rolled back from."""
+    _, second, third = meaning("a", "b", "a")
+    assert ways_back(third, [second], 5) == []
+    *before, newest = meaning("x", "a", "b", "a")
+    assert [state.revision for state in ways_back(newest, before[1:], 5)] == []  # 2 asks for the same, 1 is not known
+    assert [state.revision for state in ways_back(newest, before, 5)] == [1]
