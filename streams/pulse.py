@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from schemas.deployment import Quotas
-from streams.budget import BATCH_EVENTS, Cost
+from streams.budget import BATCH_EVENTS, REACH, Cost
 from streams.pace import Slowdown, slowest
 
 SMOOTHING = 0.2  # of the way to what the last batches tell, with each one
@@ -84,8 +84,8 @@ class Pulse:
         found, limit = self._within_cores(), self._quotas.events_per_second
         if limit is None:
             return found
-        if found is None:  # what it does by small batches may be as much as it is allowed
-            return float(limit) if self._wall.at_least >= limit else None
+        if found is None:  # what it does by small batches may be near enough to what it is allowed
+            return float(limit) if limit <= REACH * self._wall.at_least else None
         return min(found, float(limit))
 
     def _within_cores(self) -> float | None:

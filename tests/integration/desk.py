@@ -45,6 +45,12 @@ class Desk:
         assert result.exit_code == 2, result.output
         return result.output
 
+    def denied(self, *words: str) -> str:
+        """The command ran, and its answer is no, or it did not come to its end."""
+        result = self.type(*words)
+        assert result.exit_code == 1, result.output
+        return result.output
+
     def apply(self, *more: str) -> str:
         return self.said("apply", str(self.rig.file), *more)
 
