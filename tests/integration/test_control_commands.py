@@ -59,9 +59,6 @@ def test_a_model_goes_live_is_rolled_back_and_all_of_it_is_told(desk: Desk) -> N
         ["ada", "note", "model sum", f"{new}: trained on a bad day"],
     ]
     assert len(desk.said("history", "sum").splitlines()) == 3
-    assert "the audit tells nothing of nobody: no deployment, model or run of that name" in desk.refused(
-        "history", "nobody"
-    )
     assert desk.said("history", "--since", "2999-01-01") == "no change is known since 2999-01-01\n"
     entries = [json.loads(line) for line in desk.said("history", desk.name, "--json", "--since", "1h").splitlines()]
     assert [entry["sequence"] for entry in entries] == [1, 3, 4, 5, 6]
@@ -356,6 +353,16 @@ def test_a_falsified_audit_is_found_and_named(
     assert "the audit is not whole: " in output
     assert json.loads(desk.denied("audit", "verify", "--json"))["whole"] is False
     desk.said("history")
+
+
+def test_a_name_that_the_audit_does_not_tell_of_is_refused(desk: Desk) -> None:
+    assert "it tells of nothing yet: `penstock apply FILE` begins" in desk.refused("history", "nobody")
+    desk.apply()
+    desk.said("model", "note", "sum@candidate", "better")
+    output = desk.refused("history", "nobody")
+    assert "tells nothing of nobody: no deployment, model or run of that name was ever changed; it tells o" in output
+    assert f"deployments: {desk.name}; models: sum" in output
+    assert desk.said("history", desk.name, "--since", "2999-01-01").startswith(f"no change of {desk.name} is known")
 
 
 def test_a_deployment_that_nobody_runs_is_not_as_wanted_unless_it_is_paused(desk: Desk) -> None:
