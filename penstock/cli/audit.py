@@ -36,7 +36,7 @@ def command() -> None:
 def verify(contains: str | None, as_json: bool, bootstrap_servers: str | None) -> None:
     """Find out whether any entry was edited, removed or added beside the chain, and whether states match it.
 
-    Exit status: 0 it is whole, 1 it is not (each finding says what and where), or it cannot be read.
+    Exit status: 0 it is whole, 1 it is not (each finding says what and where), 2 it cannot be read.
     """
     from penstock.config import kafka_settings
     from schemas import chain
