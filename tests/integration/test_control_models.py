@@ -69,7 +69,7 @@ def test_an_audit_that_was_not_told_of_what_was_added_is_told_by_the_same_comman
 
     with monkeypatch.context() as broken:
         broken.setattr(commands, "write", fail)
-        output = desk.refused("model", "add", path, "--tag", "production")
+        output = desk.denied("model", "add", path, "--tag", "production")
     assert "The repository was changed, the audit was not told and no deployment follows: repeat the" in output
     assert desk.arms() == {"active": desk.first}
     desk.said("model", "add", path, "--tag", "production")
