@@ -11,8 +11,12 @@ import polars as pl
 
 def taken(frame: pl.DataFrame, rows: npt.NDArray[np.int64]) -> pl.DataFrame:
     """Return these rows of a frame, in this order."""
-    index = pl.Series(rows.astype(np.uint32))
-    return pl.DataFrame([column[index] for column in frame.get_columns()])
+    return pl.DataFrame([chosen(column, rows) for column in frame.get_columns()])
+
+
+def chosen(column: pl.Series, rows: npt.NDArray[np.int64]) -> pl.Series:
+    """Return these rows of a column, in this order; `Series.gather` is a query, and takes five times as long."""
+    return column[pl.Series(rows.astype(np.uint32))]
 
 
 def stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:

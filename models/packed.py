@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from models import varint
+from models import frames, varint
 
 Column = dict[str, Any]
 Pack = Callable[[int, int], Column]
@@ -136,7 +136,7 @@ def _texts(name: str, series: pl.Series) -> Pack:
 def _text_of(name: str, codes: npt.NDArray[np.int64], texts: Sequence[str]) -> pl.Series:
     if len(codes) and int(codes.max()) > len(texts):
         raise ValueError(f"{name}: a text of {len(texts)} has the number {int(codes.max())}")
-    return pl.Series(name, [None, *texts], pl.String).gather(codes)
+    return frames.chosen(pl.Series(name, [None, *texts], pl.String), codes)
 
 
 def _counted(name: str, values: npt.NDArray[np.int64], rows: int) -> npt.NDArray[np.int64]:

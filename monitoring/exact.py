@@ -121,12 +121,15 @@ class Thread(driver.AIOKafkaConsumerThread):
         read, ready = super()._fetch_records, self._ready(active_partitions)
         fetched: dict[Any, list[Any]] = {}
         for place in ready:  # together, the backlog of one would come before the next records of the others
-            fetched.update(await read(consumer, {place}, timeout=0, max_records=SHARE))
+            fetched |= self._stamped(await read(consumer, {place}, timeout=0, max_records=SHARE))
         if not ready:  # and an empty set would mean all of them
             await asyncio.sleep(PAUSE)
         elif not fetched:
-            fetched.update(await read(consumer, ready, timeout=timeout, max_records=SHARE))
-        return {each: [self._together(each, records)] for each, records in fetched.items()}
+            fetched |= self._stamped(await read(consumer, ready, timeout=timeout, max_records=SHARE))
+        return fetched
+
+    def _stamped(self, fetched: Mapping[Any, list[Any]]) -> dict[Any, list[Any]]:
+        return {partition: [self._together(partition, records)] for partition, records in fetched.items()}
 
     def _together(self, partition: Any, records: list[Any]) -> Any:
         """Return the last of these records with all of them as a header: what Faust does is done once for many."""

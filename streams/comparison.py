@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from models import frames
 from streams.inferences import Output
 from streams.quantiles import Quantiles
 
@@ -236,7 +237,7 @@ def _matrices(
     chosen = np.flatnonzero(rows)
     if now.dtype == pl.Float64():
         return [(chosen, _numbers(now, chosen, 1), _numbers(then, chosen, 1))]
-    lengths, others = (series.gather(chosen).list.len().to_numpy() for series in (now, then))
+    lengths, others = (frames.chosen(series, chosen).list.len().to_numpy() for series in (now, then))
     found = []
     for places in np.unique(lengths[lengths == others]).tolist():
         some = chosen[(lengths == places) & (others == places)]
@@ -246,7 +247,7 @@ def _matrices(
 
 
 def _numbers(series: pl.Series, rows: npt.NDArray[np.int64], places: int) -> Matrix:
-    some = series.gather(rows)
+    some = frames.chosen(series, rows)
     flat = some if series.dtype == pl.Float64() else some.explode()
     numbers: Matrix = flat.fill_null(math.nan).to_numpy().astype(np.float64).reshape(len(rows), places)
     return numbers

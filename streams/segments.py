@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 
 from models.binning import Numbers, as_floats
+from models.frames import chosen
 from models.reference import Reference
 from schemas.errors import DeploymentInvalid
 
@@ -63,6 +64,6 @@ def _binned(bins: Numbers) -> Texts:
     def texts(series: pl.Series) -> pl.Series:
         values = as_floats(series)
         places = np.searchsorted(edges, values, side="right")
-        return labels.gather(np.where(np.isnan(values), missing, places)).alias(series.name)
+        return chosen(labels, np.where(np.isnan(values), missing, places)).alias(series.name)
 
     return texts

@@ -18,6 +18,7 @@ import polars as pl
 
 from models.bundle import Bundle
 from models.errors import ModelFailed, ModelRefused, RowsFailed
+from models.frames import chosen
 from models.graph import Examined, examine
 from models.hierarchy import differences, row_shapes
 from models.leaves import name_of
@@ -124,7 +125,7 @@ class PartitionedModel:
         whole = [np.concatenate(column)[order] for column in zip(*arrays, strict=True)]
         tensors = dict(zip(self._runner.tensors, whole, strict=True))
         columns = [outputs.series(output, tensors[output.tensor], len(order)) for output in declared]
-        return pl.DataFrame([*columns, self._names.gather(leaf)])
+        return pl.DataFrame([*columns, chosen(self._names, leaf)])
 
     # ---- models
 
