@@ -7,11 +7,10 @@ A record is taken as a whole, by column: what waits, what meets and what it coun
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,8 +20,7 @@ from monitoring.arrays import Array, Doubles
 from monitoring.cells import Group
 from monitoring.clocks import Clocks
 from monitoring.counting import Asked, Counting, Source
-from monitoring.errors import PartInvalid, SnapshotInvalid
-from monitoring.folds import Out, Record, check_format
+from monitoring.folds import Out, Record, packed, unpacked
 from monitoring.formulas import Formula
 from monitoring.judging import task_of
 from monitoring.meeting import Meeting
@@ -305,23 +303,21 @@ class JoinFold:
             "taken": sorted(state.taken.items()),
             "known": state.known,
         }
-        return zlib.compress(json.dumps(document, sort_keys=True, separators=(",", ":")).encode(), 1)
+        return packed(document)
 
     def load(self, data: bytes) -> State:
         """Return the dumped state, for `rewind` to fill. Raises SnapshotInvalid."""
-        try:
-            document = json.loads(zlib.decompress(data))
-            check_format(document, FORMAT)
-            return State(
-                document["partition"],
-                Clocks.load(self._joining.labels, document["clocks"]),
-                Pending(self._joining.window, document["keep"]),
-                Ticks.load(self._joining.tick_ms, document["ticks"]),
-                dict(map(tuple, document["taken"])),
-                document["known"],
-            )
-        except (zlib.error, ValueError, KeyError, TypeError, PartInvalid) as error:
-            raise SnapshotInvalid(f"a damaged snapshot: {type(error).__name__}: {error}") from error
+        return unpacked(data, FORMAT, self._loaded)
+
+    def _loaded(self, document: Mapping[str, Any]) -> State:
+        return State(
+            document["partition"],
+            Clocks.load(self._joining.labels, document["clocks"]),
+            Pending(self._joining.window, document["keep"]),
+            Ticks.load(self._joining.tick_ms, document["ticks"]),
+            dict(map(tuple, document["taken"])),
+            document["known"],
+        )
 
 
 def _read(value: bytes) -> Samples | LabelCopies | None:

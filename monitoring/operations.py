@@ -6,17 +6,14 @@ passes when every slot is dead. Nothing else decides: the same words give the sa
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from monitoring import alerts
 from monitoring.alerts import Subject
 from monitoring.episodes import Book, Manners
-from monitoring.errors import SnapshotInvalid
-from monitoring.folds import Out, Record, check_format
+from monitoring.folds import Out, Record, packed, unpacked
 from monitoring.troubles import Group, Slot, Thresholds, troubles
 from schemas.control import Status
 from schemas.errors import RecordInvalid
@@ -106,17 +103,16 @@ class OperationsFold:
             "books": {name: book.dump() for name, book in state.books.items()},
             "counts": state.counts,
         }
-        return zlib.compress(json.dumps(document, sort_keys=True, separators=(",", ":")).encode(), 1)
+        return packed(document)
 
     def load(self, data: bytes) -> State:
         """Return the dumped state. Raises SnapshotInvalid."""
-        try:
-            document: dict[str, Any] = json.loads(zlib.decompress(data))
-            check_format(document, FORMAT)
-            books = {name: Book({}, LOOK_MS, MANNERS) for name in document["books"]}
-            for name, book in books.items():
-                book.load(document["books"][name])
-            slots = {key: Slot(**slot) for key, slot in document["slots"].items()}
-            return State(document["now"], document["looked"], slots, books, document["counts"])
-        except (zlib.error, ValueError, KeyError, TypeError) as error:
-            raise SnapshotInvalid(f"a damaged snapshot: {type(error).__name__}: {error}") from error
+        return unpacked(data, FORMAT, _loaded)
+
+
+def _loaded(document: Mapping[str, Any]) -> State:
+    books = {name: Book({}, LOOK_MS, MANNERS) for name in document["books"]}
+    for name, book in books.items():
+        book.load(document["books"][name])
+    slots = {key: Slot(**slot) for key, slot in document["slots"].items()}
+    return State(document["now"], document["looked"], slots, books, document["counts"])

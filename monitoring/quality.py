@@ -6,8 +6,6 @@ one whose predecessor never came is left, for whoever lost that one starts over 
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,13 +18,13 @@ from monitoring.cells import Group, Tables
 from monitoring.clocks import PATIENCE
 from monitoring.comparing import Comparing
 from monitoring.episodes import Book, Manners
-from monitoring.errors import PartInvalid, SnapshotInvalid
-from monitoring.folds import Out, Record, check_format
+from monitoring.errors import PartInvalid
+from monitoring.folds import Out, Record, packed, unpacked
 from monitoring.handovers import Handovers
 from monitoring.outcomes import ACCURACY, BETWEEN, SCORES, Outcomes, Sizes, Usual, measured
 from monitoring.retraining import Asking
 from monitoring.settings import Settings
-from monitoring.ticks import dump_tables, load_tables
+from monitoring.ticks import dump_ticks, load_ticks
 from monitoring.totals import Part, Totals, part_of
 
 FORMAT = 3
@@ -311,9 +309,9 @@ class QualityFold:
             "cut": state.cut,
             "tick_ms": state.tick_ms,
             "closed": state.closed,
-            "open": _dump_ticks(state.open),
+            "open": dump_ticks(state.open),
             "totals": state.totals.dump(),
-            "recent": _dump_ticks(state.recent),
+            "recent": dump_ticks(state.recent),
             "seen": [[*lineage, last] for lineage, last in sorted(state.seen.items())],
             "outcomes": [[list(group), found.dump()] for group, found in sorted(state.outcomes.items())],
             "books": [[list(lineage), book.dump()] for lineage, book in sorted(state.books.items())],
@@ -322,16 +320,11 @@ class QualityFold:
             "handovers": state.handovers.dump(),
             "asked": [[list(lineage), ids] for lineage, ids in sorted(state.asked.items())],
         }
-        return zlib.compress(json.dumps(document, sort_keys=True, separators=(",", ":")).encode(), 1)
+        return packed(document)
 
     def load(self, data: bytes) -> State:
         """Return the dumped state. Raises SnapshotInvalid."""
-        try:
-            document = json.loads(zlib.decompress(data))
-            check_format(document, FORMAT)
-            return self._loaded(document)
-        except (zlib.error, ValueError, KeyError, TypeError, PartInvalid) as error:
-            raise SnapshotInvalid(f"a damaged snapshot: {type(error).__name__}: {error}") from error
+        return unpacked(data, FORMAT, self._loaded)
 
     def _loaded(self, document: Mapping[str, Any]) -> State:
         tick_ms, settings = document["tick_ms"], self._judging.settings
@@ -342,9 +335,9 @@ class QualityFold:
             document["cut"],
             tick_ms,
             document["closed"],
-            _load_ticks(document["open"]),
+            load_ticks(document["open"]),
             replace(Totals.load(document["totals"]), groups=self._judging.groups),
-            _load_ticks(document["recent"]),
+            load_ticks(document["recent"]),
             {(arm, model, version): last for arm, model, version, last in document["seen"]},
             {
                 Group(*group): Outcomes.load(tick_ms, settings, self._usual(Group(*group), new=False), found)
@@ -369,11 +362,3 @@ def _book(tick_ms: int, document: Mapping[str, Any] | None = None) -> Book:
     if document is not None:
         book.load(document)
     return book
-
-
-def _dump_ticks(ticks: Mapping[int, Tables]) -> list[list[Any]]:
-    return [[tick, dump_tables(tables)] for tick, tables in sorted(ticks.items())]
-
-
-def _load_ticks(document: list[list[Any]]) -> dict[int, Tables]:
-    return {tick: load_tables(tables) for tick, tables in document}

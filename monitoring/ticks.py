@@ -97,7 +97,7 @@ class Ticks:
         return {
             "closed": self.closed,
             "number": self.number,
-            "open": [[tick, dump_tables(tables)] for tick, tables in sorted(self.open.items())],
+            "open": dump_ticks(self.open),
             "counts": self.counts,
             "fresh": self.fresh,
             "size": self._size(),
@@ -106,9 +106,18 @@ class Ticks:
     @classmethod
     def load(cls, tick_ms: int, document: Mapping[str, Any]) -> Ticks:
         """Return what was dumped."""
-        found = {tick: load_tables(tables) for tick, tables in document["open"]}
-        counts, fresh = document["counts"], document["fresh"]
+        found, counts, fresh = load_ticks(document["open"]), document["counts"], document["fresh"]
         return cls(tick_ms, document["closed"], document["number"], found, counts, fresh, document["size"])
+
+
+def dump_ticks(ticks: Mapping[int, Tables]) -> list[list[Any]]:
+    """Return counts by tick as plain values."""
+    return [[tick, dump_tables(tables)] for tick, tables in sorted(ticks.items())]
+
+
+def load_ticks(document: Iterable[tuple[int, Any]]) -> dict[int, Tables]:
+    """Return what was dumped."""
+    return {tick: load_tables(tables) for tick, tables in document}
 
 
 def dump_tables(tables: Mapping[Group, Cells]) -> list[list[Any]]:
