@@ -11,6 +11,7 @@ from typing import NamedTuple
 from monitoring.errors import PartInvalid
 
 Cells = dict[int, int]
+Lineage = tuple[str, str, str]  # arm, model, version
 
 
 class Group(NamedTuple):

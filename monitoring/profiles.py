@@ -231,7 +231,7 @@ class ProfileFold:
         yield from self._outs(stream.book.end(why, end))
 
     def _outs(self, told: Iterator[Told]) -> Iterator[Out]:
-        return (Out(self._topic, *alerts.encoded(record)) for record in told)
+        return alerts.outs(self._topic, told)
 
     def _new_book(self, reference: Reference | None, tick_ms: int) -> Book:
         columns = Counter(part.kind for part in reference.slices) if reference is not None else {}

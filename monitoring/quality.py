@@ -14,10 +14,10 @@ from typing import Any
 from monitoring import alerts, cells
 from monitoring.advice import clock
 from monitoring.alerts import Explanation, Finding, Subject, Told
-from monitoring.cells import Group, Tables
+from monitoring.cells import Group, Lineage, Tables
 from monitoring.clocks import PATIENCE
 from monitoring.comparing import Comparing
-from monitoring.episodes import Book, Manners
+from monitoring.episodes import ALONE, Book
 from monitoring.errors import PartInvalid
 from monitoring.folds import Out, Record, packed, unpacked
 from monitoring.handovers import Handovers
@@ -33,8 +33,6 @@ WATCHED = 100  # of each kind: versions and values of segments that are watched 
 RECENT = 60  # ticks of which `recent` tells
 MOST_GROUPS = 10_000  # of all versions; beyond, the one that was seen least recently is forgotten
 FORGET_MS = 35 * 86_400_000  # a version without events and labels for this long is forgotten
-MANNERS = Manners(gather_ms=0, many=1 << 30)  # no two of these have one cause
-Lineage = tuple[str, str, str]  # arm, model, version
 Stating = Callable[[str, str], float | None]  # of a model and version; always the same answer, or it raises
 SILENT_MS = 3_600_000  # labels have stopped when none came for their window, or this where it is longer
 
@@ -177,8 +175,10 @@ class QualityFold:
         if comparing is not None:
             for arm, took in state.handovers.take(start, end, tables):
                 yield from comparing.quality(arm, took)
-        for lineage, book in sorted(state.books.items()) if asking is not None else ():
-            if asking is not None and any(lineage):
+        if asking is None:
+            return
+        for lineage, book in sorted(state.books.items()):
+            if any(lineage):
                 yield from asking.requests(lineage, book, state.asked.setdefault(lineage, []), end)
 
     def _watch(self, state: State, tick: int, tables: Tables) -> Iterator[Out]:
@@ -275,7 +275,7 @@ class QualityFold:
             yield from self._outs(book.settle(now))
 
     def _outs(self, told: Iterable[Told]) -> Iterator[Out]:
-        return (Out(self._judging.topic, *alerts.encoded(record)) for record in told)
+        return alerts.outs(self._judging.topic, told)
 
     def _end(self, state: State, lineage: Lineage, why: str) -> Iterator[Out]:
         if lineage in state.books:
@@ -358,7 +358,7 @@ def _same(told: Explanation) -> Explanation:
 
 
 def _book(tick_ms: int, document: Mapping[str, Any] | None = None) -> Book:
-    book = Book({KIND: 0}, tick_ms, MANNERS)
+    book = Book({KIND: 0}, tick_ms, ALONE)
     if document is not None:
         book.load(document)
     return book
