@@ -187,8 +187,7 @@ class JoinFold:
         counting = Counting(meeting, state.pending.reading, state.sources, self._asked, state.told_apart)
         for what, count in state.pending.told(meeting, counting.equal).items():
             state.ticks.count(what, count)
-        times = counting.count()
-        state.ticks.count("moved", int((times // state.ticks.tick_ms * state.ticks.tick_ms < state.ticks.closed).sum()))
+        state.ticks.count_moved(counting.count())
         views = [lambda code, at=at: state.view(at, code) for at in range(len(state.segments))]
         counting.tally.into(state.ticks, meeting.rows, meeting.firsts, _grouping(state.sources), views)
         state.pending.take(meeting)
@@ -249,11 +248,8 @@ class JoinFold:
         task = task_of(self._joining.task, self._joining.truth, _kind(judged), 1 if width == SCALAR else 2)
         source = state.source(Source(maker.arm, maker.model, maker.version, maker.role, task, width))
         ranks = np.clip(found.partitions, 0, LABEL - 1).astype(np.int32)
-        sources, extras = (
-            np.full(len(ids), source, np.int16),
-            self._extras(len(ids), self._joining.outputs, found.outputs),
-        )
-        segments = _segments(state, found)
+        sources, segments = np.full(len(ids), source, np.int16), _segments(state, found)
+        extras = self._extras(len(ids), self._joining.outputs, found.outputs)
         return Rows(ids, found.times, ranks, found.offsets, kinds, bits, sources, extras, segments, keys, sizes)
 
     def _truths(self, state: State, found: LabelCopies, latest: int) -> Rows:

@@ -36,18 +36,14 @@ def _consumer(wiring: Wiring) -> Consumer:
     return Consumer(settings, logger=log)
 
 
-def replay(wiring: Wiring, fold: Fold[Any], partition: int = 0, topic: str = "") -> list[Out]:
-    """Fold everything committed in one partition from its beginning and return the outputs; writes nothing.
-
-    topic: the topic of profiles where none is given.
-    """
-    topic = topic or wiring.profiles
+def replay(wiring: Wiring, fold: Fold[Any]) -> list[Out]:
+    """Fold all committed profiles from their beginning and return the outputs; writes nothing."""
     consumer = _consumer(wiring)
     try:
-        beginning, _ = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-        folding = Folding(fold, partition, beginning)
+        beginning, _ = consumer.get_watermark_offsets(TopicPartition(wiring.profiles, 0), timeout=10)
+        folding = Folding(fold, 0, beginning)
         outs: list[Out] = []
-        consumer.assign([TopicPartition(topic, partition, beginning)])
+        consumer.assign([TopicPartition(wiring.profiles, 0, beginning)])
         while True:
             for message in consumer.consume(1000, timeout=1):
                 record = _record(message)

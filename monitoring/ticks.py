@@ -10,7 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from monitoring import cells
+from monitoring.arrays import Longs
 from monitoring.cells import Cells, Group, Tables
 from schemas import records
 
@@ -35,13 +38,13 @@ class Ticks:
             self.counts[what] = self.counts.get(what, 0) + by
             self.fresh[what] = self.fresh.get(what, 0) + by
 
-    def add(self, time: int, group: Group, found: Iterable[tuple[int, int]], sign: int = 1) -> None:
-        """Add counts to the tick of a time."""
-        tick = time // self.tick_ms
-        if tick * self.tick_ms < self.closed:
-            tick = self.closed // self.tick_ms
-            self.count("moved")
-        self.put(tick, group, [(cell, sign * by) for cell, by in found])
+    def of(self, times: Longs) -> Longs:
+        """Return the ticks in which times (ms) count: their own, or the oldest that is open."""
+        return np.maximum(times // self.tick_ms, self.closed // self.tick_ms)
+
+    def count_moved(self, times: Longs) -> None:
+        """Count the times that count in another tick than their own."""
+        self.count("moved", int((self.of(times) != times // self.tick_ms).sum()))
 
     def put(self, tick: int, group: Group, found: Sequence[tuple[int, int]]) -> None:
         """Add counts to an open tick."""

@@ -195,7 +195,7 @@ class DictFold:
         for (what, name), cells in by_name.items():
             for segment, value in (("", ""), *event.segments):
                 group = Group(source.arm, source.model, source.version, segment, value, what, name)
-                state.ticks.add(time, group, cells, sign)
+                judging.add(state.ticks, time, group, cells, sign)
 
     def _advance(self, state: State) -> Iterator[Out]:
         grain = max(min(self._joining.window.within // GRAIN, LONGEST), 1)

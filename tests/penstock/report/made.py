@@ -104,7 +104,7 @@ def parts(
             found += dict_judging.won("binary", said, other, truth, OTHER)
             for what, name, cell, by in found:
                 for place in (("", ""), ("origin", values[at % len(values)])):
-                    ticks.add(time, Group(*who, *place, what, name), [(cell, by)])
+                    dict_judging.add(ticks, time, Group(*who, *place, what, name), [(cell, by)])
         ticks.count("labels", rows)
         written += [value for _, value in ticks.close(deployment, partition, time + MINUTE)]
     return written
