@@ -14,7 +14,8 @@ from monitoring import alerts
 from monitoring.alerts import Subject
 from monitoring.episodes import ALONE, Book
 from monitoring.folds import Out, Record, packed, unpacked
-from monitoring.troubles import Group, Slot, Thresholds, troubles
+from monitoring.slots import Group, Slot
+from monitoring.troubles import Thresholds, troubles
 from schemas.control import Status
 from schemas.errors import RecordInvalid
 
