@@ -82,6 +82,11 @@ class Meeting:
         """The first prediction of each prediction's event; NOBODY for labels."""
         return firsts_of(self.rows)
 
+    @cached_property
+    def begins(self) -> Bools:
+        """Say of each row whether it is the first prediction of an event."""
+        return self.firsts == np.arange(len(self.fresh))
+
     def repeated(self, arms: Longs) -> Bools:
         """Say which new rows were there already: a label, or what an arm said of an event. arms: of predictions."""
         again = np.zeros(len(self.fresh), bool)
