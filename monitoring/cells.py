@@ -11,6 +11,7 @@ from typing import NamedTuple
 from monitoring.errors import PartInvalid
 
 Cells = dict[int, int]
+SPLIT = "\x1f"  # between the parts of a name
 Lineage = tuple[str, str, str]  # arm, model, version
 
 

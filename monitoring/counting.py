@@ -17,6 +17,7 @@ import numpy as np
 from models.samples import ASSIGNED
 from monitoring import judging
 from monitoring.arrays import Array, Bools, Doubles, Longs, squares, whole
+from monitoring.cells import SPLIT
 from monitoring.formulas import Formula
 from monitoring.judging import FIXED, Task
 from monitoring.meeting import ALL, NEW, NOBODY, Entries, Meeting
@@ -172,7 +173,7 @@ class Counting:
         """Return the number of each pair of classes, as they are told apart."""
         pairs, inverse = np.unique(np.stack((real, found)), axis=1, return_inverse=True)
         texts = self.reading.texts
-        names = [f"{texts[one]}\x1f{texts[other]}" for one, other in pairs.T.tolist()]
+        names = [f"{texts[one]}{SPLIT}{texts[other]}" for one, other in pairs.T.tolist()]
         kinds = {name: self.tally.kind("confusion", self.apart("confusion", name)) for name in sorted(names)}
         return np.array([kinds[name] for name in names], np.int64)[inverse.reshape(-1)]
 

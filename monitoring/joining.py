@@ -130,19 +130,19 @@ class JoinFold:
     def apply(self, state: State, record: Record) -> list[Out]:
         """Take samples or copied labels; return the parts of the ticks that close with it."""
         self._settle(state)
-        found = _read(record.value or b"")
-        if found is None or _deployment(found) != self._joining.deployment:
+        found = read(record.value or b"")
+        if found is None or deployment_of(found) != self._joining.deployment:
             state.ticks.count("poison" if found is None else "foreign")
             return []
         self._mark(state, record, found)
         if isinstance(found, Samples):
-            self._samples(state, found, _latest(record))
+            self._samples(state, found, latest_of(record))
         else:
-            self._copies(state, found, _latest(record))
+            self._copies(state, found, latest_of(record))
         return list(self._advance(state))
 
     def _samples(self, state: State, found: Samples, latest: int) -> None:
-        judged, ticks = _judged(found, self._joining.output), state.ticks
+        judged, ticks = judged_of(found, self._joining.output), state.ticks
         if judged is None:
             ticks.count("without_output", len(found.keys))
             return
@@ -202,13 +202,13 @@ class JoinFold:
 
     def rewind(self, state: State, record: Record) -> None:
         """Take a record that the snapshot counted already: what it brought is pending again, nothing is counted."""
-        found = _read(record.value or b"")
-        if found is None or _deployment(found) != self._joining.deployment:
+        found = read(record.value or b"")
+        if found is None or deployment_of(found) != self._joining.deployment:
             return
         self._mark(state, record, found)
-        rows, latest = None, _latest(record)
+        rows, latest = None, latest_of(record)
         if isinstance(found, Samples):
-            judged = _judged(found, self._joining.output)
+            judged = judged_of(found, self._joining.output)
             rows = self._predictions(state, found, judged, latest) if judged is not None else None
         elif len(found.keys):
             rows = self._truths(state, found, latest)
@@ -233,7 +233,7 @@ class JoinFold:
 
     def _mark(self, state: State, record: Record, found: Samples | LabelCopies) -> None:
         if len(found.keys):
-            state.pending.mark(record.offset, self._end(found, _latest(record)))
+            state.pending.mark(record.offset, self._end(found, latest_of(record)))
 
     def _end(self, found: Samples | LabelCopies, latest: int) -> int:
         """Return the deadline of the last that a record brought."""
@@ -245,7 +245,7 @@ class JoinFold:
         deadline, maker, reading = self._end(found, latest), found.maker, state.pending.reading
         ids, keys, sizes = state.pending.put(found.keys, deadline)
         kinds, bits, width = reading.column(judged, deadline)
-        task = task_of(self._joining.task, self._joining.truth, _kind(judged), 1 if width == SCALAR else 2)
+        task = task_of(self._joining.task, self._joining.truth, kind_of(judged), 1 if width == SCALAR else 2)
         source = state.source(Source(maker.arm, maker.model, maker.version, maker.role, task, width))
         ranks = np.clip(found.partitions, 0, LABEL - 1).astype(np.int32)
         sources, segments = np.full(len(ids), source, np.int16), _segments(state, found)
@@ -316,7 +316,8 @@ class JoinFold:
         )
 
 
-def _read(value: bytes) -> Samples | LabelCopies | None:
+def read(value: bytes) -> Samples | LabelCopies | None:
+    """Return what a record of the topic holds; None where it is neither."""
     for kind in (Samples, LabelCopies):
         try:
             return kind.decode(value)
@@ -325,16 +326,17 @@ def _read(value: bytes) -> Samples | LabelCopies | None:
     return None
 
 
-def _deployment(found: Samples | LabelCopies) -> str:
+def deployment_of(found: Samples | LabelCopies) -> str:
+    """Return whose record it is."""
     return found.maker.deployment if isinstance(found, Samples) else found.deployment
 
 
-def _latest(record: Record) -> int:
+def latest_of(record: Record) -> int:
     """Return the latest time that what a record says can have."""
     return record.time + FUTURE_MS if record.time >= 0 else LATEST
 
 
-def _kind(series: pl.Series) -> str:
+def kind_of(series: pl.Series) -> str:
     """Return the kind of a column, in the words of schemas/avsc/sample.avsc."""
     if isinstance(series.dtype, pl.Array | pl.List):
         return "double"
@@ -343,7 +345,7 @@ def _kind(series: pl.Series) -> str:
     return "double" if series.dtype.is_float() else "long" if series.dtype.is_integer() else "text"
 
 
-def _judged(samples: Samples, output: str | None) -> pl.Series | None:
+def judged_of(samples: Samples, output: str | None) -> pl.Series | None:
     """Return the output that labels are the truth of."""
     return samples.outputs.get(output) if output is not None else next(iter(samples.outputs.values()), None)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from monitoring import judging
-from monitoring.cells import Cells, Group, Tables
+from monitoring.cells import SPLIT, Cells, Group, Tables
 from monitoring.formulas import told_of
 from monitoring.judging import BINS, FIXED, LOSS_MOST, SUMS, TOP
 
@@ -172,7 +172,7 @@ def per_class(tables: Mapping[Group, Cells]) -> Numbers:
     """Return precision, recall and F1 of classes, each class counting alike, from the groups `confusion`."""
     pairs = []
     for group, cells in tables.items():
-        true, split, said = group.name.partition("\x1f")
+        true, split, said = group.name.partition(SPLIT)
         if split:
             pairs.append((true, said, cells.get(0, 0)))
     classes = sorted({true for true, _, _ in pairs} | {said for _, said, _ in pairs})
