@@ -87,14 +87,21 @@ def _wait(condition: Callable[[], object], process: subprocess.Popen[str], log: 
         time.sleep(0.1)
 
 
-def _alerts(servers: str, topic: str) -> list[dict[str, object]]:
+def _told(servers: str, topic: str, name: str = "alert", deployment: str = "") -> list[bytes]:
+    """What monitors told of a deployment, or of all; nothing where there is no topic yet. name: of the records."""
     consumer = Consumer({"bootstrap.servers": servers, "group.id": "none", "enable.partition.eof": True})
     consumer.assign([TopicPartition(topic, 0, 0)])
     found = []
     while (message := consumer.poll(10)) is not None and message.error() is None:
-        found.append(records.decode("alert", message.value() or b""))
+        value = message.value() or b""
+        if deployment in ("", records.decode(name, value)["deployment"]):
+            found.append(value)
     consumer.close()
     return found
+
+
+def _alerts(servers: str, topic: str) -> list[dict[str, object]]:
+    return [records.decode("alert", value) for value in _told(servers, topic)]
 
 
 @pytest.mark.timeout(200)
@@ -351,19 +358,6 @@ def test_a_monitor_of_control_watches_a_version_that_comes_later_without_a_resta
             deleted.exception()
 
 
-def _beside(servers: str, topic: str, name: str, deployment: str) -> list[bytes]:
-    """What monitors told of a deployment in a topic that all share."""
-    found = []
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "none", "enable.partition.eof": True})
-    consumer.assign([TopicPartition(topic, 0, 0)])
-    while (message := consumer.poll(10)) is not None and message.error() is None:
-        value = message.value() or b""
-        if records.decode(name, value)["deployment"] == deployment:
-            found.append(value)
-    consumer.close()
-    return found
-
-
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("flags", [[], ["--oracle"]], ids=["faust", "oracle"])
 def test_a_version_that_took_over_is_compared_and_lasting_drift_asks_for_a_new_one_whoever_dies(
@@ -385,10 +379,10 @@ def test_a_version_that_took_over_is_compared_and_lasting_drift_asks_for_a_new_o
     admin.create_topics([NewTopic(scene.profiles, 1, 1)])[scene.profiles].result()
 
     def compared() -> list[bytes]:
-        return _beside(bootstrap_servers, "penstock.comparisons", "comparison", scene.name)
+        return _told(bootstrap_servers, "penstock.comparisons", "comparison", scene.name)
 
     def asked() -> list[bytes]:
-        return _beside(bootstrap_servers, "penstock.retraining", "retraining", scene.name)
+        return _told(bootstrap_servers, "penstock.retraining", "retraining", scene.name)
 
     try:
         process = start(*scene.options(*flags))
