@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,7 @@ from monitoring.clocks import Clocks
 from monitoring.folds import Out, Record
 from monitoring.formulas import Formula
 from monitoring.joining import OTHER, TEXT, VALUES, Joining, deployment_of, judged_of, kind_of, latest_of, read
-from monitoring.judging import task_of
+from monitoring.judging import Task, task_of
 from monitoring.pending import GRAIN, LONGEST
 from monitoring.ticks import Ticks
 from tests.monitoring import dict_judging as judging
@@ -177,7 +177,7 @@ class DictFold:
             compared = judging.compared(self._task(first), first.value, second.value, _name(second))
             self._add(state, event.time, event, first, compared, 1)
 
-    def _task(self, said: Said) -> judging.Task:
+    def _task(self, said: Said) -> Task:
         return task_of(self._joining.task, self._joining.truth, said.kind, said.width)
 
     def _add(self, state: State, time: int, event: Event, said: Said, counted: Counted, sign: int) -> None:
@@ -259,6 +259,10 @@ def _values(series: pl.Series) -> list[Value]:
     return found
 
 
+def _numbers(columns: Mapping[str, pl.Series], names: Sequence[str], rows: int) -> list[list[Any]]:
+    return [_values(columns[name]) if name in columns else [None] * rows for name in names]
+
+
 def _events(samples: Samples, joining: Joining, state: State) -> Iterator[tuple[bytes, Event, Said]]:
     maker = samples.maker
     source = Source(maker.arm, maker.model, maker.version, maker.role)
@@ -266,8 +270,7 @@ def _events(samples: Samples, joining: Joining, state: State) -> Iterator[tuple[
     if judged is None:
         return
     kind, width, values = kind_of(judged), 2 if judged.dtype.is_nested() else 1, _values(judged)
-    lacking = [None] * len(values)
-    others = [_values(samples.outputs[name]) if name in samples.outputs else lacking for name in joining.outputs]
+    others = _numbers(samples.outputs, joining.outputs, len(values))
     columns = [(f"segment {name}", name, column.to_list()) for name, column in samples.segments.items()]
     places = zip(samples.times.tolist(), samples.partitions.tolist(), samples.offsets.tolist(), strict=True)
     for at, (key, place) in enumerate(zip(samples.keys, places, strict=True)):
@@ -281,9 +284,7 @@ def _events(samples: Samples, joining: Joining, state: State) -> Iterator[tuple[
 
 def _labels(copies: LabelCopies, numbers: Sequence[str]) -> Iterator[tuple[bytes, Label]]:
     values, times, offsets = _values(copies.value), copies.times.tolist(), copies.offsets.tolist()
-    columns: list[list[Any]] = [
-        _values(copies.numbers[name]) if name in copies.numbers else [None] * len(values) for name in numbers
-    ]
+    columns = _numbers(copies.numbers, numbers, len(values))
     for at, key in enumerate(copies.keys):
         truth = Truth(values[at], tuple(column[at] for column in columns))
         yield key, Label(times[at], copies.partition, offsets[at], truth)
