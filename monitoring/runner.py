@@ -17,7 +17,7 @@ from monitoring import idle, snapshots
 from monitoring.errors import KafkaUnavailable
 from monitoring.folds import Fold, Folding, Out, Record
 from monitoring.metrics import MonitorMetrics
-from monitoring.setup import SNAPSHOT_BYTES, Topics, Wiring
+from monitoring.setup import SNAPSHOT_BYTES, Topics, Wiring, reading
 from monitoring.sources import Ledgers, Source
 
 log = logging.getLogger(__name__)
@@ -25,15 +25,7 @@ _TURN = 100  # records that are folded before it is looked whether a snapshot is
 
 
 def _consumer(wiring: Wiring) -> Consumer:
-    settings = {
-        **wiring.kafka,
-        "group.id": wiring.group,  # required, never used: positions live in the snapshots
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "isolation.level": "read_committed",
-        "auto.offset.reset": "error",
-    }
-    return Consumer(settings, logger=log)
+    return Consumer(reading(wiring.kafka, wiring.group, "error"), logger=log)
 
 
 def replay(wiring: Wiring, fold: Fold[Any]) -> list[Out]:
