@@ -143,8 +143,8 @@ class Pending:
         labels, events = ~rows.events, meeting.begins
         loose = (labels & (after.owners == NOBODY)).astype(np.int64)
         loose -= labels & ~fresh & (earlier.owners == NOBODY)
-        bare = (events & ~meeting.labelled(after)).astype(np.int64)
-        bare -= events & ~fresh & ~meeting.labelled(earlier)
+        bare = (events & ~meeting.labelled).astype(np.int64)
+        bare -= events & ~fresh & ~meeting.labelled_before
         closes = self.window.closings(rows)
         for due, by in ((self._unowned, loose), (self._without, bare)):
             at = np.flatnonzero((by != 0) & (closes > self.keep))
@@ -154,7 +154,7 @@ class Pending:
         """Return what the new rows of a meeting change of the counts of events and labels."""
         rows, after, earlier = meeting.rows, meeting.after, meeting.earlier
         new, closed = meeting.begins & meeting.fresh, self.window.closings(rows) <= self.keep
-        came = meeting.labelled(after).astype(np.int64) - meeting.labelled(earlier)
+        came = meeting.labelled.astype(np.int64) - meeting.labelled_before
         (same, other), (same_before, other_before) = repeats(after, equal), repeats(earlier, equal)
         return Counter(
             events=int(new.sum()),
