@@ -163,7 +163,8 @@ class Counting:
         self.tally.count(self._confused(real, found), said, times, 0, signs)
         for width, at in self.reading.by_width(values):
             matrix, texts = self.reading.matrix(values.take(at), width), self.reading.texts
-            places = np.array([place_of(texts[code], width) for code in real[at].tolist()], np.int64)
+            codes, inverse = np.unique(real[at], return_inverse=True)
+            places = np.array([place_of(texts[code], width) for code in codes.tolist()], np.int64)[inverse.reshape(-1)]
             true = np.where(places == NOBODY, 0.0, matrix[np.arange(len(at)), places])
             brier = (np.cumsum(matrix * matrix, axis=1)[:, -1] - 2 * true + 1) / 2  # one after the other, not in pairs
             self._losses(kind, said[at], times[at], signs[at], np.clip(brier, 0.0, 1.0), true)
