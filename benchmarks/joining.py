@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import random
 import statistics
 import subprocess
@@ -106,7 +105,7 @@ def _fold(way: str, joining: Joining) -> Any:
 def _alone(way: str, events: int, rows: int) -> dict[str, float]:
     """Measure in a process of its own, whose memory nobody has used before."""
     command = [sys.executable, "-m", "benchmarks.joining", "--way", way, "--events", str(events), "--rows", str(rows)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ})
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 

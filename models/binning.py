@@ -46,13 +46,15 @@ class Numbers:
 
     def label(self, at: int) -> str:
         """Return the bin's name for a person."""
-        if at == self.size - 1:
-            return "missing"
-        if at == 0:
-            return f"< {edge_told(self.edges[0])}"
-        if at == len(self.edges):
-            return f">= {edge_told(self.edges[-1])}"
-        return f"{edge_told(self.edges[at - 1])} .. {edge_told(self.edges[at])}"
+        return "missing" if at == self.size - 1 else self.range_label(at, at + 1)
+
+    def range_label(self, first: int, end: int) -> str:
+        """Return the name of the bins from `first` to before `end` together; missing is not one of them."""
+        low = edge_told(self.edges[first - 1]) if first > 0 else None
+        high = edge_told(self.edges[end - 1]) if end <= len(self.edges) else None
+        if low is None:
+            return "a number" if high is None else f"< {high}"
+        return f">= {low}" if high is None else f"{low} .. {high}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class Counter:
         columns = (*features, *outputs)
         self._binner, self._split = Binner(columns), len(features)
         self._crossings = Crossings(columns, segments, self._binner.rows) if segments else None
-        apart = sum(columns[at].size * len(each.groups) for each in segments for at in each.columns)
+        apart = sum(each.cells(columns) for each in segments)
         self._surprise, self._last = surprise, self._binner.size + apart
         self.size = self._last + (surprise.bins.size if surprise is not None else 0)  # cells
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from models import varint
-from models.frames import taken
+from models.frames import distinct, taken
 from models.reference import TICK_MS, Counts, Reference
 from schemas import records
 
@@ -58,7 +58,7 @@ class Watermarks:
         before = dict(self.high)
         now = self._clock() + self.tick_ms
         times = np.minimum(timestamps, now)
-        for partition in _distinct(partitions):
+        for partition in distinct(partitions):
             own = partitions == partition
             high = max(int(times[own].max()), self.high.get(partition, -1))
             if high < 0:
@@ -169,7 +169,7 @@ class Profilers:
         """
         if not frame.height:
             return []
-        moved, touched = self._marks.take(partitions, timestamps), _distinct(partitions)
+        moved, touched = self._marks.take(partitions, timestamps), distinct(partitions)
         found: list[bytes] = []
         for name, profiler in self._profilers.items():
             rows = _rows_of(name, arms, arm_of)
@@ -178,7 +178,7 @@ class Profilers:
                 continue
             if len(rows):
                 found += profiler.count(taken(frame, rows), taken(outputs, rows), moved.of(rows))
-            others = set(touched) - set(_distinct(partitions[rows]))
+            others = set(touched) - set(distinct(partitions[rows]))
             found += profiler.passed(sorted(others), moved.after)
         return found
 
@@ -196,12 +196,6 @@ class Profilers:
         self._marks.high.clear()
         for profiler in self._profilers.values():
             profiler.forget()
-
-
-def _distinct(partitions: Partitions) -> list[int]:
-    """Return the partitions that are there, in order: they are few and small, so counting beats sorting."""
-    found: list[int] = np.flatnonzero(np.bincount(partitions)).tolist()
-    return found
 
 
 def _rows_of(name: str, arms: Sequence[str], arm_of: Counts | None) -> Counts | None:

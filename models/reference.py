@@ -155,7 +155,7 @@ class Reference:
         return hashlib.sha256(self.to_bytes()).hexdigest()[:16]
 
     def _segment_entries(self) -> Iterator[dict[str, Any]]:
-        lengths = [_cells(self.features + self.outputs, each) for each in self.segments]
+        lengths = [each.cells(self.features + self.outputs) for each in self.segments]
         last = self.unusual.size if self.unusual is not None else 0
         ends = (len(self.tally.cells) - last - sum(lengths) + np.cumsum(lengths)).tolist()
         for segment, length, end in zip(self.segments, lengths, ends, strict=True):
@@ -238,10 +238,6 @@ def _column(entry: Mapping[str, Any]) -> tuple[Bins, list[int]]:
     return bins, counts
 
 
-def _cells(columns: Sequence[Bins], segment: Segment) -> int:
-    return len(segment.groups) * sum(columns[at].size for at in segment.columns)
-
-
 def _segments(
     entries: Sequence[Mapping[str, Any]], columns: Sequence[Bins], features: int
 ) -> tuple[tuple[Segment, ...], list[int]]:
@@ -254,7 +250,7 @@ def _segments(
     check(columns, features, found)
     for segment, entry in zip(found, entries, strict=True):
         mine = [int(count) for count in entry["counts"]]
-        if len(mine) != _cells(columns, segment) or min(mine) < 0:
+        if len(mine) != segment.cells(columns) or min(mine) < 0:
             raise ReferenceInvalid("the reference is damaged: a segment's counts do not fit its columns")
         counts += mine
     return tuple(found), counts

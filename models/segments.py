@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from models.binning import Bins, Categories, Cells, edge_told
+from models.binning import Bins, Categories, Cells
 from models.errors import ReferenceInvalid
 
 VALUES = 16  # of a category that are told apart, the most frequent ones
@@ -39,12 +39,11 @@ class Segment:
         first, end = self.groups[value]
         if isinstance(bins, Categories) or end == first + 1:
             return bins.label(first)[:CHARACTERS]
-        low, high = first, end - 1
-        if low == 0:
-            return f"< {edge_told(bins.edges[high])}" if high < len(bins.edges) else "a number"
-        if high == len(bins.edges):
-            return f">= {edge_told(bins.edges[low - 1])}"
-        return f"{edge_told(bins.edges[low - 1])} .. {edge_told(bins.edges[high])}"
+        return bins.range_label(first, end)
+
+    def cells(self, columns: Sequence[Bins]) -> int:
+        """Return how many cells its columns apart have. columns: all of the reference."""
+        return len(self.groups) * sum(columns[at].size for at in self.columns)
 
 
 @dataclass(frozen=True, slots=True)

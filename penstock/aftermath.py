@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from penstock.alert_words import clock
@@ -20,8 +20,13 @@ def read(kafka: Mapping[str, str], topic: str, name: str, deployment: str | None
 
     Raises ConnectionFailed.
     """
+    return told(committed(kafka, topic), name, deployment)
+
+
+def told(values: Iterable[bytes], name: str, deployment: str | None) -> list[Found]:
+    """Return the same of the values of a topic; what is no such record is passed over."""
     found: dict[str, Found] = {}
-    for value in committed(kafka, topic):
+    for value in values:
         try:
             record = records.decode(name, value)
         except RecordInvalid:  # of a newer release
@@ -41,11 +46,12 @@ def compared(record: Found, whole: bool) -> Iterator[str]:
         return
     for each in record["numbers"]:
         name = clean(f"{each['of']} {each['metric']}")
-        yield f"    {name:<32}  {_side(each, 'before'):>28}  {_side(each, 'after'):>28}"
+        yield f"    {name:<32}  {side(each, 'before'):>28}  {side(each, 'after'):>28}"
 
 
-def _side(number: Found, side: str) -> str:
-    value, low, high = (number[f"{side}{name}"] for name in ("", "_low", "_high"))
+def side(number: Mapping[str, Any], when: str) -> str:
+    """Return a number of a comparison with its interval. when: before or after."""
+    value, low, high = (number[f"{when}{name}"] for name in ("", "_low", "_high"))
     if value is None:
         return "-"
     return f"{value:.4g}" + ("" if low is None or high is None else f" ({low:.4g} .. {high:.4g})")

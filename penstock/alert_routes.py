@@ -11,7 +11,6 @@ from confluent_kafka import Message
 
 from penstock.alert_events import event_of_alert
 from penstock.alertmanager import Alertmanager
-from penstock.client import cluster
 from penstock.cloudevents import Event
 from penstock.courier import Courier
 from penstock.followers import Part, Wiring, cluster_source, run_all, wait_for_audit
@@ -19,6 +18,7 @@ from penstock.silent import Silences
 from penstock.webhooks import Webhook
 from schemas import records
 from schemas.errors import RecordInvalid
+from schemas.values import as_bytes
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Telling:
 
     def __call__(self, message: Message) -> Event | None:
         try:
-            alert = records.decode("alert", cluster.as_bytes(message.value()) or b"")
+            alert = records.decode("alert", as_bytes(message.value()) or b"")
         except RecordInvalid as error:
             log.warning("%s/0@%s is no alert: %s", self._wiring.audit, message.offset(), error)
             return None

@@ -19,6 +19,7 @@ from penstock.errors import AlertUnknown
 from schemas import records, silences
 from schemas.errors import RecordInvalid
 from schemas.silences import Silence
+from schemas.values import as_bytes
 
 TOPIC = "penstock.alerts"
 PATIENCE = 30.0  # seconds without a record before a reader gives up
@@ -55,7 +56,7 @@ def committed(kafka: Mapping[str, str], topic: str, clock: Callable[[], float] =
         deadline = clock() + PATIENCE
         while not reader.at_end:
             messages = reader.read(1000, 0.5)
-            yield from (cluster.as_bytes(message.value()) or b"" for message in messages)
+            yield from (as_bytes(message.value()) or b"" for message in messages)
             if messages:
                 deadline = clock() + PATIENCE
             elif clock() > deadline:

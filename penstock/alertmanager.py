@@ -20,7 +20,6 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from penstock.alert_events import Posted, labels_of, posted, resolved
-from penstock.client import cluster
 from penstock.errors import Undelivered
 from penstock.followers import ONCE_SECONDS, SECONDS, Wiring, final, patiently, some
 from penstock.posting import send
@@ -28,6 +27,7 @@ from penstock.silent import Silences
 from penstock.webhooks import Answer, Webhook, pause
 from schemas import records
 from schemas.errors import RecordInvalid
+from schemas.values import as_bytes
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +174,7 @@ class Alertmanager:
             due = now + wait
 
     def _take(self, desk: Desk, message: Message) -> None:
-        value, written = cluster.as_bytes(message.value()), message.timestamp()[1]
+        value, written = as_bytes(message.value()), message.timestamp()[1]
         try:
             desk.take(records.decode("alert", value or b""), written, round(self._clock() * 1000))
         except RecordInvalid as error:

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from penstock.client import cluster
 from penstock.client.errors import ConnectionFailed
 from penstock.client.records import RecordReader
 from schemas.control import Entry
 from schemas.errors import RecordInvalid
+from schemas.values import as_bytes
 
 TOPIC = "penstock.audit"
 PATIENCE = 30.0  # seconds without a record before a reader gives up
@@ -53,7 +53,7 @@ def read(
             messages = reader.read(1000, 0.5)
             for message in messages:
                 try:
-                    entries.append(Entry.decode(cluster.as_bytes(message.value()) or b""))
+                    entries.append(Entry.decode(as_bytes(message.value()) or b""))
                 except RecordInvalid:
                     unreadable.append(int(message.offset() or 0))
             if messages:

@@ -89,9 +89,9 @@ def load_deployment(path: str | Path) -> Loaded:
     """
     from pydantic import ValidationError
 
-    from penstock.problems import problems_of
     from schemas.deployment import Deployment
     from schemas.errors import DeploymentInvalid
+    from schemas.problems import problems_of
 
     path = Path(path)
     declared = _read_yaml(path)
@@ -156,7 +156,7 @@ def _read_schema(path: Path, file: Path, key: str) -> dict[str, Any]:
 
 def _unknown_fields(path: Path, deployment: Deployment, reader: dict[str, Any]) -> list[str]:
     """Fields that the declaration names and the event schema lacks."""
-    from penstock.problems import suggested
+    from schemas.problems import suggested
 
     known = {field.get("name") for field in reader["fields"] if isinstance(field, dict)}
     named = [(f"input.checks.{name}", name) for name in deployment.input.checks]

@@ -24,6 +24,7 @@ from penstock.client import cluster
 from penstock.client.errors import ConnectionFailed, NoSuchTopic
 from penstock.cloudevents import CONTENT_TYPE
 from penstock.followers import ONCE_SECONDS, SECONDS, Wiring, final, first_offset, offset_of, patiently, replaced, some
+from schemas.values import as_bytes
 from streams.clients import quiet
 from streams.errors import StartOver
 from streams.publisher import Publisher
@@ -45,12 +46,12 @@ class Told:
     @classmethod
     def of(cls, record: Message) -> Told:
         """Name a record of the audit."""
-        return cls(offset_of(record), hashlib.sha256(cluster.as_bytes(record.value()) or b"").hexdigest()[:32])
+        return cls(offset_of(record), hashlib.sha256(as_bytes(record.value()) or b"").hexdigest()[:32])
 
     @classmethod
     def parse(cls, event: Message) -> Told | None:
         """Read the headers of an event; None for a record that is none of ours."""
-        found = {name: cluster.as_bytes(value) or b"" for name, value in dict(event.headers() or []).items()}
+        found = {name: as_bytes(value) or b"" for name, value in dict(event.headers() or []).items()}
         offset, digest = found.get(OFFSET, b""), found.get(DIGEST, b"")
         return cls(int(offset), digest.decode(errors="replace")) if offset.isdigit() else None
 

@@ -22,6 +22,7 @@ from penstock.cloudevents import Event, event_of, unreadable_event
 from penstock.errors import EventsRefused, TakenOver, Undelivered
 from schemas.control import Entry
 from schemas.errors import RecordInvalid
+from schemas.values import as_bytes
 from streams.clients import quiet, talkative
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class Wiring:
     def event(self, message: Message) -> Event:
         """Return the event of a record of the audit, also of one that is no entry."""
         try:
-            return event_of(Entry.decode(cluster.as_bytes(message.value()) or b""), self.source)
+            return event_of(Entry.decode(as_bytes(message.value()) or b""), self.source)
         except (RecordInvalid, ValueError, TypeError, OverflowError, RecursionError) as error:
             offset, at_ms = offset_of(message), message.timestamp()[1]
             log.error("%s/0@%d is no entry of the audit: %s", self.audit, offset, error)

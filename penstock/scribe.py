@@ -20,6 +20,7 @@ from penstock.client.errors import ConnectionFailed, NoSuchTopic
 from penstock.followers import ONCE_SECONDS, SECONDS, Wiring, commit, offset_of, patiently, some
 from schemas.control import Status
 from schemas.errors import RecordInvalid
+from schemas.values import as_bytes
 from streams import control, refusals
 from streams.clients import quiet
 from streams.control import ControlTopics
@@ -110,7 +111,7 @@ class Scribe:
 
     def _take(self, records: Sequence[Message]) -> None:
         for record in records:
-            value = cluster.as_bytes(record.value())
+            value = as_bytes(record.value())
             try:
                 status = Status.decode(value) if value else None
             except RecordInvalid:  # of a newer release

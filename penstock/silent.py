@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from penstock.client import cluster
 from penstock.client.errors import ConnectionFailed, NoSuchTopic
 from penstock.client.records import RecordReader
 from penstock.errors import Undelivered
@@ -16,6 +15,7 @@ from penstock.followers import patiently
 from schemas import silences
 from schemas.errors import RecordInvalid
 from schemas.silences import Silence
+from schemas.values import as_bytes
 
 LOOK_SECONDS = 2.0  # between two looks for a topic that is not there yet
 
@@ -80,7 +80,7 @@ class Silences:
         while not stop.is_set():
             for message in reader.read(500, 0.2):
                 try:
-                    said = Silence.decode(cluster.as_bytes(message.value()) or b"")
+                    said = Silence.decode(as_bytes(message.value()) or b"")
                 except RecordInvalid:  # of a newer release
                     continue
                 self._said = {**self._said, said.id: said}

@@ -83,3 +83,8 @@ class Lineage:
 # The fields that every inference record has besides outputs and echo: first those of its lineage, then its event's.
 LINEAGE = tuple(field.name for field in fields(Lineage))
 POSITION = ("source_partition", "source_offset", "event_time")
+
+
+def as_bytes(value: str | bytes | None) -> bytes | None:
+    """Return a key, value or header, for which confluent-kafka's types allow text, as bytes."""
+    return value.encode() if isinstance(value, str) else value

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from models.frames import distinct
+
 Headers = list[tuple[str, str | bytes | None]]
 
 
@@ -43,7 +45,7 @@ class Batch:
 
     def firsts(self) -> dict[int, int]:
         """Return the first offset of each partition of the batch."""
-        return {partition: int(self.offsets[(self.partitions == partition).argmax()]) for partition in self.positions}
+        return firsts_of(self.partitions, self.offsets)
 
     def timestamps(self) -> npt.NDArray[np.int64]:
         """Return the record time of each message in ms since 1970, -1 where it has none; shape (n,)."""
@@ -65,15 +67,24 @@ def batch_of(messages: Sequence[Message]) -> Batch:
     """Return the messages as a batch."""
     partitions = np.array([message.partition() for message in messages], np.int32)
     offsets = np.array([message.offset() for message in messages], np.int64)
-    positions = {p: int(offsets[partitions == p].max()) + 1 for p in np.flatnonzero(np.bincount(partitions)).tolist()}
     return Batch(
         messages,
         [message.value() for message in messages],
         [message.key() for message in messages],
         partitions,
         offsets,
-        positions,
+        positions_of(partitions, offsets),
     )
+
+
+def firsts_of(partitions: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> dict[int, int]:
+    """Return the first offset of each partition."""
+    return {each: int(offsets[(partitions == each).argmax()]) for each in distinct(partitions)}
+
+
+def positions_of(partitions: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]) -> dict[int, int]:
+    """Return the offset behind the last one of each partition."""
+    return {each: int(offsets[partitions == each].max()) + 1 for each in distinct(partitions)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from confluent_kafka import Message
 
 from models.runtimes.base import Model
 from schemas.sources import SchemaTopic, Writers
+from schemas.values import as_bytes
 from streams.comparison import Comparison
 from streams.inferences import InferenceReader, output_of
 from streams.reading import Ends, TopicReader
@@ -133,9 +134,5 @@ class _Sides:
 
 
 def _columns(messages: Sequence[Message], keyed: bool) -> tuple[list[bytes | None], list[bytes | None]]:
-    values = [_bytes(message.value()) for message in messages]
-    return values, [_bytes(message.key()) for message in messages] if keyed else [None] * len(values)
-
-
-def _bytes(text: str | bytes | None) -> bytes | None:
-    return text.encode() if isinstance(text, str) else text
+    values = [as_bytes(message.value()) for message in messages]
+    return values, [as_bytes(message.key()) for message in messages] if keyed else [None] * len(values)

@@ -18,6 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from schemas.chain import Finding, verify_chain, verify_end
 from schemas.control import HEAD_KEY, NO_HEAD, Entry, Head, State
 from schemas.errors import RecordInvalid
+from schemas.values import as_bytes
 from streams import guarantees
 from streams.codes import DENIED
 from streams.errors import ChainBroken, ControlUnavailable, Refused
@@ -269,7 +270,7 @@ class ControlLog:
                 self._take_control(message)
 
     def _take_control(self, message: Message) -> None:
-        key, value = _bytes(message.key()), _bytes(message.value())
+        key, value = as_bytes(message.key()) or b"", as_bytes(message.value())
         self._spoilt.pop(key, None)
         try:
             if key == HEAD_KEY:
@@ -285,7 +286,7 @@ class ControlLog:
 
     def _take_audit(self, message: Message) -> None:
         try:
-            self.entries.append(Entry.decode(_bytes(message.value())))
+            self.entries.append(Entry.decode(as_bytes(message.value()) or b""))
         except RecordInvalid as error:
             self._strange.append(_strange(message, str(error)))
 
@@ -299,6 +300,14 @@ def read(kafka: Mapping[str, str], topics: ControlTopics | None = None, *, whole
     finally:
         log.close()
     return log
+
+
+def state_of(states: Mapping[str, State], name: str) -> State:
+    """Return what control asks for of a deployment. Raises Refused where it has none of this name."""
+    if name not in states:
+        there = ", ".join(sorted(states)) or "none"
+        raise Refused(f"control has no deployment {name} (it has {there}): `penstock apply FILE` makes it one")
+    return states[name]
 
 
 def states_of(kafka: Mapping[str, str], deployment: str) -> list[State]:
@@ -338,7 +347,3 @@ def _reached(kafka: Mapping[str, str], ask: Callable[[], object]) -> None:
 def _strange(message: Message, text: str) -> Finding:
     place = f"{message.topic()}/{message.partition()} at offset {message.offset()}"
     return Finding(0, "unreadable", f"{place} is no record of control, or one of a newer release: {text}")
-
-
-def _bytes(text: str | bytes | None) -> bytes:
-    return text.encode() if isinstance(text, str) else text or b""

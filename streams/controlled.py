@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 from models.errors import RepositoryUnavailable
@@ -16,7 +16,6 @@ from streams import control
 from streams.building import Builder, Built, Wanted
 from streams.changeover import PASSING, Changeover
 from streams.desired import Desired
-from streams.errors import Refused
 from streams.options import Options
 from streams.orders import FROM_STDIN
 from streams.reports import ENDED, Reports
@@ -132,14 +131,6 @@ class Controlled:
         worker.hasten()
 
 
-def state_of(states: Mapping[str, State], name: str) -> State:
-    """Return what control asks for of a deployment. Raises Refused where it has none of this name."""
-    if name not in states:
-        there = ", ".join(sorted(states)) or "none"
-        raise Refused(f"control has no deployment {name} (it has {there}): `penstock apply FILE` makes it one")
-    return states[name]
-
-
 def first_of(controlled: Controlled, builder: Builder) -> Built:
     """Return the state to start with: what control asks for, else the last one before it that can run.
 
@@ -148,7 +139,7 @@ def first_of(controlled: Controlled, builder: Builder) -> Built:
     Raises Refused where control has none, or none can run, RepositoryUnavailable where the cache has none of them, and
     ArmUnknown where the arm was taken away: that is no state to go back from.
     """
-    name, state = controlled.name, state_of(control.read(controlled.kafka).states, controlled.name)
+    name, state = controlled.name, control.state_of(control.read(controlled.kafka).states, controlled.name)
     try:
         return builder.build(Wanted.of_state(state))
     except RepositoryUnavailable as error:

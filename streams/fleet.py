@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from schemas.control import State, Status
@@ -52,26 +53,24 @@ def groups(
         except RecordInvalid:  # of a newer release
             continue
         for arm, group in deployment.groups.items():
-            if state.paused:
-                lag = offsets_lag(kafka, deployment.input.topic, group)
-                found.append(Group(state.deployment, arm, None, lag, paused=True))
-                continue
             mine = [each for each in told if (each.deployment, each.group) == (state.deployment, group)]
-            found.append(_group(kafka, state.deployment, arm, group, deployment.input.topic, mine, now))
+            lag = partial(offsets_lag, kafka, deployment.input.topic, group)
+            found.append(_group(state, arm, mine, now, lag))
     return found
 
 
-def _group(
-    kafka: Mapping[str, str], deployment: str, arm: str, group: str, topic: str, statuses: Iterable[Status], now: float
-) -> Group:
+def _group(state: State, arm: str, statuses: Iterable[Status], now: float, lag: Callable[[], int | None]) -> Group:
+    """Return the load of a group. lag: asks the brokers, where the slots do not tell all."""
+    if state.paused:
+        return Group(state.deployment, arm, None, lag(), paused=True)
     vitals = [each.vitals for each in statuses if each.vitals is not None and each.state != "stopped"]
     fresh = SILENT_SECONDS + FRESH_SECONDS
     load = load_of(vitals, now * 1000, fresh)
     if load is not None and load.read >= load.partitions:
-        return Group(deployment, arm, load, load.lag)
-    lag = offsets_lag(kafka, topic, group)
-    load = load_of(vitals, now * 1000, fresh, lag)
-    return Group(deployment, arm, load, lag if load is None else load.lag)
+        return Group(state.deployment, arm, load, load.lag)
+    asked = lag()
+    load = load_of(vitals, now * 1000, fresh, asked)
+    return Group(state.deployment, arm, load, asked if load is None else load.lag)
 
 
 def offsets_lag(kafka: Mapping[str, str], topic: str, group: str) -> int | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from schemas.values import as_bytes
 from streams.clients import quiet
 from streams.errors import Refused
 from streams.trim import Trimmer
@@ -268,6 +269,11 @@ def _offsets(
     if point.ms is not None:
         return reader.at(topic, point.ms, ends)
     return {partition: (point.offsets or {}).get(partition, otherwise[partition]) for partition in ends}
+
+
+def values_of(read: Iterable[Sequence[Message]]) -> Iterator[bytes]:
+    """Yield the values of messages as `TopicReader.read` yields them; empty where one has none."""
+    return (as_bytes(message.value()) or b"" for messages in read for message in messages)
 
 
 def place_of(message: Message) -> tuple[int, int]:

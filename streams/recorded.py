@@ -11,6 +11,7 @@ import numpy.typing as npt
 from confluent_kafka import Message
 
 from schemas.heads import read_lineage, read_position
+from schemas.values import as_bytes
 from streams.arms import made_of
 from streams.batch import Batch, Headers
 from streams.crew import BY_MODEL, Crew, Maker
@@ -35,7 +36,7 @@ def digest_of(key: bytes | None, value: bytes | None, headers: Headers | None = 
     together = blake2b(digest_size=DIGEST)
     parts: list[bytes | None] = [key, value]
     for name, text in headers or []:
-        parts += [name.encode(), text.encode() if isinstance(text, str) else text]
+        parts += [name.encode(), as_bytes(text)]
     for part in parts:
         together.update(b"\xff" if part is None else len(part).to_bytes(8, "little"))
         together.update(part or b"")
@@ -248,7 +249,7 @@ class Recorded:
         found = np.zeros(len(batch), np.bool_)
         if not self.crew.alone:
             return found
-        for partition in np.unique(batch.partitions).tolist():
+        for partition in batch.positions:
             rows = batch.partitions == partition
             found[rows] = self._excused[partition][batch.offsets[rows] - self.ledgers[partition].first]
         return found

@@ -14,10 +14,27 @@ from pathlib import Path
 from schemas.deployment import Quotas
 from streams.gpus import Gpus
 
-RATE_SECONDS = 5.0  # over which rates are taken
+RATE_SECONDS = 5.0  # over which rates are taken: autoscaling must see a rise soon
 LOOPBACK = "lo"
 UNLIMITED = 1 << 60  # cgroups of version 1 say a number like this for no limit
 RATES = ("disk_read", "disk_written", "received", "sent")
+
+
+class Rates:
+    """How much counters grow a second, over the last RATE_SECONDS. clock: seconds of any origin."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._samples: deque[tuple[float, Mapping[str, float]]] = deque(maxlen=64)
+
+    def __call__(self, counted: Mapping[str, float]) -> dict[str, float]:
+        """Return the rate of each that was counted before, too; from any thread. counted: what they are now."""
+        now = self._clock()
+        self._samples.append((now, counted))
+        began, before = next(each for each in tuple(self._samples) if each[0] >= now - RATE_SECONDS)
+        if now <= began:
+            return {}
+        return {name: (counted[name] - before[name]) / (now - began) for name in counted if name in before}
 
 
 class Resources:
@@ -30,9 +47,8 @@ class Resources:
         clock: Callable[[], float] = time.monotonic,
         gpus: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
-        self._proc, self._clock, self._gpus = proc, clock, gpus or Gpus()
+        self._proc, self._rates, self._gpus = proc, Rates(clock), gpus or Gpus()
         self._cores, self._memory = cores(cgroup), memory_bytes(proc, cgroup)
-        self._samples: deque[tuple[float, dict[str, int]]] = deque(maxlen=64)
 
     def __call__(self, used: float | None, resident: int | None, quotas: Quotas) -> dict[str, float]:
         """Return what is known of now; from any thread.
@@ -45,15 +61,8 @@ class Resources:
             found["cpu"] = used / (self._cores if quotas.cpu is None else quotas.cpu)
         if resident is not None and memory is not None:
             found["memory"] = resident / memory
-        return {**found, **self._rates(), **self._gpus()}
-
-    def _rates(self) -> dict[str, float]:
-        now, counted = self._clock(), {**disk_bytes(self._proc), **network_bytes(self._proc)}
-        self._samples.append((now, counted))
-        began, before = next(each for each in tuple(self._samples) if each[0] >= now - RATE_SECONDS)
-        if now <= began:
-            return {}
-        return {name: (counted[name] - before[name]) / (now - began) for name in counted if name in before}
+        rates = self._rates({**disk_bytes(self._proc), **network_bytes(self._proc)})
+        return {**found, **rates, **self._gpus()}
 
 
 def disk_bytes(proc: Path) -> dict[str, int]:

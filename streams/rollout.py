@@ -278,11 +278,12 @@ def deployment_of(name: str, declared: Mapping[str, Any]) -> Deployment:
     from pydantic import ValidationError
 
     from schemas.deployment import Deployment  # here: a way back is made of states that were there, and needs none
+    from schemas.problems import problems_of
 
     try:
         return Deployment.model_validate(declared)
     except ValidationError as error:
-        problems = "; ".join(str(finding["msg"]).removeprefix("Value error, ") for finding in error.errors())
+        problems = "; ".join(problems_of(error, Deployment))
         raise ChangeRefused(
             f"{name} would be no valid deployment then: {problems}; change its YAML file and apply it"
         ) from error

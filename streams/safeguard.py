@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException
 
 from schemas.errors import SourceUnavailable
 from streams import inflight
-from streams.batch import Batch, batch_of
+from streams.batch import Batch, batch_of, firsts_of, positions_of
 from streams.errors import Rewind
 from streams.inflight import Marker, marker_path
 from streams.offsets import OffsetRange, ranges_of
@@ -197,8 +197,7 @@ def _reaching(batch: Batch, quarantined: npt.NDArray[np.bool_] | None) -> tuple[
     if quarantined is None:
         return batch.firsts(), batch.positions
     partitions, offsets = batch.partitions[~quarantined], batch.offsets[~quarantined]
-    mine = {int(p): offsets[partitions == p] for p in np.unique(partitions)}
-    return {p: int(each.min()) for p, each in mine.items()}, {p: int(each.max()) + 1 for p, each in mine.items()}
+    return firsts_of(partitions, offsets), positions_of(partitions, offsets)
 
 
 def _score(scorer: Scorer, batch: Batch, quarantined: npt.NDArray[np.bool_] | None) -> Scored:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,9 +11,7 @@ from schemas.vitals import Vitals
 from streams.metrics import WorkerMetrics
 from streams.pulse import Pulse
 from streams.residence import resident_bytes
-from streams.resources import Resources
-
-RATE_SECONDS = 5.0  # over which rates are taken: autoscaling must see a rise soon
+from streams.resources import RATE_SECONDS, Rates, Resources
 
 
 @dataclass(slots=True)
@@ -33,13 +30,16 @@ class Signs:
     monotonic: Callable[[], float] = time.monotonic
     cpu: Callable[[], float] = time.process_time
     resources: Resources = field(default_factory=Resources)
-    _samples: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=64))  # when, CPU-seconds used
+    _used: Rates = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._used = Rates(self.monotonic)
 
     def __call__(self) -> Vitals:
         """Return the vitals of now; from any thread."""
         backlog, pulse = self.metrics.backlog, self.pulse
         scored, arriving = backlog.rates(RATE_SECONDS) or (None, None)
-        cpu, memory = self._cores(), resident_bytes()
+        cpu, memory = self._used({"cpu": self.cpu()}).get("cpu"), resident_bytes()
         settled = 0.0 if self.swapping() else min(backlog.settled_seconds(), pulse.since_change())
         return Vitals(
             at_ms=int(self.clock() * 1000),
@@ -63,10 +63,3 @@ class Signs:
             circuits=tuple(sorted(self.metrics.broken)),
             waits=backlog.waits(),
         )
-
-    def _cores(self) -> float | None:
-        """Return the cores that the process used in the last RATE_SECONDS; None when it was not asked before."""
-        now, used = self.monotonic(), self.cpu()
-        self._samples.append((now, used))
-        began, before = next(each for each in tuple(self._samples) if each[0] >= now - RATE_SECONDS)
-        return (used - before) / (now - began) if now > began else None

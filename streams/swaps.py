@@ -15,7 +15,7 @@ from schemas.control import First, Running, Swap
 from schemas.errors import RecordInvalid
 from streams.batch import Records
 from streams.control import TOPICS, ControlTopics
-from streams.reading import TopicReader
+from streams.reading import TopicReader, values_of
 
 UNKNOWN = -1
 Numbers = npt.NDArray[np.int64]
@@ -106,10 +106,9 @@ def read(reader: TopicReader, topics: ControlTopics = TOPICS) -> list[Swap]:
     found: list[Swap] = []
     if not reader.partitions(topics.swaps):
         return found
-    for messages in reader.read(topics.swaps, reader.ends(topics.swaps)):
-        for message in messages:
-            try:
-                found.append(Swap.decode(message.value() or b""))
-            except RecordInvalid:  # of a newer release, which its own verification reads
-                continue
+    for value in values_of(reader.read(topics.swaps, reader.ends(topics.swaps))):
+        try:
+            found.append(Swap.decode(value))
+        except RecordInvalid:  # of a newer release, which its own verification reads
+            continue
     return found

@@ -216,7 +216,7 @@ class _Verification:
         count = len(batch)
         inferred, rejected = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
         makers, kinds, digests = np.zeros(count, np.int64), np.zeros(count, np.int64), np.zeros((count, DIGEST), "u1")
-        for partition in np.unique(batch.partitions).tolist():
+        for partition in batch.positions:
             rows = np.flatnonzero(batch.partitions == partition)
             ledger = self._recorded.ledgers[partition]
             at = batch.offsets[rows] - ledger.first

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from models.frames import distinct
 from models.routing import Router
 from schemas.deployment import Deployment
 from streams.arms import OPEN, Made
@@ -62,7 +63,7 @@ class ArmJudge:
         if pin is not None and pin != f"{made.model}@{made.version}":
             for row in rows.tolist():
                 self._wrong("wrong_version", batch, row, f"revision {maker.revision} pins {pin} for {made.arm}")
-        for partition in np.unique(batch.partitions[rows]).tolist():
+        for partition in distinct(batch.partitions[rows]):
             mine = rows[batch.partitions[rows] == partition]
             due = self._spans.revision_of(partition, batch.offsets[mine])
             for place in np.flatnonzero((due != maker.revision) & (due != UNKNOWN)).tolist():

@@ -13,7 +13,7 @@ import click
 from penstock.cli import control
 from penstock.cli.alerts_after import comparisons, retraining
 from penstock.cli.alerts_send import send
-from penstock.cli.common import said_plainly, servers_option
+from penstock.cli.common import json_lines_option, said_plainly, servers_option
 from penstock.cli.history import UNITS, moment
 from penstock.cli.watch import command as watch_command
 
@@ -40,7 +40,7 @@ command.add_command(retraining)
 @command.command("watch")
 @click.option("--from", "start", type=click.Choice(["beginning", "end"]), default="end", show_default=True)
 @click.option("--count", type=click.IntRange(min=1), help="Stop after N records.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_lines_option
 @alerts_topic_option
 @servers_option
 @click.pass_context
@@ -202,7 +202,7 @@ def ack(
 
 @command.command("silences")
 @click.option("--all", "everything", is_flag=True, help="Those, too, that are over, and acks.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_lines_option
 @silences_topic_option
 @servers_option
 def list_silences(everything: bool, as_json: bool, silences_topic: str, bootstrap_servers: str | None) -> None:

@@ -6,16 +6,15 @@ import json
 
 import click
 
-from penstock.cli.common import said_plainly, servers_option
+from penstock.cli.common import json_lines_option, said_plainly, servers_option
 
 deployment_option = click.option("--deployment", metavar="NAME", help="Only those of this deployment.")
-json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 
 
 @click.command("comparisons")
 @deployment_option
 @click.option("--numbers", is_flag=True, help="All numbers, with their intervals where there are some.")
-@json_option
+@json_lines_option
 @click.option("--topic", default="penstock.comparisons", show_default=True)
 @servers_option
 def comparisons(
@@ -37,7 +36,7 @@ def comparisons(
 
 @click.command("retraining")
 @deployment_option
-@json_option
+@json_lines_option
 @click.option("--topic", default="penstock.retraining", show_default=True)
 @servers_option
 def retraining(deployment: str | None, as_json: bool, topic: str, bootstrap_servers: str | None) -> None:

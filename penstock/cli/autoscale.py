@@ -132,10 +132,9 @@ def _look_of(call: Call) -> tuple[Callable[[], Load | None], float]:
     if call.loaded() is not None:
         return lambda: load_of(slots_in(STATE_FOLDER / "slots", group), time.time() * 1000), LOOK_SECONDS
     from streams import control, statuses
-    from streams.controlled import state_of
 
     kafka = kafka_settings(call.bootstrap_servers)
-    state_of(control.read(kafka).states, name).content()[0].arm(call.arm)
+    control.state_of(control.read(kafka).states, name).content()[0].arm(call.arm)
     fresh = statuses.SILENT_SECONDS + FRESH_SECONDS
 
     def ask() -> list[Vitals]:

@@ -40,6 +40,7 @@ metrics_host_option = click.option(
     "--metrics-host", default="127.0.0.1", show_default=True, help="Address to serve them on."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a page.")
+json_lines_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 log_format_option = click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from penstock.cli.common import counted, said_plainly, servers_option
+from penstock.cli.common import counted, json_lines_option, said_plainly, servers_option
 from schemas.values import Reason
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def command() -> None:
 @click.argument("name")
 @_REASONS
 @click.option("--limit", type=click.IntRange(min=1), help="Show the first N.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_lines_option
 @servers_option
 def list_(name: str, reasons: tuple[str, ...], limit: int | None, as_json: bool, bootstrap_servers: str | None) -> None:
     """List the dead letters, and count them by reason."""

@@ -91,6 +91,7 @@ def command(
         watched = watched_of(deployment, kafka)
         declared = watched.deployment
         set_up(log_format, {"deployment": declared.name, "monitor": slot})
+        comparisons, retraining = topics_beside(declared)
         wiring = Wiring(
             deployment=declared.name,
             profiles=declared.profile_topic,
@@ -100,8 +101,8 @@ def command(
             alerts=alerts_topic,
             snapshots=snapshots_topic,
             quality=quality_of(declared),
-            comparisons=(beside := topics_beside(declared))[0],
-            retraining=beside[1],
+            comparisons=comparisons,
+            retraining=retraining,
         )
         with closing(SlotLock(STATE_FOLDER / "slots", f"{wiring.group}.{slot}")):
             models = Repository(repository_url(repository))

@@ -21,7 +21,7 @@ from penstock.cli.common import (
 if TYPE_CHECKING:
     from models.bundle import Bundle
     from models.reference import Reference
-    from penstock.references import Made
+    from penstock.references import Besides, Made
 
 out_option = click.option("--out", type=click.Path(path_type=Path), default="reference.json", show_default=True)
 force_option = click.option("--force", is_flag=True, help="Replace the file that is there.")
@@ -85,13 +85,16 @@ def build(
     _check_words(files, deployment, begin, model, features, outputs)
     if apart and not segments:
         raise click.UsageError("--apart says what is counted by the values of a segment: name one with --segment")
+    from penstock.references import Besides
+
     with said_plainly():
         _check_free(out, force)
+        besides = Besides(segments, apart, unusual)
         if deployment is not None:
             place = (bootstrap_servers, repository, registry, schema_folder)
-            made = _of_topic(deployment, arm, model, (str(begin), end), place, (segments, apart, unusual))
+            made = _of_topic(deployment, arm, model, (str(begin), end), place, besides)
         else:
-            made = _of_files(files, model, scores, features, outputs, (segments, apart, unusual), repository)
+            made = _of_files(files, model, scores, features, outputs, besides, repository)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_bytes(made.reference.to_bytes())
     for note in made.notes:
@@ -132,20 +135,21 @@ def _of_files(
     scores: bool,
     features: tuple[str, ...],
     outputs: tuple[str, ...],
-    besides: tuple[tuple[str, ...], tuple[str, ...], bool],
+    besides: Besides,
     repository: str | None,
 ) -> Made:
     from penstock import references
     from penstock.training_rows import TrainingFiles
 
     found = TrainingFiles.found(files)
-    named, by = dict(_named(text) for text in outputs), references.Besides(*besides)
+    named = dict(_named(text) for text in outputs)
     if model is None:
-        return references.of_files(found, features or [n for n in found.columns if n not in named.values()], named, by)
+        chosen = features or [name for name in found.columns if name not in named.values()]
+        return references.of_files(found, chosen, named, besides)
     bundle = _bundle(model, repository)
     if named or not scores:
-        return references.of_files(found, bundle.manifest.features, named, by)
-    return references.of_scored_files(found, bundle, by)
+        return references.of_files(found, bundle.manifest.features, named, besides)
+    return references.of_scored_files(found, bundle, besides)
 
 
 def _named(text: str) -> tuple[str, str]:
@@ -161,7 +165,7 @@ def _of_topic(
     model: str | None,
     ends: tuple[str, str],
     place: tuple[Any, ...],
-    besides: tuple[tuple[str, ...], tuple[str, ...], bool],
+    besides: Besides,
 ) -> Made:
     from penstock import references
     from penstock.cli.rescore import wanted_of
@@ -182,7 +186,7 @@ def _of_topic(
             registry=registry,
             schema_folder=schema_folder,
         ),
-        references.Besides(*besides),
+        besides,
     )
 
 

@@ -32,7 +32,6 @@ def command(name: str | None, as_json: bool, bootstrap_servers: str | None) -> N
     with said_plainly():
         from penstock.changes import printable
         from penstock.config import kafka_settings
-        from penstock.errors import ConfigError
         from streams import control, fleet, statuses
 
         kafka = kafka_settings(bootstrap_servers)
@@ -41,8 +40,7 @@ def command(name: str | None, as_json: bool, bootstrap_servers: str | None) -> N
         found = statuses.rows(statuses.read(kafka), states, time.time())
         rows = [row for row in found if name in (None, row.status.deployment)]
         if name is not None and not wanted and not rows:
-            there = ", ".join(sorted(states)) or "none"
-            raise ConfigError(f"control has no deployment {name}; it has {there}")
+            control.state_of(states, name)
         groups = fleet.groups(kafka, wanted, [row.status for row in rows], time.time())
         unmanned = statuses.unmanned(wanted, rows)
     told = Found(wanted, rows, groups, unmanned)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock.cli.common import said_plainly, servers_option
+from penstock.cli.common import json_lines_option, said_plainly, servers_option
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,7 +32,7 @@ _ALERT = ("at", "deployment", "state", "severity", "name", "detector", "value", 
 @click.option("--alerts", is_flag=True, help=f"Show alerts (the topic {ALERTS}) instead of inferences.")
 @click.option("--from", "start", type=click.Choice(["beginning", "end"]), default="end", show_default=True)
 @click.option("--count", type=click.IntRange(min=1), help="Stop after N records.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@json_lines_option
 @servers_option
 def command(
     topic: str | None, alerts: bool, start: str, count: int | None, as_json: bool, bootstrap_servers: str | None

@@ -39,11 +39,6 @@ def common(configuration: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in configuration.items() if name.startswith(prefixes)}
 
 
-def as_bytes(value: str | bytes | None) -> bytes | None:
-    """A key, value or header, for which confluent-kafka's types allow text, as bytes."""
-    return value.encode() if isinstance(value, str) else value
-
-
 def explain(error: BaseException, servers: str, topic: str = "") -> ClientError:
     """A Kafka exception as an error of this package that says what to do."""
     cause = error.args[0] if error.args else None

@@ -22,6 +22,7 @@ from penstock.client.errors import ClientError
 from penstock.client.inference import Position
 from penstock.client.records import RecordReader, position
 from penstock.client.replays import TOPIC, Replays
+from schemas.values import as_bytes
 
 HEADER = "penstock."  # what the worker adds; the event's own headers have other names
 REPLAYED_FROM = "penstock.replayed-from"
@@ -53,9 +54,9 @@ class DeadLetter:
 
     @classmethod
     def of(cls, message: Message) -> DeadLetter:
-        headers = [(name, cluster.as_bytes(value)) for name, value in _headers(message)]
+        headers = [(name, as_bytes(value)) for name, value in _headers(message)]
         return cls(
-            value=cluster.as_bytes(message.value()),
+            value=as_bytes(message.value()),
             headers=tuple((name, value) for name, value in headers if not name.startswith(HEADER)),
             about={
                 name.removeprefix(HEADER): (value or b"").decode(errors="replace")

@@ -10,10 +10,10 @@ from typing import Any
 
 from confluent_kafka import Message
 
-from penstock.client.cluster import as_bytes
 from penstock.client.errors import RecordUnreadable
 from penstock.client.inference import Position
 from penstock.client.records import RecordDecoder, RecordReader, Start, position, unreadable
+from schemas.values import as_bytes
 
 
 def follow(

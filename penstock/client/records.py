@@ -19,6 +19,7 @@ from penstock.client.inference import Position
 from schemas import wire
 from schemas.errors import SchemaError, SourceUnavailable
 from schemas.sources import SchemaTopic
+from schemas.values import as_bytes
 
 Start = Literal["earliest", "latest"]
 NEW_PARTITIONS_SECONDS = 30.0
@@ -216,7 +217,7 @@ def position(message: Message) -> Position:
         topic=str(message.topic()),
         partition=int(message.partition() or 0),
         offset=int(message.offset() or 0),
-        key=cluster.as_bytes(message.key()),
+        key=as_bytes(message.key()),
         timestamp=datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC),
     )
 

@@ -28,6 +28,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from penstock.client import cluster
 from penstock.client.errors import ConnectionFailed, NoSuchTopic
+from schemas.values import as_bytes
 
 TOPIC = "penstock.replays"
 NO_ID = "A" * 22  # what a broker without topic ids says, in base64
@@ -91,7 +92,7 @@ class Replays:
         """
         kept: dict[tuple[str, int], Progress] = {}
         for message in self._records():
-            found = Progress.parse(cluster.as_bytes(message.key()), cluster.as_bytes(message.value()), self._topic)
+            found = Progress.parse(as_bytes(message.key()), as_bytes(message.value()), self._topic)
             if found is not None:
                 kept[found.reason, found.partition] = found
         ends = self.ends({partition for _, partition in kept})

@@ -7,15 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from monitoring.hindsight import Span
-from penstock.aftermath import COMPARISONS, RETRAINING
+from penstock.aftermath import COMPARISONS, RETRAINING, side, told
 from penstock.report import words
 from penstock.report.markup import Markup, tag, together
 from penstock.report.parts import table
 from penstock.report.section import Section
-from schemas import records
 from schemas.deployment import Deployment
-from schemas.errors import RecordInvalid
-from streams.reading import TopicReader
+from streams.reading import TopicReader, values_of
 
 READ = 1_000
 NUMBERS = ("number", "of", "before", "since")
@@ -34,19 +32,10 @@ def sections(reader: TopicReader, deployment: Deployment, span: Span) -> Sequenc
 
 def _told(reader: TopicReader, topic: str, name: str, deployment: str, span: Span) -> list[dict[str, Any]]:
     """Return the records of a deployment and range, each once, in the order of their times, with these in ms."""
-    found: dict[str, dict[str, Any]] = {}
     if not reader.partitions(topic):
         return []
-    for messages in reader.read(topic, reader.ends(topic), READ):
-        for message in messages:
-            value = message.value()
-            try:
-                record = _plain(records.decode(name, value.encode() if isinstance(value, str) else value or b""))
-            except RecordInvalid:  # of a newer release
-                continue
-            if record["deployment"] == deployment and span.begin <= record["at"] < span.end:
-                found.setdefault(record["id"], record)
-    return sorted(found.values(), key=lambda each: (each["at"], each["id"]))
+    values = values_of(reader.read(topic, reader.ends(topic), READ))
+    return [record for record in map(_plain, told(values, name, deployment)) if span.holds(record["at"])]
 
 
 def _plain(value: Any) -> Any:
@@ -57,10 +46,10 @@ def _plain(value: Any) -> Any:
     return round(value.timestamp() * 1000) if isinstance(value, datetime) else value
 
 
-def takeovers_markup(told: Sequence[Mapping[str, Any]]) -> Markup:
+def takeovers_markup(found: Sequence[Mapping[str, Any]]) -> Markup:
     """Return the section on versions that took over."""
     parts = [tag("h2", "Versions that took over")]
-    for each in told:
+    for each in found:
         before, after = each["before"], each["after"]
         title = (
             f"{each['arm']}: {after['model']}@{after['version'][:8]} after {before['model']}@{before['version'][:8]}"
@@ -70,7 +59,7 @@ def takeovers_markup(told: Sequence[Mapping[str, Any]]) -> Markup:
             for when, window in (("before", before), ("since", after))
         )
         rows = [
-            (number["metric"], number["of"], _side(number, "before"), _side(number, "after"))
+            (number["metric"], number["of"], side(number, "before"), side(number, "after"))
             for number in each["numbers"]
         ]
         parts += [
@@ -82,14 +71,7 @@ def takeovers_markup(told: Sequence[Mapping[str, Any]]) -> Markup:
     return together(parts)
 
 
-def _side(number: Mapping[str, Any], side: str) -> str:
-    value, low, high = (number[f"{side}{name}"] for name in ("", "_low", "_high"))
-    if value is None:
-        return words.NOTHING
-    return f"{value:.4g}" + ("" if low is None or high is None else f" ({low:.4g} .. {high:.4g})")
-
-
-def retraining_markup(told: Sequence[Mapping[str, Any]]) -> Markup:
+def retraining_markup(found: Sequence[Mapping[str, Any]]) -> Markup:
     """Return the section on requests for new versions."""
     rows = [
         (
@@ -99,7 +81,7 @@ def retraining_markup(told: Sequence[Mapping[str, Any]]) -> Markup:
             each["topic"],
             words.span(each["since"], each["until"]),
         )
-        for each in told
+        for each in found
     ]
     head = ("asked", "version", "moved", "train on", "from and to")
     return together([tag("h2", "A new version is asked for"), table(head, rows)])

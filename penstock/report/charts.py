@@ -26,19 +26,12 @@ def bars(labels: Sequence[str], reference: Sequence[float], now: Sequence[float]
     step = WIDTH / max(len(labels), 1)
     behind = _columns(reference, most, step, 0.04, 0.96)
     front = _columns(now, most, step, 0.25, 0.75)
-    hints = [
-        tag(
-            "rect",
-            tag("title", f"{label}: {was:.3%} of the reference, {now_:.3%} now"),
-            x=round(at * step, 2),
-            y=0,
-            width=round(step, 2),
-            height=HEIGHT,
-            class_="hint",
-        )
-        for at, (label, was, now_) in enumerate(zip(labels, reference, now, strict=True))
+    texts = [
+        f"{label}: {was:.3%} of the reference, {now_:.3%} now"
+        for label, was, now_ in zip(labels, reference, now, strict=True)
     ]
-    return _svg("both histograms", tag("path", d=behind, class_="was"), tag("path", d=front, class_="now"), *hints)
+    drawn = tag("path", d=behind, class_="was"), tag("path", d=front, class_="now")
+    return _svg("both histograms", *drawn, _hints(texts, step))
 
 
 def _columns(shares: Sequence[float], most: float, step: float, left: float, right: float) -> str:
@@ -79,20 +72,20 @@ def band(what: str, course: Lines, bottom: float, top: float) -> Markup:
 def histogram(what: str, labels: Sequence[str], shares: Sequence[float]) -> Markup:
     """Return one histogram, shares of 1. what: is counted, in words."""
     step = WIDTH / max(len(labels), 1)
-    hints = [
-        tag(
-            "rect",
-            tag("title", f"{label}: {share:.3%}"),
-            x=round(at * step, 2),
-            y=0,
-            width=round(step, 2),
-            height=HEIGHT,
-        )
-        for at, (label, share) in enumerate(zip(labels, shares, strict=True))
-        if share
-    ]
+    texts = [f"{label}: {share:.3%}" if share else None for label, share in zip(labels, shares, strict=True)]
     front = _columns(shares, max(*shares, 1e-9), step, 0.05, 0.95)
-    return _svg(what, tag("path", d=front, class_="now"), tag("g", together(hints), class_="hints"))
+    return _svg(what, tag("path", d=front, class_="now"), _hints(texts, step))
+
+
+def _hints(texts: Sequence[str | None], step: float) -> Markup:
+    """Return what is shown where somebody points at a bin; nothing for those without a text."""
+    places = {"y": 0, "width": round(step, 2), "height": HEIGHT}
+    found = (
+        tag("rect", tag("title", text), x=round(at * step, 2), **places)
+        for at, text in enumerate(texts)
+        if text is not None
+    )
+    return tag("g", *found, class_="hints")
 
 
 def _area(course: Lines, bottom: float, top: float) -> str:

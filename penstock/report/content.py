@@ -20,6 +20,7 @@ from monitoring.hindsight import Span
 from monitoring.profiles import Lineage
 from monitoring.tilts import Floats
 from penstock.report.episodes import Episode
+from penstock.report.words import plain
 
 FORMAT = 1
 
@@ -89,7 +90,7 @@ def _unusual(course: Course) -> dict[str, float | None] | None:
     if part.kind != KIND:
         return None
     was = course.reference.tally.cells[part.start : part.end]
-    return {"reference": _number(beyond(was)), "now": _number(beyond(course.total(part)))}
+    return {"reference": plain(beyond(was)), "now": plain(beyond(course.total(part)))}
 
 
 def _column(course: Course, at: int, part: Slice, episodes: Iterable[Episode]) -> dict[str, Any]:
@@ -107,13 +108,13 @@ def _column(course: Course, at: int, part: Slice, episodes: Iterable[Episode]) -
         "type": "category" if isinstance(part.bins, Categories) else "number",
         "events": int(observed.sum()),
         **_rounded(distances(expected, observed)._asdict()),
-        "chance": _number(noise(expected, observed)),
-        "missing": {"reference": _number(was[-1]), "now": _number(now[-1])},
-        "evidence": _number(float(_peak(evidence))),
+        "chance": plain(noise(expected, observed)),
+        "missing": {"reference": plain(was[-1]), "now": plain(now[-1])},
+        "evidence": plain(float(_peak(evidence))),
         "gravity": gravity,
         "episodes": mine,
         "bins": [
-            {"bin": label, "reference": _number(p), "now": _number(q), "events": count}
+            {"bin": label, "reference": plain(p), "now": plain(q), "events": count}
             for label, p, q, count in zip(labels, was, now, observed.tolist(), strict=True)
         ],
         "moved": moved_bins(expected, observed, labels) if observed.any() else [],
@@ -141,13 +142,8 @@ def _shares(counts: Any) -> list[float]:
 
 
 def _numbers(values: Floats) -> list[float | None]:
-    return [_number(value) for value in values.tolist()]
-
-
-def _number(value: float) -> float | None:
-    """Return a number with six digits, which JSON has no NaN for."""
-    return float(f"{value:.6g}") if math.isfinite(value) else None
+    return [plain(value) for value in values.tolist()]
 
 
 def _rounded(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in values.items()}
+    return {name: plain(value) for name, value in values.items()}

@@ -22,7 +22,8 @@ from penstock.report.content import Found
 from penstock.report.episodes import Episodes
 from schemas import records
 from schemas.errors import RecordInvalid
-from streams.reading import TopicReader, place_of
+from schemas.values import as_bytes
+from streams.reading import TopicReader, place_of, values_of
 
 log = logging.getLogger(__name__)
 
@@ -190,17 +191,15 @@ def _records(reader: TopicReader, topic: str, partition: int, span: Span) -> Ite
 
 def _record(message: Message) -> Record:
     partition, offset = place_of(message)
-    value = message.value()
-    return Record(partition, offset, None, value.encode() if isinstance(value, str) else value)
+    return Record(partition, offset, None, as_bytes(message.value()))
 
 
 def _whole(reader: TopicReader, topic: str) -> Iterator[Mapping[str, Any]]:
     """Yield the alerts of a topic in order; what is none is passed over. A topic that is not there has none."""
     if not reader.partitions(topic):
         return
-    for messages in reader.read(topic, reader.ends(topic), READ):
-        for message in messages:
-            try:
-                yield records.decode("alert", _record(message).value or b"")
-            except RecordInvalid:
-                continue
+    for value in values_of(reader.read(topic, reader.ends(topic), READ)):
+        try:
+            yield records.decode("alert", value)
+        except RecordInvalid:
+            continue

@@ -10,11 +10,12 @@ from monitoring.cells import Group
 from monitoring.errors import PartInvalid
 from monitoring.hindsight import Span
 from monitoring.totals import Part, Told, part_of
+from penstock.report import words
 from penstock.report.judged import Ledger
 from penstock.report.quality_page import divergence_markup, quality_markup
-from penstock.report.section import Section, plain
+from penstock.report.section import Section
 from schemas.deployment import Deployment
-from streams.reading import TopicReader
+from streams.reading import TopicReader, values_of
 
 SLACK_MS = 3_600_000  # how much earlier than its tick a part may seem to be published
 READ = 1_000
@@ -60,13 +61,11 @@ def _parts(reader: TopicReader, topic: str, span: Span) -> Iterator[Part]:
     """Yield the parts that can tell of a span; what is none is passed over."""
     ends = {0: reader.bounds(topic, 0)}
     first = reader.at(topic, max(span.begin - SLACK_MS, 0), ends)[0]
-    for messages in reader.read(topic, {0: (max(ends[0][0], first), ends[0][1])}, READ):
-        for message in messages:
-            value = message.value()
-            try:
-                yield part_of(value.encode() if isinstance(value, str) else value or b"")
-            except PartInvalid:
-                continue
+    for value in values_of(reader.read(topic, {0: (max(ends[0][0], first), ends[0][1])}, READ)):
+        try:
+            yield part_of(value)
+        except PartInvalid:
+            continue
 
 
 def _common(ledger: Ledger) -> dict[str, Any]:
@@ -113,15 +112,15 @@ def _metric(ledger: Ledger, told: Told) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": told.name,
         "metric": told.metric,
-        "number": plain(told.number),
-        "low": plain(told.low),
-        "high": plain(told.high),
+        "number": words.plain(told.number),
+        "low": words.plain(told.low),
+        "high": words.plain(told.high),
         "estimate": told.metric.startswith(ESTIMATED),
     }
     course = ledger.courses.get(tuple(told[:7]))
     if course is not None and (not told.segment or told.metric in MAIN):
         names = ("number", "low", "high", "alone")
-        found["over_time"] = {name: [plain(each) for each in getattr(course, name)] for name in names}
+        found["over_time"] = {name: [words.plain(each) for each in getattr(course, name)] for name in names}
     return found
 
 

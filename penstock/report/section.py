@@ -1,8 +1,7 @@
-"""What a further section of a report is, and how the makers of all of them write numbers."""
+"""What a further section of a report is, and who makes one."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +22,3 @@ class Section:
 
 
 Maker = Callable[[TopicReader, Deployment, Span], Sequence[Section]]  # a reader, the deployment, the range
-
-
-def plain(value: float | None) -> float | None:
-    """Return a number with six digits, None where there is none: JSON has no NaN."""
-    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None

@@ -39,8 +39,6 @@ figcaption{color:var(--soft);font-size:.85rem}
 .ends{display:flex;justify-content:space-between;gap:1rem;color:var(--soft);font-size:.8rem}
 .was{fill:var(--was)}
 .now{fill:var(--now)}
-.hint{fill:transparent}
-.hint:hover{fill:var(--text);fill-opacity:.08}
 .line{fill:none;stroke:var(--now);stroke-width:1.5;vector-effect:non-scaling-stroke}
 .band{fill:var(--now);fill-opacity:.18}
 .thin{fill:none;stroke:var(--soft);stroke-width:1;vector-effect:non-scaling-stroke}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 Number = float | None
@@ -31,6 +32,11 @@ def length(ms: int) -> str:
 
 def share(value: Number) -> str:
     return NOTHING if value is None else f"{value:.2%}"
+
+
+def plain(value: Number) -> Number:
+    """Return a number with six digits for `--json`, None where there is none: JSON has no NaN."""
+    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
 
 
 def figure(value: Number, digits: int = 3) -> str:

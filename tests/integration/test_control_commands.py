@@ -281,7 +281,7 @@ def test_a_deployment_is_removed_and_comes_back_with_the_next_revision(desk: Des
     assert output == f"{desk.name} is removed (entry 2 of the audit)\n"
     assert desk.plane.read().states == {}
     assert "nothing is under control yet" in desk.said("status")
-    assert f"control has no deployment {desk.name}; it has none" in desk.refused("status", desk.name)
+    assert f"control has no deployment {desk.name} (it has none)" in desk.refused("status", desk.name)
     assert f"no deployment '{desk.name}' was applied" in desk.refused("remove", desk.name, "--yes")
     row = desk.said("history", desk.name).splitlines()[-1]
     assert row.endswith(f"removed; active {desk.first[:8]} -> none  the airport closed")

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 
 from models.binning import Binner, Categories, Numbers, fit, number_edges
 from models.errors import ReferenceInvalid
-from models.profiler import HOUR_MS, Profiler, Watermarks
+from models.profiler import HOUR_MS
 from models.reference import Reference, Tally, tally_of
 from schemas import records
-from tests.one_arm import OneArm
+from tests.one_arm import NOW, added_up, profiler_of
 
-NOW = 1_760_000_000_000
 ROWS = 3000
 
 
@@ -43,16 +42,6 @@ def _scores(rows: int = ROWS, seed: int = 0) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def reference() -> Reference:
     return Reference.from_frame(_frame(), _scores())
-
-
-def _profiler(reference: Reference) -> OneArm:
-    one = Profiler(reference, deployment="flights", arm="active", model="flights", version="v1")
-    return OneArm({"active": one}, Watermarks(clock=lambda: NOW))
-
-
-def _tally(reference: Reference, encoded: list[bytes]) -> Tally:
-    size = len(reference.tally.cells)
-    return sum((tally_of(records.decode("profile", value), size) for value in encoded), Tally.empty(size))
 
 
 def test_a_reference_survives_its_bytes(reference: Reference) -> None:
@@ -146,7 +135,7 @@ def test_categories_are_ranked_by_frequency_with_bins_for_rare_new_and_missing()
 def test_enums_and_categoricals_fall_into_the_bins_of_their_text(reference: Reference, dtype: pl.DataType) -> None:
     frame = _frame()
     cast = frame.with_columns(pl.col("carrier").cast(dtype))
-    profiler = _profiler(reference)
+    profiler = profiler_of(reference)
     times = np.full(ROWS, NOW)
     as_text = profiler.profiles(frame, _scores(), np.zeros(ROWS, np.int32), times)
     assert profiler.profiles(cast, _scores(), np.zeros(ROWS, np.int32), times) == as_text
@@ -155,15 +144,15 @@ def test_enums_and_categoricals_fall_into_the_bins_of_their_text(reference: Refe
 def test_null_and_nan_are_missing_and_infinities_are_tails() -> None:
     reference = Reference.from_frame(pl.DataFrame({"x": np.arange(100.0)}))
     live = pl.DataFrame({"x": [None, float("nan"), float("inf"), float("-inf")]}, strict=False)
-    encoded = _profiler(reference).profiles(live, pl.DataFrame(), np.zeros(4, np.int32), np.full(4, NOW))
-    cells = _tally(reference, encoded).cells
+    encoded = profiler_of(reference).profiles(live, pl.DataFrame(), np.zeros(4, np.int32), np.full(4, NOW))
+    cells = added_up(reference, encoded).cells
     assert (cells[-1], cells[-2], cells[0]) == (2, 1, 1)
 
 
 def test_a_column_that_lacks_or_has_another_type_is_missing_not_an_error(reference: Reference) -> None:
     live = pl.DataFrame({"wind": ["calm"], "carrier": [7]})
-    encoded = _profiler(reference).profiles(live, pl.DataFrame(), np.zeros(1, np.int32), np.full(1, NOW))
-    cells = _tally(reference, encoded).cells
+    encoded = profiler_of(reference).profiles(live, pl.DataFrame(), np.zeros(1, np.int32), np.full(1, NOW))
+    cells = added_up(reference, encoded).cells
     by_name = {part.name: cells[part.start : part.end] for part in reference.slices}
     assert by_name["wind"][-1] == by_name["hour"][-1] == by_name["late"][-1] == 1
     assert by_name["carrier"][-2] == 1
@@ -174,9 +163,9 @@ def test_every_place_of_a_probability_vector_is_profiled() -> None:
     reference = Reference.from_frame(pl.DataFrame({"x": [1.0, 2.0]}), scores)
     assert [part.name for part in reference.slices] == ["x", "probabilities[0]", "probabilities[1]"]
     live = pl.DataFrame({"probabilities": [[0.1]]})
-    encoded = _profiler(reference).profiles(pl.DataFrame({"x": [1.0]}), live, np.zeros(1, np.int32), np.full(1, NOW))
+    encoded = profiler_of(reference).profiles(pl.DataFrame({"x": [1.0]}), live, np.zeros(1, np.int32), np.full(1, NOW))
     last = reference.slices[2]
-    assert _tally(reference, encoded).cells[last.end - 1] == 1
+    assert added_up(reference, encoded).cells[last.end - 1] == 1
 
 
 def test_times_and_bytes_are_not_profiled() -> None:
@@ -199,11 +188,11 @@ def test_however_events_are_spread_the_merged_counts_are_the_same(cuts: list[int
     times = NOW - rng.integers(0, 5000, rows)
     spread = rng.integers(0, partitions, rows).astype(np.int32)
     bounds = [0, *sorted(cuts), rows]
-    profiler, encoded = _profiler(reference), []
+    profiler, encoded = profiler_of(reference), []
     for start, end in pairwise(bounds):
         part = slice(start, end)
         encoded += profiler.profiles(frame[part], scores[part], spread[part], times[part])
-    once = _profiler(reference).profiles(frame, scores, np.zeros(rows, np.int32), times)
+    once = profiler_of(reference).profiles(frame, scores, np.zeros(rows, np.int32), times)
     assert _by_tick(reference, encoded) == _by_tick(reference, once)
 
 
@@ -218,7 +207,7 @@ def _by_tick(reference: Reference, encoded: list[bytes]) -> dict[int, Tally]:
 def test_a_record_names_its_partition_tick_lineage_and_progress(reference: Reference) -> None:
     times = np.array([NOW - 2000, NOW, NOW - 2000, NOW - 500])
     partitions = np.array([3, 3, 1, 3], np.int32)
-    encoded = _profiler(reference).profiles(_frame(4), _scores(4), partitions, times)
+    encoded = profiler_of(reference).profiles(_frame(4), _scores(4), partitions, times)
     found = [records.decode("profile", value) for value in encoded]
     assert [(r["partition"], r["tick"], r["rows"]) for r in found] == [
         (1, (NOW - 2000) // 1000, 1),
@@ -234,7 +223,7 @@ def test_a_record_names_its_partition_tick_lineage_and_progress(reference: Refer
 
 def test_times_that_cannot_be_are_moved_and_counted(reference: Reference) -> None:
     times = np.array([NOW, NOW + 10 * HOUR_MS, NOW - 5 * HOUR_MS, -1])
-    encoded = _profiler(reference).profiles(_frame(4), _scores(4), np.zeros(4, np.int32), times)
+    encoded = profiler_of(reference).profiles(_frame(4), _scores(4), np.zeros(4, np.int32), times)
     found = [records.decode("profile", value) for value in encoded]
     assert sum(r["clamped"] for r in found) == 3
     assert max(r["watermark"] for r in found) == NOW + 1000
@@ -243,13 +232,13 @@ def test_times_that_cannot_be_are_moved_and_counted(reference: Reference) -> Non
 
 def test_an_old_backlog_keeps_its_times(reference: Reference) -> None:
     times = np.full(2, NOW - 100 * HOUR_MS)
-    encoded = _profiler(reference).profiles(_frame(2), _scores(2), np.zeros(2, np.int32), times)
+    encoded = profiler_of(reference).profiles(_frame(2), _scores(2), np.zeros(2, np.int32), times)
     record = records.decode("profile", encoded[0])
     assert (record["tick"], record["clamped"]) == ((NOW - 100 * HOUR_MS) // 1000, 0)
 
 
 def test_progress_never_goes_back(reference: Reference) -> None:
-    profiler = _profiler(reference)
+    profiler = profiler_of(reference)
     profiler.profiles(_frame(1), _scores(1), np.zeros(1, np.int32), np.array([NOW]))
     found = [records.decode("profile", value) for value in profiler.progress([0, 1], NOW - 5000)]
     assert [(r["partition"], r["watermark"], r["rows"], r["cells"]) for r in found] == [
@@ -259,7 +248,7 @@ def test_progress_never_goes_back(reference: Reference) -> None:
 
 
 def test_after_forgetting_progress_starts_anew(reference: Reference) -> None:
-    profiler = _profiler(reference)
+    profiler = profiler_of(reference)
     profiler.profiles(_frame(1), _scores(1), np.zeros(1, np.int32), np.array([NOW]))
     profiler.forget()
     record = records.decode("profile", profiler.progress([0], NOW - 5000)[0])
@@ -267,7 +256,7 @@ def test_after_forgetting_progress_starts_anew(reference: Reference) -> None:
 
 
 def test_an_empty_batch_has_no_profile(reference: Reference) -> None:
-    assert _profiler(reference).profiles(_frame(0), _scores(0), np.zeros(0, np.int32), np.zeros(0, np.int64)) == []
+    assert profiler_of(reference).profiles(_frame(0), _scores(0), np.zeros(0, np.int32), np.zeros(0, np.int64)) == []
 
 
 def test_features_and_scores_of_unequal_length_are_refused() -> None:

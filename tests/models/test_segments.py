@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,11 @@ from models.binning import Binner, Bins, Numbers
 from models.building import build
 from models.counting import Counter
 from models.errors import ReferenceInvalid
-from models.profiler import Profiler, Watermarks
-from models.reference import Reference, Tally, tally_of
+from models.reference import Reference, Tally
 from models.segments import RANGES, ROWS, VALUES
-from schemas import records
-from tests.one_arm import OneArm
+from tests.models.test_building import chunks
+from tests.one_arm import spread
 
-NOW = 1_760_000_000_000
 COUNT = 12_000
 
 
@@ -149,21 +146,8 @@ def test_a_block_does_not_change_the_one_before_it() -> None:
 
 
 def test_what_workers_publish_adds_up_however_events_were_spread(reference: Reference) -> None:
-    rows, said, rng = frame(3_000, 5), scores(3_000, 5), np.random.default_rng(1)
-    one = Profiler(reference, deployment="flights", arm="active", model="flights", version="v1")
-    profiler = OneArm({"active": one}, Watermarks(clock=lambda: NOW))
-    encoded: list[bytes] = []
-    for start in range(0, 3_000, 700):
-        part = slice(start, min(start + 700, 3_000))
-        count = part.stop - start
-        partitions, times = (
-            rng.integers(0, 40, count).astype(np.int32),
-            np.sort(NOW - 3000 + rng.integers(0, 3000, count)),
-        )
-        encoded += profiler.profiles(rows[part], said[part], partitions, times)
-    size = len(reference.tally.cells)
-    tally = sum((tally_of(records.decode("profile", value), size) for value in encoded), Tally.empty(size))
-    assert counts(reference, tally) == filtered(reference, rows, said)
+    rows, said = frame(3_000, 5), scores(3_000, 5)
+    assert counts(reference, spread(reference, rows, said)) == filtered(reference, rows, said)
 
 
 def test_a_reference_with_segments_survives_its_bytes_and_one_without_is_as_before(reference: Reference) -> None:
@@ -217,10 +201,7 @@ def test_of_many_categories_the_most_frequent_are_told_apart() -> None:
 
 
 def test_built_in_chunks_that_are_cut_apart_it_is_the_reference_of_the_whole_frame(reference: Reference) -> None:
-    def chunks(whole: pl.DataFrame, size: int) -> Iterator[pl.DataFrame]:
-        return (whole[start : start + size] for start in range(0, whole.height, size))
-
-    made = build(lambda: chunks(frame(), 3_001), lambda: chunks(scores(), 999), ["carrier", "wind", "night"], ["wind"])
+    made = build(chunks(frame(), 3_001), chunks(scores(), 999), ["carrier", "wind", "night"], ["wind"])
     assert made.to_bytes() == reference.to_bytes()
 
 

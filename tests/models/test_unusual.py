@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
@@ -13,13 +12,11 @@ import pytest
 from models.binning import Binner, Categories
 from models.building import build
 from models.errors import ReferenceInvalid
-from models.profiler import Profiler, Watermarks
-from models.reference import Reference, Tally, tally_of
+from models.reference import Reference, Tally
 from models.unusual import NAME, ROWS, UNIT, beyond
-from schemas import records
-from tests.one_arm import OneArm
+from tests.models.test_building import chunks
+from tests.one_arm import spread
 
-NOW = 1_760_000_000_000
 COUNT = 20_000
 
 
@@ -98,16 +95,8 @@ def test_the_other_columns_are_counted_as_without_it_and_so_are_those_apart(refe
 
 
 def test_what_workers_publish_adds_up_however_events_were_spread(reference: Reference) -> None:
-    rows, said, rng = frame(2_500, 5), scores(2_500, 5), np.random.default_rng(1)
-    one = Profiler(reference, deployment="flights", arm="active", model="flights", version="v1")
-    profiler, encoded = OneArm({"active": one}, Watermarks(clock=lambda: NOW)), list[bytes]()
-    for start in range(0, 2_500, 700):
-        part = slice(start, min(start + 700, 2_500))
-        partitions = rng.integers(0, 12, part.stop - start).astype(np.int32)
-        encoded += profiler.profiles(rows[part], said[part], partitions, np.full(part.stop - start, NOW - 1000))
-    size = len(reference.tally.cells)
-    tally = sum((tally_of(records.decode("profile", value), size) for value in encoded), Tally.empty(size))
-    assert tally == Tally(2_500, reference.counter.count(rows, said)[0])
+    rows, said = frame(2_500, 5), scores(2_500, 5)
+    assert spread(reference, rows, said) == Tally(2_500, reference.counter.count(rows, said)[0])
 
 
 def test_it_survives_its_bytes_and_is_the_same_when_built_in_chunks(reference: Reference) -> None:
@@ -115,10 +104,7 @@ def test_it_survives_its_bytes_and_is_the_same_when_built_in_chunks(reference: R
     assert read == reference
     assert read.counter.size == reference.counter.size
 
-    def chunks(whole: pl.DataFrame, size: int) -> Iterator[pl.DataFrame]:
-        return (whole[start : start + size] for start in range(0, whole.height, size))
-
-    made = build(lambda: chunks(frame(), 3_001), lambda: chunks(scores(), 999), ["carrier"], unusual=True)
+    made = build(chunks(frame(), 3_001), chunks(scores(), 999), ["carrier"], unusual=True)
     assert made.to_bytes() == reference.to_bytes()
 
 

@@ -12,22 +12,15 @@ from monitoring.profiles import ProfileFold
 from monitoring.setup import Topics, Wiring
 from penstock.watching import asking_of, comparing_of, joining_of, judging_of, quality_of, sources_of, topics_beside
 from schemas.deployment import Deployment
+from tests.declared import deployment as a_deployment
 
 LABEL = {"type": "record", "name": "L", "fields": [{"name": "late", "type": ["null", "boolean"]}]}
 PRICE = {"type": "record", "name": "L", "fields": [{"name": "late", "type": "double"}]}
 
 
 def declared(**more: Any) -> Deployment:
-    return Deployment.model_validate(
-        {
-            "name": "flights",
-            "input": {"topic": "events", "schema": "event.avsc"},
-            "output": {"topic": "inferences"},
-            "arms": [{"role": "active", "model": "late@production"}],
-            "monitor": {},
-            **more,
-        }
-    )
+    flights = {"name": "flights", "input": {"topic": "events", "schema": "event.avsc"}, "monitor": {}}
+    return a_deployment(**{**flights, **more})
 
 
 def labels(schema: dict[str, Any] = LABEL, **more: Any) -> dict[str, Any]:

@@ -10,17 +10,10 @@ from pydantic import ValidationError
 from schemas.deployment import Declared, Deployment, Quotas
 from schemas.errors import ArmUnknown
 from schemas.reserved import is_reserved, topics_of
+from tests.declared import ACTIVE, ALL, SHADOW, deployment
 
-ACTIVE = {"role": "active", "model": "m@production"}
 CANARY = {"role": "canary", "model": "m@candidate", "percent": 5}
 CHALLENGER = {"role": "challenger", "model": "other@production", "percent": 20}
-ALL = {"role": "all", "name": "trees", "model": "trees@production"}
-SHADOW = {"role": "shadow", "model": "m@candidate", "topic": "d.shadow"}
-
-
-def deployment(*arms: dict[str, Any], **more: Any) -> Deployment:
-    declared = {"name": "d", "input": {"topic": "in", "schema": "e.avsc"}, "output": {"topic": "out"}}
-    return Deployment.model_validate({**declared, "arms": [ACTIVE, *arms], **more})
 
 
 def test_arms_go_by_their_role_and_a_number_or_by_the_name_given() -> None:
@@ -159,15 +152,7 @@ SCHEMA = {"type": "record", "name": "E", "fields": [{"name": "a", "type": "doubl
 
 
 def declared(**limits: Any) -> Deployment:
-    return Deployment.model_validate(
-        {
-            "name": "d",
-            "input": {"topic": "e", "schema": "event.avsc"},
-            "output": {"topic": "i"},
-            "arms": [{"role": "active", "model": "m@production"}],
-            "limits": limits,
-        }
-    )
+    return deployment(limits=limits)
 
 
 @pytest.mark.parametrize(("text", "size"), [("512MiB", 512 << 20), ("2GiB", 2 << 30), ("2GB", 2 * 10**9), (7, 7)])

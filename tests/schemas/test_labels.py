@@ -13,6 +13,7 @@ from schemas.deployment import Deployment
 from schemas.errors import LabelsUnusable
 from schemas.labels import Labels, _task_of
 from schemas.values import OutputField
+from tests.declared import SHADOW, deployment
 
 SCHEMA = {
     "type": "record",
@@ -35,17 +36,8 @@ def labels(**more: Any) -> Labels:
     return Labels.model_validate({"topic": "l", "schema": SCHEMA, "value": "late", **more})
 
 
-def deployment(**more: Any) -> Deployment:
-    declared = {
-        "name": "d",
-        "input": {"topic": "in", "schema": "e.avsc"},
-        "output": {"topic": "out"},
-        "arms": [
-            {"role": "active", "model": "m@production"},
-            {"role": "shadow", "model": "m@candidate", "topic": "d.shadow"},
-        ],
-    }
-    return Deployment.model_validate({**declared, **more})
+def shadowed(**more: Any) -> Deployment:
+    return deployment(SHADOW, **more)
 
 
 @pytest.mark.parametrize(
@@ -175,17 +167,17 @@ def test_the_task_is_that_by_which_the_monitor_judges(output: OutputField, value
 
 def test_a_declaration_with_labels_comes_back_from_its_own_form() -> None:
     declared = {"topic": "l", "schema": SCHEMA, "value": "late", "within": "2h", "share": 0.25}
-    made = deployment(labels=declared, monitor={"segments": ["origin"]})
+    made = shadowed(labels=declared, monitor={"segments": ["origin"]})
     assert Deployment.model_validate(made.to_dict()) == made
     assert made.to_dict()["labels"] == {**declared, "within": 7200}
 
 
 def test_what_is_sampled_follows_from_labels_and_segments() -> None:
     declared = {"topic": "l", "schema": SCHEMA, "value": "late"}
-    assert deployment().sampling is None
-    assert deployment(monitor={}).sampling is None
-    assert deployment(labels={**declared, "share": 0.5, "partitions": 8}).sampling == (0.5, 8)
-    assert deployment(monitor={"segments": ["origin"]}).sampling == (1.0, 4)
+    assert shadowed().sampling is None
+    assert shadowed(monitor={}).sampling is None
+    assert shadowed(labels={**declared, "share": 0.5, "partitions": 8}).sampling == (0.5, 8)
+    assert shadowed(monitor={"segments": ["origin"]}).sampling == (1.0, 4)
 
 
 @pytest.mark.parametrize(
@@ -193,13 +185,13 @@ def test_what_is_sampled_follows_from_labels_and_segments() -> None:
 )
 def test_labels_need_a_topic_of_their_own(topic: str) -> None:
     with pytest.raises(ValidationError, match=r"labels: .* is a topic of this deployment's own"):
-        deployment(labels={"topic": topic, "schema": SCHEMA, "value": "late"})
+        shadowed(labels={"topic": topic, "schema": SCHEMA, "value": "late"})
 
 
 def test_the_topic_of_samples_is_taken_where_there_are_samples() -> None:
-    assert deployment(output={"topic": "d.samples"}).sampling is None
+    assert shadowed(output={"topic": "d.samples"}).sampling is None
     with pytest.raises(ValidationError, match=r"d\.samples is where the dead letters, profiles or samples"):
-        deployment(output={"topic": "d.samples"}, monitor={"segments": ["origin"]})
+        shadowed(output={"topic": "d.samples"}, monitor={"segments": ["origin"]})
 
 
 METRICS = {"gain": {"value": "revenue if score > 0.5 else -1", "min": -1, "max": 100}, "cost": "2 * late + minutes"}
@@ -213,7 +205,7 @@ def test_metrics_say_which_fields_and_outputs_they_need() -> None:
     assert found.mismatches([SCORE, PROBABILITY]) == []
     assert found.metrics["cost"].value == "2 * late + minutes"
     assert labels().fields == labels().outputs == []
-    assert deployment(labels={"topic": "l", "schema": SCHEMA, "value": "late", "metrics": METRICS}).to_dict()["labels"][
+    assert shadowed(labels={"topic": "l", "schema": SCHEMA, "value": "late", "metrics": METRICS}).to_dict()["labels"][
         "metrics"
     ] == {"gain": METRICS["gain"], "cost": {"value": "2 * late + minutes"}}
 

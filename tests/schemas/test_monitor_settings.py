@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from schemas.deployment import Deployment, Monitor
+from tests.declared import deployment
 
 
 @pytest.mark.parametrize(
@@ -83,12 +84,4 @@ def test_groups_of_people_are_segments_too() -> None:
 
 
 def a_deployment(**monitor: Any) -> Deployment:
-    return Deployment.model_validate(
-        {
-            "name": "d",
-            "input": {"topic": "events", "schema": "event.avsc"},
-            "output": {"topic": "out"},
-            "arms": [{"role": "active", "model": "m@production"}],
-            "monitor": monitor,
-        }
-    )
+    return deployment(monitor=monitor)

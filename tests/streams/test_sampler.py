@@ -21,6 +21,7 @@ from streams.batch import Batch, batch_of
 from streams.memory import StoredMessage
 from streams.sampler import NO_KEY, TOO_LARGE, Sampled, Sampler, sampler_of
 from streams.scorer import Scored
+from tests.declared import ALL, SHADOW, deployment
 
 ACTIVE = Made("active", "active", 0.9, "", "m", "v1")
 CANARY = Made("canary", "canary", 0.1, "", "m", "v2")
@@ -181,13 +182,7 @@ COLUMNS: dict[str, pl.DataType] = {"origin": pl.String(), "wind": pl.Float64()}
 
 
 def declared(**more: Any) -> Deployment:
-    arms = [
-        {"role": "active", "model": "m@production"},
-        {"role": "all", "name": "trees", "model": "t@production"},
-        {"role": "shadow", "model": "m@candidate", "topic": "out.shadow"},
-    ]
-    whole = {"name": "d", "input": {"topic": "in", "schema": "e.avsc"}, "output": {"topic": "out"}, "arms": arms}
-    return Deployment.model_validate({**whole, **more})
+    return deployment(ALL, SHADOW, **more)
 
 
 def labels(**more: Any) -> dict[str, Any]:
