@@ -20,16 +20,24 @@ class Declared(BaseModel):
 
 
 def parse_size(text: object) -> object:
-    """`1MiB` or a plain number of bytes, as a number of bytes; anything else is left for pydantic to refuse."""
-    return _parsed(text, _SIZES, "B")
+    """`1MiB` or a plain number of bytes, as a number of bytes; what is no text is left for pydantic to judge.
+
+    Raises ValueError for other text.
+    """
+    return _parsed(text, _SIZES, "B", "must be a whole number of bytes, or one with a unit such as 512MiB or 2GB")
 
 
 def parse_duration(text: object) -> object:
-    """`3d`, `12h` or a plain number of seconds, in seconds; anything else is left for pydantic to refuse."""
-    return _parsed(text, _SECONDS, "s")
+    """`3d`, `12h` or a plain number of seconds, in seconds; what is no text is left for pydantic to judge.
+
+    Raises ValueError for other text.
+    """
+    return _parsed(text, _SECONDS, "s", "must be a whole number of seconds, or one with a unit such as 90s, 12h or 3d")
 
 
-def _parsed(text: object, units: dict[str, int], plain: str) -> object:
-    if isinstance(text, str) and (match := re.fullmatch(r"(\d+)\s*([A-Za-z]*)", text)) and (match[2] or plain) in units:
+def _parsed(text: object, units: dict[str, int], plain: str, asked: str) -> object:
+    if not isinstance(text, str):
+        return text
+    if (match := re.fullmatch(r"(\d+)\s*([A-Za-z]*)", text)) and (match[2] or plain) in units:
         return int(match[1]) * units[match[2] or plain]
-    return text
+    raise ValueError(asked)

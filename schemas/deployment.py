@@ -21,6 +21,7 @@ Otherwise = Literal["dead_letter", "null", "pass"]
 MODEL = r"^[A-Za-z0-9._-]+@[A-Za-z0-9._-]+$"  # NAME@TAG or NAME@UUID
 NAME = r"^[A-Za-z0-9._-]{1,100}$"  # of a deployment
 ARM = r"^[a-z0-9][a-z0-9_-]{0,49}$"  # its name
+REFERENCE = r"^(bundle|rolling ([1-9]|1\d|2[0-8])d)$"  # what drift is compared with
 ACTIVE, FALLBACK, CONSTANT = "active", "fallback", "constant"  # names of arms: the last two step in
 ALONE = ("all", "shadow")  # roles of arms for which nobody steps in: each has an inference or a dead letter of an event
 
@@ -138,7 +139,7 @@ class Quality(Declared):
 
 
 class Monitor(Declared):
-    reference: str = Field(default="bundle", pattern=r"^(bundle|rolling ([1-9]|1\d|2[0-8])d)$")
+    reference: str = Field(default="bundle", pattern=REFERENCE)
     season: Literal["none", "daily", "weekly"] = "none"  # by which a rolling reference is kept apart
     detector: Literal["windows", "e_detector", "adwin", "page_hinkley", "kswin"] = "e_detector"
     false_alarms: float = Field(default=1.0, gt=0, le=10_000)  # of the e-detector, on average a week

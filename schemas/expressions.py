@@ -107,10 +107,9 @@ def _problems(tree: ast.expr) -> Iterator[str]:
             elif abs(node.value) > 1e15:
                 yield f"{node.value!r} is too large; numbers up to 1e15 are added up"
         elif isinstance(node, ast.BinOp | ast.UnaryOp):
-            if isinstance(node, ast.BinOp) and not isinstance(node.op, _OPERATORS):
-                yield f"{ast.unparse(node)}: this operator is not known; there are + - * / // %" + (
-                    " (write x * x for x ** 2)" if isinstance(node.op, ast.Pow) else ""
-                )
+            if not isinstance(node.op, _PLAIN):
+                hint = " (write x * x for x ** 2)" if isinstance(node.op, ast.Pow) else ""
+                yield f"{ast.unparse(node)}: this operator is not known; there are + - * / // %{hint}"
         elif isinstance(node, ast.Compare):
             if not all(isinstance(each, _COMPARISONS) for each in node.ops):
                 yield f"{ast.unparse(node)}: this comparison is not known; there are < <= > >= == !="

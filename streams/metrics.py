@@ -19,7 +19,6 @@ from streams.backlog import Backlog
 if TYPE_CHECKING:
     from streams.work import Work
 
-STAGES = ("poll", "decode", "score", "encode", "profile", "publish")
 AGES = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600)
 RESOURCES = {  # of a slot's vitals, as metrics
     "cpu": ("cpu_share", "CPU that this process uses, of its quota or the machine"),

@@ -1,6 +1,6 @@
-"""A slot's vitals: put together from what its parts note, and written to a file that its supervisor reads.
+"""A slot's vitals, which `streams.signs` puts together, in a file that the supervisor reads who autoscales it.
 
-Imports nothing of Kafka: the supervisor that autoscales reads the files, too.
+Imports nothing of Kafka, for the supervisor's sake.
 """
 
 from __future__ import annotations

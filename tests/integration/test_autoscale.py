@@ -240,7 +240,7 @@ def test_a_quota_is_applied_like_every_change_and_status_tells_the_signals(rig: 
     stand.said("apply", str(stand.rig.file))
     stand.rig.produce(events(3_000))
     before = json.loads(stand.run("status", stand.name, "--json").stdout)["signals"]
-    assert before == [{"deployment": stand.name, "arm": "active", "slots": 0, "lag": 3_000}]
+    assert before == [{"deployment": stand.name, "arm": "active", "paused": False, "slots": 0, "lag": 3_000}]
     assert "no slot reads; 3,000 events wait" in stand.run("status", stand.name).stdout
     worker = stand.worker()
     worker.wait_for("reads partitions")

@@ -55,7 +55,7 @@ def test_a_wrong_value_is_said_with_its_place(tmp_path: Path, key: str, value: o
     ("fallback", "said"),
     [
         ("m@v1", "fallback: must be a list: write [ ] around it (found 'm@v1')"),
-        ([{"const": {}}], "fallback.0 (counted from 0): "),
+        ([{"const": {}}], "fallback.0.constant (counted from 0): is required"),
         (["m"], "fallback.0 (counted from 0): must be "),
     ],
 )

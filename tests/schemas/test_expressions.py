@@ -34,7 +34,7 @@ def test_what_is_known_is_taken(text: str) -> None:
         ("(" * 300 + "1" + ")" * 300, "500 are the most"),
         ("x ** 2", r"x \*\* 2: this operator is not known; .*write x \* x"),
         ("x @ y", "this operator is not known"),
-        ("~x", "is not known"),
+        ("~x", "~x: this operator is not known"),
         ("x in y", "this comparison is not known"),
         ("x is y", "this comparison is not known"),
         ("exp(x)", "there is no function exp; there are abs, min, max"),

@@ -46,11 +46,11 @@ def test_the_past_that_is_the_reference(settings: dict[str, Any], days: int | No
         ({"quality": {"errors": 1}}, "less than 1"),
         ({"quality": {"first": 10}}, "greater than or equal to 100"),
         ({"quality": {"worse": 0.5}}, "less than or equal to 0.2"),
-        ({"quality": {"labels_silent": "soon"}}, "valid integer"),
+        ({"quality": {"labels_silent": "soon"}}, "a whole number of seconds, or one with a unit"),
         ({"retrain_after": "1s"}, "greater than or equal to 60"),
         ({"operations": {"model_days": 0}}, "greater than 0"),
         ({"operations": {"cpu": 1.5}}, "less than or equal to 1"),
-        ({"operations": {"disk_bytes": "much"}}, "valid integer"),
+        ({"operations": {"disk_bytes": "much"}}, "a whole number of bytes, or one with a unit"),
     ],
 )
 def test_what_makes_no_sense_is_refused(settings: dict[str, Any], told: str) -> None:
