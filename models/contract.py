@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ LEVELS: dict[str, tuple[Any, ...]] = {
     "int64": (pl.Int32, pl.Int64),
     "bool": (pl.Boolean,),
 }
+BEYOND = {"double": 2**1024 - 2**970, "float": 2**128 - 2**103, "int64": 2**63}  # too large, from here on
 EVENT_TYPES = {
     "float": "double, float, int, long or boolean",
     "double": "double, float, int, long or boolean",
@@ -142,9 +144,19 @@ def _stand_in_problem(part: Input, dtype: Any, value: Value) -> str:
     }[part.type]
     if not fits:
         return f"{value!r} cannot stand in for a {part.type} of input {part.name!r}; give a value of that type"
+    if not _fits(value, part.type):
+        return f"{value!r:.40} is beyond what a {part.type} can hold; give a value in its range"
     if isinstance(dtype, pl.Enum) and value not in dtype.categories.to_list():
         return f"{value!r} is not a symbol of the enum {dtype.categories.to_list()}"
     return ""
+
+
+def _fits(value: Value, kind: str) -> bool:
+    """Say whether a tensor of this type can hold a stand-in; what is not finite is one of its values."""
+    beyond = BEYOND.get(kind)
+    if beyond is None or isinstance(value, (str, bool)) or (isinstance(value, float) and not math.isfinite(value)):
+        return True
+    return -beyond <= value < beyond
 
 
 def _unknown_stand_ins(columns: Mapping[str, Any], missing: Iterable[str]) -> list[str]:

@@ -15,6 +15,7 @@ import filecmp
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from models.errors import BundleAltered, BundleInvalid, ModelNotFound, Repositor
 from models.manifest import UUID_TEXT, Manifest, now
 
 log = logging.getLogger(__name__)
+BEGINNING = re.compile(r"^[0-9a-f]{8}[0-9a-f-]{0,27}$")  # of a version, as people copy it
 DEFAULT_CACHE = Path(".penstock/cache/models")
 COPIED = 1 << 20  # bytes at a time
 
@@ -73,11 +75,14 @@ class Repository:
         return sorted(entries, key=lambda entry: (entry.manifest.name, entry.manifest.created, entry.manifest.version))
 
     def resolve(self, ref: str) -> Entry:
-        """The version that `NAME@TAG` or `NAME@VERSION` means now; raises ModelNotFound naming what there is."""
+        """The version that `NAME@TAG` or `NAME@VERSION` means now; raises ModelNotFound naming what there is.
+
+        The beginning of a version is one, too: 8 characters or more that no other version of the model begins with.
+        """
         name, _, wanted = ref.partition("@")
         if not name or not wanted:
             raise ModelNotFound(f"{ref!r} is no reference to a model: write NAME@TAG or NAME@VERSION")
-        version = wanted if UUID_TEXT.match(wanted) else self._tagged(name, wanted)
+        version = wanted if UUID_TEXT.match(wanted) else self._tagged(name, wanted) or self._begun(name, wanted)
         path = self._path(name, version or "-", "entry.json")
         if version is None or not self._guard(self._fs.exists, path):
             self._refuse_absent_root()
@@ -264,6 +269,18 @@ class Repository:
 
     def _tagged(self, name: str, tag: str) -> str | None:
         return max(self._put(name, tag), default=("", None))[1]
+
+    def _begun(self, name: str, beginning: str) -> str | None:
+        """Return the one version of a model that begins so. Raises ModelNotFound where there are more."""
+        if not BEGINNING.match(beginning):
+            return None
+        found = sorted(path.split("/")[-2] for path in self._glob(self._path(name, f"{beginning}*", "entry.json")))
+        if len(found) > 1:
+            raise ModelNotFound(
+                f"{len(found)} versions of model {name} begin with {beginning}: {', '.join(found)}; write more of the "
+                "one that you mean"
+            )
+        return found[0] if found else None
 
     def _not_found(self, name: str, wanted: str) -> str:
         entries = self.list(name)

@@ -78,7 +78,7 @@ def plain(value: Any) -> Any:
 
 def page(report: Report, compared: Compared | None) -> str:
     """Return all of it for a person."""
-    lines = [*report.ranges, "", *_done(report)]
+    lines = [*report.ranges, *(f"note: {note}" for note in report.notes), "", *_done(report)]
     if compared is not None:
         lines += ["", *_differences(report, compared)]
     return "\n".join(lines)

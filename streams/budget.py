@@ -8,6 +8,7 @@ above it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ GAIN = 0.1  # of the way to the aim that a wait grows by with each batch
 LONGEST_WAIT = 1.0  # seconds: signals and ticks wait as long
 WORTH = 0.9  # of what the largest batches would score a second: a smaller batch must not cost more
 MEMORY = 0.98  # of older batches in the estimate of costs, with each new one
+ENOUGH_BATCHES = 7.0  # by their weights: eight
+ENOUGH_EVENTS, ENOUGH_SECONDS = 1_000.0, 1.0  # of the last batches, by their weights: then they tell of larger ones
+REACH = 50.0  # times the size of the last batches, up to which they do
 WINDOW_SECONDS = 10.0  # over which it is judged whether the budget is met
 AGAIN_SECONDS = 600.0  # after which a budget that is still not met is said again
 LATE_SHARE = 0.05  # of events that may be late: the budget is for the 95th percentile
@@ -36,6 +40,18 @@ class Cost:
         self._nn = self._nn * MEMORY + events**2
         self._t = self._t * MEMORY + seconds
         self._nt = self._nt * MEMORY + events * seconds
+
+    def enough(self) -> bool:
+        """Say whether the last batches tell what larger ones would cost: few events in little time do not."""
+        return self._weight >= ENOUGH_BATCHES and (self._n >= ENOUGH_EVENTS or self._t >= ENOUGH_SECONDS)
+
+    def reach(self) -> float:
+        """Return how many events of a batch the last ones tell of; 0 before the first one."""
+        return REACH * math.sqrt(self._nn / self._weight) if self._weight else 0.0
+
+    def at_least(self) -> float:
+        """Return how many events a second batches such as the last ones do; 0 before the first one."""
+        return self._n / self._t if self._t else 0.0
 
     def parts(self) -> tuple[float, float] | None:
         """Return the seconds of any batch and those of each event; None while batches are all of one size."""

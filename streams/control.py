@@ -52,6 +52,7 @@ YEARS: Final = {"cleanup.policy": "delete", "retention.ms": str(10 * 366 * 86_40
 CHECKED = ("cleanup.policy", "retention.ms", "retention.bytes")
 REACH_SECONDS = 10.0
 LAST_ENTRIES = 64  # what a writer looks at, instead of an audit of years
+LACKING = ("missing", "cut_end", "state")  # what is found where an entry is not there
 SPAN = 4 * LAST_ENTRIES  # offsets in which they are: markers and what was rolled back have some, too
 
 
@@ -144,7 +145,7 @@ class ControlLog:
         self.states: dict[str, State] = {}
         self.head = NO_HEAD
         self.entries: list[Entry] = []
-        self._strange: list[Finding] = []  # in the audit
+        self._strange: list[tuple[int, Finding]] = []  # in the audit, behind so many entries
         self._spoilt: dict[bytes, Finding] = {}  # in the control topic, by key
         self._kafka, self._topics, self._whole, self._made = kafka, topics, whole, made
         self._there: list[str] = []
@@ -201,21 +202,32 @@ class ControlLog:
 
     def findings(self) -> list[Finding]:
         """Return what is wrong with the whole audit and the states that the control topic holds."""
-        strange = [*self._spoilt.values(), *self._strange]
+        strange = [*self._spoilt.values(), *(finding for _, finding in self._strange)]
         return [*strange, *verify_chain(self.entries, self.head, self.states.values())]
 
     def check(self) -> None:
-        """Raise ChainBroken where nothing may be written: the ends of both topics do not belong together."""
+        """Raise ChainBroken where nothing may be written: the ends of both topics do not belong together.
+
+        Records among the last entries that cannot be read are passed over with a warning, and with each one entry that
+        is missing: a newer release wrote it, and the head tells its hash.
+        """
         last = self.entries[-LAST_ENTRIES:]
         known = {entry.sequence for entry in last}
+        unread = [finding for behind, finding in self._strange if behind >= len(self.entries) - len(last)]
         found = [*self._spoilt.values(), *verify_end(last, self.head)]
         found += [
             Finding(state.audit_sequence, "state", f"{state.deployment}: its entry {state.audit_sequence} is missing")
             for state in self.states.values()
             if state.audit_sequence > max(known, default=0)
         ]
-        if found:
-            strange = f" ({self._strange[-1].text})" if self._strange else ""
+        lacking = {*range(min(known, default=1), self.head.sequence + 1)} - known
+        if len(lacking) <= len(unread):
+            found = [each for each in found if each.kind not in LACKING or each.sequence not in lacking]
+        if not found:
+            for each in unread:
+                log.warning("%s; it is passed over, and `penstock audit verify` tells of it", each.text)
+        else:
+            strange = f" ({self._strange[-1][1].text})" if self._strange else ""
             raise ChainBroken(
                 f"nothing is written onto {self._topics.audit}, which is not whole: {found[0].text}{strange}; run "
                 "`penstock audit verify`, which tells all of it, and see docs/rollout.md for what to do then"
@@ -288,7 +300,7 @@ class ControlLog:
         try:
             self.entries.append(Entry.decode(as_bytes(message.value()) or b""))
         except RecordInvalid as error:
-            self._strange.append(_strange(message, str(error)))
+            self._strange.append((len(self.entries), _strange(message, str(error))))
 
 
 def read(kafka: Mapping[str, str], topics: ControlTopics | None = None, *, whole: bool = False) -> ControlLog:

@@ -19,6 +19,7 @@ from streams.desired import Desired
 from streams.options import Options
 from streams.orders import FROM_STDIN
 from streams.reports import ENDED, Reports
+from streams.rollout import ways_back
 from streams.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ class Controlled:
 
     def __init__(self, name: str, options: Options, builder: Builder) -> None:
         self.name, self.kafka, self._builder = name, options.kafka, builder
-        control.TOPICS.ensure(options.kafka, control.TOPICS.status)
         self._newest: State | None = None
         self._lock = threading.Lock()
         self._changeover: Changeover | None = None
@@ -43,6 +43,10 @@ class Controlled:
         self._worker: Worker | None = None
         self._follower = Desired(options.kafka, name, self._changed)
         self._follower.start()
+
+    def make_topics(self) -> None:
+        """Make the topic in which slots say what they run: not before control is known to have the deployment."""
+        control.TOPICS.ensure(self.kafka, control.TOPICS.status)
 
     def give_up(self, state: State, failure: Explained) -> None:
         """Say that nothing can run: the process ends."""
@@ -140,6 +144,7 @@ def first_of(controlled: Controlled, builder: Builder) -> Built:
     ArmUnknown where the arm was taken away: that is no state to go back from.
     """
     name, state = controlled.name, control.state_of(control.read(controlled.kafka).states, controlled.name)
+    controlled.make_topics()
     try:
         return builder.build(Wanted.of_state(state))
     except RepositoryUnavailable as error:
@@ -160,9 +165,8 @@ def first_of(controlled: Controlled, builder: Builder) -> Built:
 
 
 def _earlier(controlled: Controlled, builder: Builder, state: State) -> Built | None:
-    """Return the last of the states before this one that can run."""
-    before = [each for each in control.states_of(controlled.kafka, controlled.name) if each.revision < state.revision]
-    for earlier in before[:BACK]:
+    """Return the last of the states before this one that can run, of those that nobody rolled back from."""
+    for earlier in ways_back(state, control.states_of(controlled.kafka, controlled.name), BACK):
         try:
             built = builder.build(Wanted.of_state(replace(earlier, paused=state.paused)))
         except Explained as error:

@@ -63,6 +63,10 @@ class Crew:
         beside = self._everywhere.get(maker.revision, self._everywhere[next(reversed(self._everywhere))])
         return maker.made.assigned == self._arm if self.alone else maker.made.assigned not in beside
 
+    def without(self, revision: int) -> bool:
+        """Say whether a state is known to have scored without this arm, which has every event of its own."""
+        return self.alone and revision in self._everywhere and self._arm not in self._everywhere[revision]
+
     def due(self, revision: int, otherwise: bool) -> bool:
         """Say whether an event must have a record. revision: that scored it; where that is not known, `otherwise`."""
         if not self.alone or revision not in self._everywhere:

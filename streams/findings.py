@@ -25,7 +25,7 @@ COUNTS = {
     "unknown_revision": "inferences of a declaration that was not given",
     "unknown_version": "inferences of a model version that cannot be loaded",
     "gone": "inferences and dead letters whose event retention removed",
-    "unjudged": "events whose inferences retention may have removed",
+    "unjudged": "events that need no inference here, or whose inferences retention may have removed",
     "within_tolerance": "inferences that differ, and no more than their bundle's proof allows",
     "on_trust": "inferences of an arm that stepped in, where the reason cannot be seen again",
     "not_recomputed": "dead letters that were left alone, because scoring their event may hang or crash",

@@ -7,13 +7,38 @@ batches.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from schemas.deployment import Quotas
-from streams.budget import BATCH_EVENTS, Cost
+from streams.budget import BATCH_EVENTS, REACH, Cost
 from streams.pace import Slowdown, slowest
+
+SMOOTHING = 0.2  # of the way to what the last batches tell, with each one
+
+
+class Rate:
+    """Events a second of the largest batches; known once enough were scored, and then kept while few are."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._cost = most, Cost()
+        self.known: float | None = None
+
+    @property
+    def at_least(self) -> float:
+        """What batches such as the last ones do."""
+        return self._cost.at_least()
+
+    def saw(self, events: int, seconds: float) -> None:
+        """Learn from a batch."""
+        self._cost.saw(events, seconds)
+        if not self._cost.enough():
+            return
+        found = self._cost.rate(min(self._most, math.ceil(self._cost.reach())))
+        if found is not None:
+            self.known = found if self.known is None else self.known + SMOOTHING * (found - self.known)
 
 
 class Pulse:
@@ -26,7 +51,7 @@ class Pulse:
         cpu: Callable[[], float] = time.process_time,
     ) -> None:
         self._most, self._clock, self._cpu = most, clock, cpu
-        self._wall, self._used = Cost(), Cost()
+        self._wall, self._used = Rate(most), Rate(most)
         self._before = cpu()
         self._turned = self._changed = clock()
         self._quotas = Quotas()
@@ -39,7 +64,7 @@ class Pulse:
     def changed(self, quotas: Quotas, slowdowns: Mapping[str, Slowdown]) -> None:
         """Note that another revision scores: what batches of the one before cost says nothing of it."""
         self._quotas, self._slowdowns = quotas, slowdowns
-        self._wall, self._used = Cost(), Cost()
+        self._wall, self._used = Rate(self._most), Rate(self._most)
         self._before, self._changed = self._cpu(), self._clock()
 
     def idle(self) -> None:
@@ -55,14 +80,19 @@ class Pulse:
 
     @property
     def capacity(self) -> float | None:
-        """Events a second that the slot could score, its quotas included; None before the first batch."""
-        wall, cores = self._wall.rate(self._most), self._quotas.cpu
-        if wall is None:
-            return None
-        busy = self._used.rate(self._most) if cores is not None else None  # events that a CPU-second scores
-        found = wall if busy is None or cores is None else min(wall, cores * busy)
-        limit = self._quotas.events_per_second
-        return found if limit is None else min(found, float(limit))
+        """Events a second that the slot could score, its quotas included; None before enough were scored to tell."""
+        found, limit = self._within_cores(), self._quotas.events_per_second
+        if limit is None:
+            return found
+        if found is None:  # what it does by small batches may be near enough to what it is allowed
+            return float(limit) if limit <= REACH * self._wall.at_least else None
+        return min(found, float(limit))
+
+    def _within_cores(self) -> float | None:
+        wall, cores, busy = self._wall.known, self._quotas.cpu, self._used.known
+        if wall is None or cores is None:
+            return wall
+        return None if busy is None else min(wall, cores * busy)  # busy: events that a CPU-second scores
 
     @property
     def quotas(self) -> Quotas:

@@ -7,11 +7,11 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from schemas.moments import TIME_FORMS, moment_of
 from schemas.values import as_bytes
 from streams.clients import quiet
 from streams.errors import Refused
@@ -24,8 +24,6 @@ TIMEOUT = 10.0
 # librdkafka looks for the coordinator of a group also for who never joins it, and says so where it may not
 UNJOINED = KafkaError.GROUP_AUTHORIZATION_FAILED
 Ends = dict[int, tuple[int, int]]  # per partition: the first offset, and the one behind the last
-UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-DAYS = {"today": 0, "yesterday": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,35 +35,16 @@ class Point:
 
     @classmethod
     def parse(cls, text: str, clock: Callable[[], float] = time.time) -> Point:
-        """`2026-05-01T12:00:00Z` (UTC where it names no zone), a day (its first moment), `today`, `yesterday`, `now`,
-        `7d ago` (or s, m, h); or `0:1200,3:1100`. Raises Refused.
-        """
+        """A time as `schemas.moments` has them, or offsets: `0:1200,3:1100`. Raises Refused."""
         parts = [re.fullmatch(r"(\d{1,9}):(\d{1,18})", part.strip()) for part in text.split(",")]
         if all(parts):
             return cls(offsets={int(part[1]): int(part[2]) for part in parts if part})
-        ms = _moment(text.strip(), datetime.fromtimestamp(clock(), UTC))
+        ms = moment_of(text, clock())
         if ms is None:
             raise Refused(
-                f"{text!r} is neither a time nor offsets: write 2026-05-01T12:00:00Z, 2026-05-01, yesterday or "
-                "'7d ago', or PARTITION:OFFSET and more after commas"
+                f"{text!r} is neither a time nor offsets: {TIME_FORMS}; or PARTITION:OFFSET and more after commas"
             )
-        return cls(ms=max(0, ms))
-
-
-def _moment(text: str, now: datetime) -> int | None:
-    """Return a time as people say it in ms since 1970; None where it is none."""
-    if text == "now":
-        return round(now.timestamp() * 1000)
-    if text in DAYS:
-        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        return round((midnight - timedelta(days=DAYS[text])).timestamp() * 1000)
-    if match := re.fullmatch(r"(\d{1,9})([smhd]) ago", text):
-        return round((now.timestamp() - int(match[1]) * UNITS[match[2]]) * 1000)
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
+        return cls(ms=ms)
 
 
 class TopicReader:

@@ -68,7 +68,7 @@ class Report:
 
     ranges: as told by `Stretch`. options: name the same range again. earlier: offsets that earlier runs had done.
     events, inferences, reasons: what this run committed, dead letters by reason. lost: events that retention removed,
-    at most. done: the whole range is committed.
+    at most. done: the whole range is committed. notes: what of the range that was asked for is not in it.
     """
 
     deployment: str
@@ -87,6 +87,7 @@ class Report:
     reasons: Counter[str] = field(default_factory=Counter)
     lost: int = 0
     done: bool = False
+    notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -119,6 +120,7 @@ class Errand:
             self.group,
             [str(each) for each in self.stretch.told()],
             self.stretch.options(),
+            notes=self.stretch.notes(),
         )
 
 

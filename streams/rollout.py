@@ -243,6 +243,30 @@ def _last_other(old: State, earlier: Mapping[int, Entry], *, force: bool) -> Sta
     return None
 
 
+def ways_back(newest: State, before: Sequence[State], most: int) -> list[State]:
+    """Return at most so many states that a start may take where `newest` cannot run, the nearest first.
+
+    before: states of the same deployment, in any order. The way back passes over what was rolled back from, or applied
+    away: behind a state that asks for the same as an earlier one stands what was before that one. It ends where earlier
+    states are not known. States that ask for the same as one on the way are left out, too: they can run no better.
+    """
+    found: list[State] = []
+    asked, here = {_content(newest)}, newest
+    while len(found) < most and (earlier := [each for each in before if each.revision < here.revision]):
+        same = [each for each in earlier if _content(each) == _content(here)]
+        if not same and len({each.revision for each in earlier}) < here.revision - 1:
+            break  # what is not known may be what `here` went back to
+        here = max(same or earlier, key=lambda each: each.revision)
+        if _content(here) not in asked:
+            asked.add(_content(here))
+            found.append(here)
+    return found
+
+
+def _content(state: State) -> tuple[object, ...]:
+    return state.declaration, state.event_schema, state.arms
+
+
 def _active(state: State) -> tuple[str, str] | None:
     return next(((arm.model, arm.version) for arm in state.arms if arm.role == "active"), None)
 

@@ -29,8 +29,9 @@ class Load:
 
     slots: that run. idle: those of them without a partition. read: partitions that the others have, of those of the
     input (partitions). lag: events not committed, of all. arriving, scored: events a second, of all; None while not
-    known. capacity: events a second of one slot, on average; None before any has scored. slowdown: of the slowest slot.
-    held: causes for which a slot holds events back. settled: seconds since partitions or revision of a slot changed.
+    known. capacity: events a second of one slot, on average; None before enough were scored. slowdown: of the
+    slowest slot. held: causes for which a slot holds events back. settled: seconds since partitions or revision of a
+    slot changed.
     """
 
     slots: int
@@ -83,11 +84,14 @@ class Load:
     def __str__(self) -> str:
         drain = self.drain_seconds
         when = "" if drain is None else ", never drained" if drain == math.inf else f", drained in {drain:,.0f} s"
+        could = f"a slot can score {_said(self.capacity)}/s"
+        if self.capacity is None:
+            could = "what a slot can score is not known yet"
         used = "" if self.utilization is None else f": utilization {self.utilization:.0%}"
         slow = "" if self.slowdown is None else f"; slow-down {self.slowdown:.1f}"
         return (
-            f"{self.lag:,} events wait{when}; {_said(self.arriving)}/s arrive, {_said(self.scored)}/s are scored, a "
-            f"slot can score {_said(self.capacity)}/s{used}{slow}"
+            f"{self.lag:,} events wait{when}; {_said(self.arriving)}/s arrive, {_said(self.scored)}/s are scored, "
+            f"{could}{used}{slow}"
         )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from streams.errors import Refused
 from streams.offsets import OffsetRange, ranges_of
@@ -18,12 +19,15 @@ class Stretch:
     """A range of one topic.
 
     ranges: what was asked for, per partition with any. cut: of partitions whose first events retention removed, or may
-    have removed, the first offset that is left.
+    have removed, the first offset that is left. beyond: of partitions that end before the offset that was asked for,
+    that offset. future: the end is a time that is not over.
     """
 
     topic: str
     ranges: Ends
     cut: Mapping[int, int]
+    beyond: Mapping[int, int] = field(default_factory=dict)
+    future: bool = False
 
     @property
     def offsets(self) -> int:
@@ -34,13 +38,24 @@ class Stretch:
         """Return the ranges as people write them."""
         return ranges_of(self.topic, self.ranges)
 
+    def notes(self) -> list[str]:
+        """Return what is told of an end that nothing was recorded up to."""
+        found = [
+            f"--to names offset {asked} of {self.topic}/{partition}, which does not reach so far: what comes later is "
+            "left out"
+            for partition, asked in sorted(self.beyond.items())
+        ]
+        return found + ["--to is a time to come: what comes until then is left out"] * self.future
+
     def options(self) -> str:
         """Return the options that name just this range, whenever they are typed."""
         begin, end = (",".join(f"{p}:{span[at]}" for p, span in sorted(self.ranges.items())) for at in (0, 1))
         return f"--from {begin} --to {end}"
 
 
-def stretch_of(reader: TopicReader, topic: str, begin: Point, end: Point) -> Stretch:
+def stretch_of(
+    reader: TopicReader, topic: str, begin: Point, end: Point, clock: Callable[[], float] = time.time
+) -> Stretch:
     """Return the offsets that lie between two ends. Where one names offsets, only the partitions named are meant.
 
     Raises Refused for a range without events, for two ends in different partitions, and without the topic.
@@ -63,7 +78,8 @@ def stretch_of(reader: TopicReader, topic: str, begin: Point, end: Point) -> Str
             f"{topic} has no events between these ends; it has {held or 'none at all'}: name others with --from and "
             "--to"
         )
-    return Stretch(topic, ranges, cut)
+    beyond = {p: asked for p, asked in (end.offsets or {}).items() if asked > ends[p][1]}
+    return Stretch(topic, ranges, cut, beyond, end.ms is not None and end.ms > clock() * 1000)
 
 
 def answers_to(reader: TopicReader, topic: str, stretch: Stretch) -> Ends:

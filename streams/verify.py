@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +46,12 @@ log = logging.getLogger(__name__)
 
 LEFT_ALONE = {"quarantined", "model_timed_out"}  # reasons of dead letters whose events may crash or hang the model
 SAY_SECONDS = 10.0
+# why nothing is said of an event that has no record
+ELSEWHERE = "an earlier state wrote to another topic"
+UNDECLARED = "the state that scored what came there does not have the arm, as the audit tells"
+REMOVED = "the output topic begins later, for retention removed what was before"
+LATE = "the deployment starts at the latest event, and the first inference comes later"
+YOUNGER = "they come before the first inference of the arm, which is younger"
 Indexes = npt.NDArray[np.int64]
 
 
@@ -152,6 +159,8 @@ class _Verification:
         self._arms = ArmJudge(findings, recorded, self._versions, self._spans if told_for_sure else Spans())
         self._elsewhere = _writing_elsewhere(declarations, options.arm)
         self._starts_late = declarations[0].deployment.input.start == "latest" and options.begin is None
+        self._unjudged: Counter[str] = Counter()
+        self._kept: dict[int, int] = {}  # from where on retention of the output removed nothing
         sources = len(events.partitions(findings.source))
         self._floor = {partition: self._judged_from(partition, sources) for partition in recorded.ledgers}
         self._maker = {partition: self._first_maker(ledger) for partition, ledger in recorded.ledgers.items()}
@@ -187,7 +196,7 @@ class _Verification:
 
     def _judged_from(self, partition: int, sources: int) -> int:
         """Return the first event that must have been recorded: retention of the output, or a late start, set it."""
-        kept = self._recorded.kept_from(partition, sources)
+        kept = self._kept[partition] = self._recorded.kept_from(partition, sources)
         late = self._starts_late or self._recorded.crew.alone
         return max(kept, self._recorded.first_inferred(partition)) if late else kept
 
@@ -241,9 +250,20 @@ class _Verification:
             in_time = offset >= self._floor[partition]
             if due in self._elsewhere or not self._recorded.crew.due(due, in_time):
                 self._findings.counts["unjudged"] += 1
+                self._unjudged[self._why_unjudged(partition, offset, due)] += 1
                 continue
             event = self._recorded.event(partition, offset)
             self._findings.found("missing", event=event, detail="has neither inference nor dead letter")
+
+    def _why_unjudged(self, partition: int, offset: int, due: int) -> str:
+        """Return why nothing is said of an event that has no record."""
+        if due in self._elsewhere:
+            return ELSEWHERE
+        if self._recorded.crew.without(due):
+            return UNDECLARED
+        if offset < self._kept[partition]:
+            return REMOVED
+        return LATE if self._starts_late else YOUNGER
 
     def _check_letters(self, noted: _Noted) -> list[int]:
         """Compare dead letters with their events, and return those whose events may be scored again."""
@@ -392,13 +412,9 @@ class _Verification:
     def _explain(self) -> None:
         """Say what an operator should know of the counts."""
         counts, findings = self._findings.counts, self._findings
-        if counts["unjudged"]:
-            why = "the deployment starts at the latest event" if self._starts_late else "retention works there"
-            why += ", or an earlier state wrote to another topic" if self._elsewhere else ""
-            findings.note(
-                f"{counts['unjudged']} events precede the first inferences that {findings.output} holds and are not "
-                f"called missing: {why}"
-            )
+        for why, count in self._unjudged.most_common():
+            told = f"{count:,} event{'' if count == 1 else 's'} without a record of {self._options.arm}"
+            findings.note(f"{told} {'is' if count == 1 else 'are'} not called missing: {why}")
         for topic in [each for each in (findings.output, findings.dead_letters) if counts["missing"]]:
             if self._is_compacted(topic):
                 findings.note(

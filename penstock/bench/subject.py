@@ -156,6 +156,16 @@ def recorded(loaded: Loaded, kafka: dict[str, str], count: int) -> Events:
     return Events(values)
 
 
+def refuse_beside(deployment: Deployment) -> None:
+    """Raise NothingToMeasure for a deployment whose events have several inferences each."""
+    if deployment.everywhere:
+        raise NothingToMeasure(
+            f"{deployment.name} has arms that score every event ({', '.join(deployment.everywhere)}), and capacity and "
+            "latency are told by one inference an event: measure a copy of the file without the arms of the role all; "
+            "each of them adds a model run a batch and an inference an event"
+        )
+
+
 def measure_slot(subject: Subject, place: Place, events: Events, wish: Wish, runs: int, say: Say) -> Slot:
     """Measure one slot: its capacity by the median of runs, then its latency at shares of it until the wish is met.
 
@@ -172,11 +182,6 @@ def measure_slot(subject: Subject, place: Place, events: Events, wish: Wish, run
         place.topics.forget(source)
         return found
 
-    if subject.loaded.deployment.everywhere:
-        raise NothingToMeasure(
-            "the deployment has arms that score every event, and a slot is measured by one inference an event: measure "
-            "a copy of the file without the arms of the role all; each adds a model run and an inference"
-        )
     say(f"a first run of {FIRST:,} events, which warms the brokers up")
     began = time.monotonic()
     first = over(FIRST, FIRST)

@@ -60,7 +60,7 @@ class LazyGroup(click.Group):
             if missing not in EXTRAS:
                 raise
             extra = "monitor" if ctx.invoked_subcommand in ("monitor", "report") else EXTRAS[missing]
-            raise click.ClickException(
+            raise click.UsageError(
                 f"this needs the package {missing}, which is not installed: install penstock[{extra}]"
             ) from error
 

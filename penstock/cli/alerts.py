@@ -14,8 +14,9 @@ from penstock.cli import control
 from penstock.cli.alerts_after import comparisons, retraining
 from penstock.cli.alerts_send import send
 from penstock.cli.common import json_lines_option, said_plainly, servers_option
-from penstock.cli.history import UNITS, moment
+from penstock.cli.history import SINCE, moment
 from penstock.cli.watch import command as watch_command
+from schemas.moments import length_of
 
 if TYPE_CHECKING:
     from penstock.alerting import View
@@ -66,7 +67,7 @@ def watch(
 
 @command.command("list")
 @click.option("--open", "only_open", is_flag=True, help="Only those that are not closed.")
-@click.option("--since", metavar="TIME", help="Only what was told later: 2026-05-01T12:00:00Z (UTC), or 12h, 7d.")
+@click.option("--since", metavar="TIME", help=f"Only what was told later: {SINCE}")
 @click.option("--deployment", metavar="NAME", help="Only those of this deployment.")
 @click.option("--kind", metavar="KIND", help="Only of this kind: feature, output, group, ...")
 @click.option("--members", is_flag=True, help="Those, too, that the alert of a group tells of.")
@@ -272,15 +273,18 @@ def _end(servers: str | None, topic: str, identity: str, why: str, by: str | Non
     click.echo(f"silence {identity} has ended")
 
 
+LONGEST_SECONDS = 1_000_000 * 86_400  # of a silence
+
+
 def _until(lasting: str | None, until: str | None, now_ms: int) -> int:
     """Return when a silence ends, in ms since 1970."""
     if bool(lasting) == bool(until):
         raise click.UsageError("say how long: --for 2h or --until TIME")
     if lasting:
-        number, unit = lasting[:-1], lasting[-1:]
-        if not (number.isascii() and number.isdigit() and len(number) <= 6 and unit in UNITS):
+        seconds = length_of(lasting)
+        if seconds is None or seconds > LONGEST_SECONDS:
             raise click.BadParameter(f"{lasting!r} is no length of time: write 30m, 12h or 7d", param_hint="--for")
-        return now_ms + int(number) * UNITS[unit] * 1000
+        return now_ms + seconds * 1000
     end = moment(until or "", "--until")
     if end <= now_ms:
         raise click.BadParameter(f"{until} is over already", param_hint="--until")

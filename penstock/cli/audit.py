@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from penstock.cli import control
-from penstock.cli.common import counted, said_plainly, servers_option
+from penstock.cli.common import Refusal, counted, said_plainly, servers_option
 from penstock.cli.history import content
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def command() -> None:
 def verify(contains: str | None, as_json: bool, bootstrap_servers: str | None) -> None:
     """Find out whether any entry was edited, removed or added beside the chain, and whether states match it.
 
-    Exit status: 0 it is whole, 1 it is not (each finding says what and where), or it cannot be read.
+    Exit status: 0 it is whole, 1 it is not (each finding says what and where), 2 it cannot be read.
     """
     from penstock.config import kafka_settings
     from schemas import chain
@@ -102,7 +102,7 @@ def show(sequence: int, as_json: bool, bootstrap_servers: str | None) -> None:
     with said_plainly():
         entries = [e for e in control.look(bootstrap_servers, whole=True).entries if e.sequence == sequence]
     if not entries:
-        raise click.ClickException(f"the audit has no entry {sequence}; `penstock history` lists those that it has")
+        raise Refusal(f"the audit has no entry {sequence}; `penstock history` lists those that it has")
     for entry in entries:
         if as_json:
             click.echo(json.dumps(content(entry), indent=2))

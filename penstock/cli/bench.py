@@ -51,6 +51,7 @@ def command(
     the machine for itself.
     """
     from penstock.bench.capacity import Wish, page
+    from penstock.bench.subject import refuse_beside
     from penstock.config import load_deployment, repository_url
 
     wish = Wish(options["rate"], options["latency_ms"], options["core_hour"], options["gigabyte"])
@@ -61,6 +62,7 @@ def command(
         raise click.UsageError("--recorded needs the cluster with the input topic: --bootstrap-servers")
     with refusals():
         loaded = load_deployment(deployment)
+        refuse_beside(loaded.deployment)
         url = repository_url(repository)
         place = url if "://" in url else str(Path(url).absolute())
         subject = _subject(loaded, place, options)

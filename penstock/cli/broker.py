@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from penstock.cli.common import said_plainly
+from penstock.cli.common import Refusal, said_plainly
 from penstock.config import BOOTSTRAP, STATE_FOLDER
 from penstock.errors import PenstockError
 
@@ -48,7 +48,7 @@ def start(port: int | None) -> None:
         address, started = _start(port)
     click.echo(f"Kafka is {'ready' if started else 'already running'} at {address}")
     if port and not address.endswith(f":{port}"):
-        raise click.ClickException(f"it is not on port {port}: `penstock broker stop` first, then start it there")
+        raise Refusal(f"it is not on port {port}: `penstock broker stop` first, then start it there")
     click.echo(NEXT.format(variable=BOOTSTRAP, address=address))
 
 

@@ -74,15 +74,21 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}" + ("" if count == 1 else "s")
 
 
+class Refusal(click.ClickException):
+    """What was asked for is not done, and the message says what to change; ends with 2, as wrong options do."""
+
+    exit_code = 2
+
+
 @contextlib.contextmanager
 def said_plainly() -> Iterator[None]:
-    """Show an error that says what to do as it is, without a traceback, and end with 1."""
+    """Show an error that says what to do as it is, without a traceback, and end with 2."""
     from schemas.errors import Explained
 
     try:
         yield
     except Explained as error:
-        raise click.ClickException(str(error)) from error
+        raise Refusal(str(error)) from error
 
 
 @contextlib.contextmanager

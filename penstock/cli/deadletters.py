@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from penstock.cli.common import counted, json_lines_option, said_plainly, servers_option
+from penstock.cli.common import Refusal, counted, json_lines_option, said_plainly, servers_option
 from schemas.values import Reason
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def show(name: str, position: str, save: Path | None, as_json: bool, bootstrap_s
         at = Range.parse(position)
         letter = find(kafka_settings(bootstrap_servers), _topic(name), at.partition, at.first)
         if letter is None:
-            raise click.ClickException(f"{_topic(name)} has no letter at {position}; see `penstock deadletters list`")
+            raise Refusal(f"{_topic(name)} has no letter at {position}; see `penstock deadletters list`")
         if save is not None:
             save.write_bytes(letter.value or b"")
         click.echo(json.dumps(_as_json(letter), indent=2) if as_json else _page(letter))
@@ -139,7 +139,7 @@ def _errors() -> Iterator[None]:
         try:
             yield
         except ValueError as error:
-            raise click.ClickException(str(error)) from None
+            raise Refusal(str(error)) from None
 
 
 def _topic(name: str) -> str:

@@ -3,51 +3,44 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from penstock.cli import control
 from penstock.cli.common import said_plainly, servers_option
+from schemas.moments import TIME_FORMS, moment_of
 
 if TYPE_CHECKING:
     from schemas.control import Entry
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+SINCE = "2026-05-01T12:00:00Z (UTC), 2026-05-01, yesterday, or 12h, 7d ago."
 
 
 def moment(text: str, option: str = "--since") -> int:
-    """Return what an option means in ms since 1970: an ISO 8601 time (UTC where it names no zone), or 30m, 12h, 7d."""
-    if match := re.fullmatch(r"(\d{1,6})([smhd])", text):
-        return round((time.time() - int(match[1]) * UNITS[match[2]]) * 1000)
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise click.BadParameter(
-            f"{text!r} is no time: write 2026-05-01T12:00:00Z, or 12h or 7d for so long ago", param_hint=option
-        ) from None
-    return round((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1000)
+    """Return what an option means in ms since 1970; see `schemas.moments`."""
+    found = moment_of(text, time.time())
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no time: {TIME_FORMS}", param_hint=option)
+    return found
 
 
 @click.command("history")
 @click.argument("name", required=False)
-@click.option("--since", metavar="TIME", help="Only what came later: 2026-05-01T12:00:00Z (UTC), or 12h, 7d.")
+@click.option("--since", metavar="TIME", help=f"Only what came later: {SINCE}")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with what was before and after.")
 @servers_option
 def command(name: str | None, since: str | None, as_json: bool, bootstrap_servers: str | None) -> None:
     """Every change, or those of the deployment or model NAME: when, who, what and why."""
     begin = moment(since) if since else 0
     with said_plainly():
-        entries = [
-            entry
-            for entry in control.look(bootstrap_servers, whole=True).entries
-            if entry.at_ms >= begin and name in (None, entry.subject)
-        ]
+        told = control.look(bootstrap_servers, whole=True).entries
+        if name is not None:
+            _refuse_unknown(name, told)
+        entries = [entry for entry in told if entry.at_ms >= begin and name in (None, entry.subject)]
     if as_json:
         for entry in entries:
             click.echo(json.dumps(content(entry)))
@@ -56,6 +49,22 @@ def command(name: str | None, since: str | None, as_json: bool, bootstrap_server
     else:
         about = f" of {name}" if name else ""
         click.echo(f"no change{about} is known{' since ' + since if since else ''}")
+
+
+def _refuse_unknown(name: str, entries: Iterable[Entry]) -> None:
+    """Raise ConfigError for a name that no entry is about, with those that there are."""
+    from penstock.errors import ConfigError
+
+    known: dict[str, set[str]] = {}
+    for entry in entries:
+        known.setdefault(entry.subject_kind, set()).add(entry.subject)
+    if any(name in subjects for subjects in known.values()):
+        return
+    told = "; ".join(f"{kind}s: {', '.join(sorted(subjects)[:20])}" for kind, subjects in sorted(known.items()))
+    raise ConfigError(
+        f"the audit tells nothing of {name}: no deployment, model or run of that name was ever changed; it tells of "
+        f"{told or 'nothing yet: `penstock apply FILE` begins'}"
+    )
 
 
 def content(entry: Entry) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("produce")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--deployment", type=click.Path(path_type=Path), help="Take topic, schema, event time from this YAML.")
 @click.option("--topic", help="Publish to this topic.")
 @click.option("--schema", type=click.Path(path_type=Path), help="The events' Avro schema, an .avsc file.")
@@ -38,21 +40,51 @@ if TYPE_CHECKING:
 def command(files: tuple[Path, ...], bootstrap_servers: str | None, **options: Any) -> None:
     """Publish the events of CSV, JSON lines (.jsonl, .ndjson) and Parquet FILES.
 
-    Values are checked against the schema; the first that does not fit stops with file, line and field.
-    """
-    from penstock.client.errors import EventInvalid, FileInvalid
+    Values are checked against the schema; the first that does not fit stops with file, line and field. SIGTERM and
+    Ctrl-C end it in order: what was sent is waited for and counted.
 
+    Exit status: 0 all was sent, or it was stopped by a signal; 1 it ended before the end, and the message says how many
+    were sent; 2 refused before anything was sent.
+    """
     with said_plainly():
         feed = _feed(files, bootstrap_servers, options)
         started = time.monotonic()
+        with _until_signalled(feed):
+            _sent(feed, quiet=options["quiet"])
+        if feed.stopped:
+            click.echo("stopped", err=True)
+        _account(feed, time.monotonic() - started)
+
+
+def _sent(feed: Feed, *, quiet: bool) -> None:
+    """Send everything; what fails on the way ends with 1, for a part was sent."""
+    from penstock.client.errors import ClientError, EventInvalid, FileInvalid
+
+    try:
         with feed.producer:
             try:
-                _run(feed, quiet=options["quiet"])
-            except KeyboardInterrupt:
-                click.echo("stopped", err=True)
+                _run(feed, quiet=quiet)
             except (EventInvalid, FileInvalid) as error:
                 raise click.ClickException(f"{error}; {feed.sent:,} events before it were published") from None
-        _account(feed, time.monotonic() - started)
+    except ClientError as error:
+        raise click.ClickException(f"{error} ({feed.sent:,} events were sent before)") from None
+
+
+@contextlib.contextmanager
+def _until_signalled(feed: Feed) -> Iterator[None]:
+    """Let SIGTERM and SIGINT end the feed in order; the second one ends the process at once."""
+    import signal
+
+    def stop(number: int, _: object) -> None:
+        feed.stop()
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _feed(files: tuple[Path, ...], bootstrap_servers: str | None, options: dict[str, Any]) -> Feed:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from penstock.cli.common import said_plainly, servers_option
-from penstock.cli.history import moment
+from penstock.cli.history import SINCE, moment
 
 if TYPE_CHECKING:
     from monitoring.totals import Told
@@ -21,7 +21,7 @@ PLACE = ("arm", "model", "version", "segment", "value")
 
 @click.command("quality")
 @click.argument("name")
-@click.option("--since", metavar="TIME", help="Only what came later: 2026-05-01T12:00:00Z (UTC), or 12h, 7d.")
+@click.option("--since", metavar="TIME", help=f"Only what came later: {SINCE}")
 @click.option("--by", "segment", metavar="FIELD", help="Apart for each value of a declared segment.")
 @click.option("--threshold", type=float, default=0.5, show_default=True, help="Score from which a prediction is yes.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")

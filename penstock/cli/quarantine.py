@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from penstock.cli import control
-from penstock.cli.common import arm_option, servers_option
+from penstock.cli.common import Refusal, arm_option, servers_option
 
 if TYPE_CHECKING:
     from schemas.deployment import Deployment
@@ -32,13 +32,12 @@ def command(
     replay` feeds them in again later. A worker that holds such events back finds out within 10 seconds, every other
     one when it starts. What was scored already stays as it is.
 
-    Exit status: 0 done, 1 Kafka refused or does not answer, 2 the ranges are not understood.
+    Exit status: 0 done, 2 refused (the message says what to change).
     """
     from confluent_kafka import KafkaException
 
     from penstock.config import kafka_settings
     from schemas.errors import Explained
-    from streams.errors import StreamError
     from streams.quarantine import TOPIC, QuarantineTopic
 
     if listing == bool(ranges) or (listing and lift):
@@ -55,11 +54,9 @@ def command(
         else:
             _add(topic, group, wanted)
     except KafkaException as error:
-        raise click.ClickException(f"{TOPIC}: {error.args[0].str()}") from error
-    except StreamError as error:
-        raise click.ClickException(str(error)) from error
+        raise Refusal(f"{TOPIC}: {error.args[0].str()}") from error
     except Explained as error:
-        raise click.UsageError(str(error)) from error
+        raise Refusal(str(error)) from error
 
 
 def _parse(declared: Deployment, texts: Sequence[str]) -> list[OffsetRange]:

@@ -214,13 +214,24 @@ def show(reference: str, columns: tuple[str, ...], as_json: bool, repository: st
             click.echo(reference_page.text(read, columns), nl=False)
 
 
+def _parsed(path: Path) -> Reference:
+    """Return the reference of a file. Raises ReferenceInvalid that names it."""
+    from models.errors import ReferenceInvalid
+    from models.reference import Reference
+
+    try:
+        return Reference.from_bytes(path.read_bytes())
+    except ReferenceInvalid as error:
+        raise ReferenceInvalid(f"{path}: {error}") from error
+
+
 def _read(text: str, repository: str | None) -> Reference:
     from models.errors import ReferenceInvalid
     from models.reference import Reference
 
     path = Path(text)
     if path.is_file() and path.suffix != ".zip":
-        return Reference.from_bytes(path.read_bytes())
+        return _parsed(path)
     found = _bundle(text, repository).reference
     if found is None:
         raise ReferenceInvalid(

@@ -27,7 +27,7 @@ def command(name: str | None, as_json: bool, bootstrap_servers: str | None) -> N
     """Show what control asks for and what each slot runs, of all deployments or of NAME.
 
     Exit status: 0 every slot runs what it should, 1 one does not, or nobody runs an arm of a deployment that is not
-    paused.
+    paused; 2 refused.
     """
     with said_plainly():
         from penstock.changes import printable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from penstock.cli.common import servers_option
+from penstock.cli.common import Refusal, servers_option
 
 
 @click.command("topic")
@@ -15,7 +15,7 @@ from penstock.cli.common import servers_option
 def command(name: str, partitions: int, replicas: int | None, bootstrap_servers: str | None) -> None:
     """Create the topic NAME if it does not exist; one that exists is left as it is.
 
-    Exit status: 0 it exists now, 2 no broker is known, 1 the broker refused or cannot be reached.
+    Exit status: 0 it exists now, 2 no broker is known or answers, or it refused.
     """
     from confluent_kafka import KafkaError, KafkaException
     from confluent_kafka.admin import AdminClient
@@ -36,5 +36,5 @@ def command(name: str, partitions: int, replicas: int | None, bootstrap_servers:
         click.echo(f"created the topic {name} with {partitions} partitions")
     except KafkaException as error:
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise click.ClickException(str(explain(error, settings["bootstrap.servers"], name))) from error
+            raise Refusal(str(explain(error, settings["bootstrap.servers"], name))) from error
         click.echo(f"the topic {name} exists already")

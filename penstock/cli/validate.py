@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import click
 
-from penstock.cli.common import open_repository, repository_option, said_plainly
+from penstock.cli.common import Refusal, open_repository, repository_option, said_plainly
 
 if TYPE_CHECKING:
     from models.bundle import Bundle
@@ -26,7 +26,10 @@ class Bundles(Protocol):
 @click.argument("deployment", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @repository_option
 def command(deployment: Path, repository: str | None) -> None:
-    """Check DEPLOYMENT (a YAML file) against its event schema and the models of its arms, and list every mismatch."""
+    """Check DEPLOYMENT (a YAML file) against its event schema and the models of its arms, and list every mismatch.
+
+    Exit status: 0 it can run, 2 it cannot.
+    """
     with said_plainly():
         from penstock.config import load_deployment
 
@@ -35,7 +38,7 @@ def command(deployment: Path, repository: str | None) -> None:
     for problem in found:
         click.echo(f"{deployment}: {problem}", err=True)
     if found:
-        raise click.ClickException(f"{len(found)} problem{'s' if len(found) > 1 else ''}; nothing was started")
+        raise Refusal(f"{len(found)} problem{'s' if len(found) > 1 else ''}; nothing was started")
     arms = ", ".join(f"{name} {model}" for name, model in loaded.deployment.references.items())
     click.echo(f"{deployment}: {loaded.deployment.name} can run ({arms})")
 

@@ -28,7 +28,7 @@ _ALERT = ("at", "deployment", "state", "severity", "name", "detector", "value", 
 
 
 @click.command("watch")
-@click.argument("topic", required=False, metavar="TOPIC|DEPLOYMENT.yaml")
+@click.argument("topic", required=False, metavar="TOPIC|NAME|FILE")
 @click.option("--alerts", is_flag=True, help=f"Show alerts (the topic {ALERTS}) instead of inferences.")
 @click.option("--from", "start", type=click.Choice(["beginning", "end"]), default="end", show_default=True)
 @click.option("--count", type=click.IntRange(min=1), help="Stop after N records.")
@@ -39,17 +39,17 @@ def command(
 ) -> None:
     """Show the inferences of a topic, or of a deployment's output topic, live. Nothing is committed.
 
-    Other topics are shown, too: `penstock watch penstock.events` tells what `penstock events` publishes.
+    A deployment is a YAML file, or the name of one under control where there is no topic of that name. Other topics
+    are shown, too: `penstock watch penstock.events` tells what `penstock events` publishes.
     """
     from penstock.client.follow import follow
     from penstock.config import kafka_settings
     from schemas import records
 
     with said_plainly(), contextlib.suppress(KeyboardInterrupt):
-        name, known = _topic(topic, alerts), records.written("alert") if alerts else []
-        source = follow(
-            kafka_settings(bootstrap_servers), name, "earliest" if start == "beginning" else "latest", known
-        )
+        kafka, known = kafka_settings(bootstrap_servers), records.written("alert") if alerts else []
+        name = _topic(topic, alerts, kafka)
+        source = follow(kafka, name, "earliest" if start == "beginning" else "latest", known)
         try:
             if as_json:
                 _lines(source, count)
@@ -65,7 +65,7 @@ def command(
 Records = Iterator["tuple[Position, dict[str, Any] | RecordUnreadable] | None"]
 
 
-def _topic(topic: str | None, alerts: bool) -> str:
+def _topic(topic: str | None, alerts: bool, kafka: dict[str, str]) -> str:
     if alerts:
         return topic or ALERTS
     if topic is None:
@@ -74,7 +74,31 @@ def _topic(topic: str | None, alerts: bool) -> str:
         from penstock.config import load_deployment
 
         return load_deployment(topic).deployment.output.topic
-    return topic
+    return _named(topic, kafka)
+
+
+def _named(name: str, kafka: dict[str, str]) -> str:
+    """Return the topic of this name, else the output of the deployment. Raises ConfigError for a name of neither."""
+    from penstock.client.cluster import partitions_of
+    from penstock.client.errors import NoSuchTopic
+    from penstock.errors import ConfigError
+    from streams.control import read
+
+    with contextlib.suppress(NoSuchTopic):
+        partitions_of(kafka, name, patience=0.0)
+        return name
+    states = read(kafka).states
+    if name in states:
+        return states[name].content()[0].output.topic
+    try:
+        partitions_of(kafka, name)  # one that was just made
+    except NoSuchTopic as error:
+        there = ", ".join(sorted(states)) or "none"
+        raise ConfigError(
+            f"{name} is neither a topic on {kafka['bootstrap.servers']} nor a deployment under control, which has "
+            f"{there}; check the name, or give the deployment's YAML file"
+        ) from error
+    return name
 
 
 def _numbered(source: Records, count: int | None) -> Iterator[tuple[Position, dict[str, Any]] | None]:
@@ -113,11 +137,22 @@ def _lines(source: Records, count: int | None) -> None:
 
 
 def _rows(source: Records, count: int | None, alerts: bool) -> None:
-    """One line a record, for a pipe or a file."""
+    """One line a record, for a pipe or a file; once a minute the share of fallbacks on standard error."""
+    import time
+
+    from penstock.minute import SECONDS, Minute
+
+    minute, said = Minute(), time.monotonic()
     for item in _numbered(source, count):
+        now = time.monotonic()
         if item is not None:
+            minute.saw(now, bool(item[1].get("fallback")))
             shown = _shown(*item, alerts)
             click.echo("  ".join(f"{name}={value}" for name, value in shown.items()))
+        if now - said >= SECONDS:
+            said = now
+            if told := minute.told(now):
+                click.echo(told, err=True)
 
 
 def _live(source: Records, topic: str, count: int | None, alerts: bool) -> None:
@@ -126,18 +161,22 @@ def _live(source: Records, topic: str, count: int | None, alerts: bool) -> None:
     from rich.console import Console
     from rich.live import Live
 
+    from penstock.minute import Minute
+
     console = Console()
     recent: deque[dict[str, str]] = deque(maxlen=max(5, console.height - 6))
     seen, rate, since = 0, 0.0, time.monotonic()
-    before = 0
+    before, minute = 0, Minute()
     with Live(console=console, auto_refresh=False) as live:
         for item in _numbered(source, count):
             if item is not None:
                 recent.append(_shown(*item, alerts))
+                minute.saw(time.monotonic(), bool(item[1].get("fallback")))
                 seen += 1
             if (elapsed := time.monotonic() - since) > 0.25:
                 rate, before, since = (seen - before) / elapsed, seen, time.monotonic()
-                live.update(_table(recent, f"{topic}: {seen:,} seen, {rate:,.0f}/s"), refresh=True)
+                told = ", ".join(filter(None, (f"{seen:,} seen", f"{rate:,.0f}/s", minute.told(since))))
+                live.update(_table(recent, f"{topic}: {told}"), refresh=True)
         live.update(_table(recent, f"{topic}: {seen:,} seen"), refresh=True)
 
 
@@ -163,6 +202,8 @@ def _shown(position: Position, record: dict[str, Any], alerts: bool) -> dict[str
     if "model" in record and "version" in record:
         row |= {"arm": _text(record.get("arm")), "model": f"{record['model']}@{str(record['version'])[:8]}"}
         row["event"] = f"{record.get('source_partition')}:{record.get('source_offset')}"
+        if record.get("fallback"):
+            row["fallback"] = f"{record['fallback']} (for {record.get('assigned')})"
     hidden = {*_LINEAGE, "arm", "model", "version"} if "model" in row else set()
     return row | {name: _text(value) for name, value in record.items() if name not in hidden}
 

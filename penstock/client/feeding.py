@@ -29,6 +29,11 @@ class Feed:
     sent: int = 0
     disordered: int = 0
     rounds: int = 0  # times that the files were begun
+    stopped: bool = False
+
+    def stop(self) -> None:
+        """Send no more, and flush; for a signal's handler."""
+        self.stopped = True
 
     def run(self) -> None:
         """Send everything and flush.
@@ -50,7 +55,9 @@ class Feed:
             for value, key, event_time in zip(chunk.values, chunk.keys, chunk.times, strict=True):
                 due = pace.due(self.sent - first, event_time)
                 if due:
-                    self.clock.wait_until(start + due, self._meanwhile)
+                    self.clock.wait_until(start + due, self._meanwhile, self._enough)
+                    if self._enough():
+                        break
                 self.producer.publish(value, key)
                 self.sent += 1
                 if self._enough():
@@ -65,7 +72,7 @@ class Feed:
             yield from file.chunks(self.key, self.event_time)
 
     def _enough(self) -> bool:
-        return self.limit is not None and self.sent >= self.limit
+        return self.stopped or (self.limit is not None and self.sent >= self.limit)
 
     def _meanwhile(self) -> None:
         self.producer.poll()

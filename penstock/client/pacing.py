@@ -67,9 +67,14 @@ class Clock:
         """Seconds since the start."""
         return self._now() - self._start
 
-    def wait_until(self, due: float, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Return `due` seconds after the start, at once when that is past; `meanwhile` is called now and then."""
-        while (left := due - self.elapsed()) > TICK:
+    def wait_until(
+        self, due: float, meanwhile: Callable[[], None] = lambda: None, ended: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Return `due` seconds after the start, at once when that is past; or when `ended` says so.
+
+        `meanwhile` is called now and then.
+        """
+        while (left := due - self.elapsed()) > TICK and not ended():
             meanwhile()
             self._sleep(min(left, 0.1))
         self.behind = max(0.0, -left)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from monitoring.hindsight import Span
 from penstock.errors import ConfigError
-from streams.reading import UNITS, Point
+from schemas.moments import TIME_FORMS, ago_of, moment_of
 
 DAY_MS = 86_400_000
-_LENGTH = re.compile(r"(\d{1,6})([smhd])")
 
 
 def span_of(since: str, begin: str | None, end: str, clock: Callable[[], float]) -> Span:
-    """Return the range that is reported. since: how far back it begins where `begin` is None. Raises ConfigError."""
+    """Return the range that is reported. Raises ConfigError.
+
+    since: how far back from its end it begins, or when, where `begin` is None.
+    """
     last = _moment(end, "--to", clock)
-    first = last - _length(since, "--since") if begin is None else _moment(begin, "--from", clock)
-    return _span(first, last, "--from and --to")
+    if begin is not None:
+        return _span(_moment(begin, "--from", clock), last, "--from and --to")
+    ago = ago_of(since)
+    first = _moment(since, "--since", clock) if ago is None else last - ago * 1000
+    return _span(max(0, first), last, "--since and --to")
 
 
 def against_of(text: str, span: Span, clock: Callable[[], float]) -> Span:
@@ -28,8 +32,8 @@ def against_of(text: str, span: Span, clock: Callable[[], float]) -> Span:
     if text == "yesterday":
         first = _moment("yesterday", "--against", clock)
         return Span(first, first + DAY_MS)
-    if _LENGTH.fullmatch(text):
-        return Span(max(0, span.begin - _length(text, "--against")), span.begin)
+    if (ago := ago_of(text)) is not None:
+        return _span(max(0, span.begin - ago * 1000), span.begin, "--against")
     begin, dots, end = text.partition("..")
     if not dots:
         raise ConfigError(f"--against {text!r} is no range: write yesterday, 7d, or FROM..TO, each a time")
@@ -43,16 +47,7 @@ def _span(first: int, last: int, option: str) -> Span:
 
 
 def _moment(text: str, option: str, clock: Callable[[], float]) -> int:
-    ms = Point.parse(text.strip(), clock).ms
+    ms = moment_of(text, clock())
     if ms is None:
-        raise ConfigError(
-            f"{option} {text!r} is no time: write 2026-05-01T12:00:00Z, 2026-05-01, yesterday or '7d ago'"
-        )
+        raise ConfigError(f"{option} {text!r} is no time: {TIME_FORMS}")
     return ms
-
-
-def _length(text: str, option: str) -> int:
-    match = _LENGTH.fullmatch(text)
-    if match is None or not int(match[1]):
-        raise ConfigError(f"{option} {text!r} is no length of time: write 90m, 24h or 7d")
-    return int(match[1]) * UNITS[match[2]] * 1000

@@ -42,6 +42,12 @@ class Desk:
 
     def refused(self, *words: str) -> str:
         result = self.type(*words)
+        assert result.exit_code == 2, result.output
+        return result.output
+
+    def denied(self, *words: str) -> str:
+        """The command ran, and its answer is no, or it did not come to its end."""
+        result = self.type(*words)
         assert result.exit_code == 1, result.output
         return result.output
 

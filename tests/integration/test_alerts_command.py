@@ -82,9 +82,9 @@ def test_one_is_shown_whole_by_the_first_letters_of_its_id(alerts: AlertStand) -
 
 def test_an_id_that_none_has_or_several_is_refused_with_the_way_out(alerts: AlertStand) -> None:
     alerts.tell(alert("wind", id="abcd01" + "0" * 26), alert("rain", id="abcd02" + "0" * 26))
-    assert "`penstock alerts list` shows" in alerts.type("show", "ffff", status=1).output
-    assert "2 alerts begin with abcd" in alerts.type("show", "abcd", status=1).output
-    assert "at least 4 letters" in alerts.type("show", "abc", status=1).output
+    assert "`penstock alerts list` shows" in alerts.type("show", "ffff", status=2).output
+    assert "2 alerts begin with abcd" in alerts.type("show", "abcd", status=2).output
+    assert "at least 4 letters" in alerts.type("show", "abc", status=2).output
 
 
 def test_an_ack_and_a_silence_say_who_why_and_until_when_and_end(alerts: AlertStand) -> None:
@@ -103,7 +103,7 @@ def test_an_ack_and_a_silence_say_who_why_and_until_when_and_end(alerts: AlertSt
     assert "silenced" not in alerts.type("list").output
     assert alerts.type("silences", topics=False).output == "no alert is silenced\n"
     assert len(alerts.type("silences", "--all", topics=False).output.splitlines()) == 2
-    assert "there is no silence 1234" in alerts.type("silence", "--end", "1234", "--why", "x", status=1).output
+    assert "there is no silence 1234" in alerts.type("silence", "--end", "1234", "--why", "x", status=2).output
     written = [
         records.decode("silence", each.value() or b"") for each in read_committed(alerts.servers, alerts.silences, 3)
     ]

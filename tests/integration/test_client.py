@@ -7,6 +7,9 @@ import datetime
 import doctest
 import json
 import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +19,7 @@ import confluent_kafka
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 import penstock.client
 from penstock.cli import main
@@ -37,6 +40,7 @@ from schemas import records
 from schemas.inference import InferenceCodec, Lineage
 from schemas.sources import SchemaTopic
 from schemas.values import OutputField
+from tests.rig import ROOT
 
 TopicFactory = Callable[..., str]
 SCHEMA = {
@@ -318,6 +322,31 @@ def test_produce_that_stops_says_how_many_were_published(
     assert len(consume(bootstrap_servers, name, sent)) == sent
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_produce_that_is_stopped_sends_what_it_has_and_says_how_many(
+    bootstrap_servers: str, topic: TopicFactory, tmp_path: Path, number: signal.Signals
+) -> None:
+    name = topic()
+    (tmp_path / "event.avsc").write_text(json.dumps(SCHEMA))
+    (tmp_path / "flights.csv").write_text("flight,distance\n" + "UA1,1.5\n" * 100)
+    words = ["produce", str(tmp_path / "flights.csv"), "--topic", name, "--schema", str(tmp_path / "event.avsc")]
+    words += ["--quiet", "--repeat", "0", "--rate", "200", "--bootstrap-servers", bootstrap_servers]
+    command = [sys.executable, "-m", "penstock.cli", *words]
+    feed = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    consume(bootstrap_servers, name, 20)  # it sends
+    feed.send_signal(number)
+    _, said = feed.communicate(timeout=60)
+    assert feed.returncode == 0, said
+    told = re.search(rf"stopped\n([\d,]+) events to {re.escape(name)} in .*, all acknowledged", said)
+    assert told, said
+    sent = int(told[1].replace(",", ""))
+    assert len(consume(bootstrap_servers, name, sent)) == sent
+    ends = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "ends"})
+    partitions = ends.list_topics(name).topics[name].partitions
+    assert sum(ends.get_watermark_offsets(TopicPartition(name, each), 10)[1] for each in partitions) == sent
+    ends.close()
+
+
 def test_watch_prints_inferences_and_alerts_for_machines(bootstrap_servers: str, topic: TopicFactory) -> None:
     name, alerts = topic(name="inferences"), topic(name="alerts")
     publish_inferences(bootstrap_servers, name, 3)
@@ -369,7 +398,7 @@ def test_dead_letters_are_listed_and_shown(bootstrap_servers: str, topic: TopicF
     assert "not_json" in result.output
     assert "01 ff 00" in result.output
     assert (tmp_path / "event").read_bytes() == b"\x01\xff\x00"
-    assert run(bootstrap_servers, "deadletters", "show", name, "0:99").exit_code == 1
+    assert run(bootstrap_servers, "deadletters", "show", name, "0:99").exit_code == 2
 
 
 def test_a_replay_is_byte_for_byte_and_never_twice(bootstrap_servers: str, topic: TopicFactory) -> None:

@@ -59,7 +59,6 @@ def test_a_model_goes_live_is_rolled_back_and_all_of_it_is_told(desk: Desk) -> N
         ["ada", "note", "model sum", f"{new}: trained on a bad day"],
     ]
     assert len(desk.said("history", "sum").splitlines()) == 3
-    assert desk.said("history", "nobody") == "no change of nobody is known\n"
     assert desk.said("history", "--since", "2999-01-01") == "no change is known since 2999-01-01\n"
     entries = [json.loads(line) for line in desk.said("history", desk.name, "--json", "--since", "1h").splitlines()]
     assert [entry["sequence"] for entry in entries] == [1, 3, 4, 5, 6]
@@ -222,7 +221,7 @@ def test_deployments_are_told_to_be_behind_when_control_fails_after_the_reposito
 
     with monkeypatch.context() as broken:
         broken.setattr(commands, "write", fail)
-        output = desk.refused("model", "tag", "sum@candidate", "production")
+        output = desk.denied("model", "tag", "sum@candidate", "production")
     assert "The repository was changed, deployments that follow sum@production were not: repeat the command" in output
     assert desk.arms() == {"active": desk.first}
     assert f"{desk.first} -> {desk.second}" in desk.said("model", "tag", "sum@candidate", "production")
@@ -315,7 +314,7 @@ def test_a_deployment_that_nobody_applied_is_named(desk: Desk, words: list[str])
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["history", "--since", "yesterday"], "'yesterday' is no time: write 2026-05-01T12:00:00Z"),
+        (["history", "--since", "soon"], "'soon' is no time: write 2026-05-01T12:00:00Z"),
         (["audit", "verify", "--contains", "12"], "'12' is no entry: write its number and its hash"),
     ],
 )
@@ -349,17 +348,27 @@ def test_a_falsified_audit_is_found_and_named(
 ) -> None:
     entries = chain(4)
     desk.plane.forge(spoil(entries), head_of(entries[-1]))
-    output = desk.refused("audit", "verify")
+    output = desk.denied("audit", "verify")
     assert words in output
     assert "the audit is not whole: " in output
-    assert json.loads(desk.refused("audit", "verify", "--json"))["whole"] is False
+    assert json.loads(desk.denied("audit", "verify", "--json"))["whole"] is False
     desk.said("history")
+
+
+def test_a_name_that_the_audit_does_not_tell_of_is_refused(desk: Desk) -> None:
+    assert "it tells of nothing yet: `penstock apply FILE` begins" in desk.refused("history", "nobody")
+    desk.apply()
+    desk.said("model", "note", "sum@candidate", "better")
+    output = desk.refused("history", "nobody")
+    assert "tells nothing of nobody: no deployment, model or run of that name was ever changed; it tells o" in output
+    assert f"deployments: {desk.name}; models: sum" in output
+    assert desk.said("history", desk.name, "--since", "2999-01-01").startswith(f"no change of {desk.name} is known")
 
 
 def test_a_deployment_that_nobody_runs_is_not_as_wanted_unless_it_is_paused(desk: Desk) -> None:
     desk.apply()
-    assert f"slot active: nobody runs it; `penstock worker {desk.name}` does" in desk.refused("status", desk.name)
-    told = json.loads(desk.refused("status", desk.name, "--json"))
+    assert f"slot active: nobody runs it; `penstock worker {desk.name}` does" in desk.denied("status", desk.name)
+    told = json.loads(desk.denied("status", desk.name, "--json"))
     assert told["unmanned"] == [{"deployment": desk.name, "arm": "active"}]
     desk.said("pause", desk.name)
     assert "nobody runs it" in desk.said("status", desk.name)
@@ -386,7 +395,7 @@ def test_what_strangers_wrote_into_control_does_not_reach_the_terminal_as_comman
     state = desk.plane.read().states[desk.name]
     desk.plane.put(desk.plane.topics.control, replace(state, deployment=wild).encode(), wild.encode())
     for words in (["status", desk.name], ["audit", "verify"]):
-        output = desk.refused(*words)
+        output = desk.denied(*words)
         assert "all is well" in output
         assert not {"\x07", "\r"} & set(output)
 
@@ -403,7 +412,7 @@ def test_an_audit_that_was_written_anew_is_found_by_an_entry_that_was_seen(
     other.forge([anew], head_of(anew), [replace(state, audit_hash=anew.hash)])
     monkeypatch.setattr(control, "TOPICS", other.topics)
     desk.said("audit", "verify")
-    assert f"! entry 1 with the hash {seen[0][2:]} is not there" in desk.refused(
+    assert f"! entry 1 with the hash {seen[0][2:]} is not there" in desk.denied(
         "audit", "verify", "--contains", seen[0]
     )
     other.remove()
@@ -414,6 +423,6 @@ def test_a_state_that_was_changed_beside_the_audit_is_found(desk: Desk) -> None:
     state = desk.plane.read().states[desk.name]
     forged = replace(state, arms=(replace(state.arms[0], version="another"),))
     desk.plane.forge([], NO_HEAD, [forged])
-    assert "the control topic holds another state than entry 1 tells" in desk.refused("audit", "verify")
+    assert "the control topic holds another state than entry 1 tells" in desk.denied("audit", "verify")
     desk.plane.put(desk.plane.topics.control, None, desk.name.encode())
-    assert "entry 1 made a state that the control topic does not hold" in desk.refused("audit", "verify")
+    assert "entry 1 made a state that the control topic does not hold" in desk.denied("audit", "verify")

@@ -69,7 +69,7 @@ def test_an_audit_that_was_not_told_of_what_was_added_is_told_by_the_same_comman
 
     with monkeypatch.context() as broken:
         broken.setattr(commands, "write", fail)
-        output = desk.refused("model", "add", path, "--tag", "production")
+        output = desk.denied("model", "add", path, "--tag", "production")
     assert "The repository was changed, the audit was not told and no deployment follows: repeat the" in output
     assert desk.arms() == {"active": desk.first}
     desk.said("model", "add", path, "--tag", "production")
@@ -79,7 +79,7 @@ def test_an_audit_that_was_not_told_of_what_was_added_is_told_by_the_same_comman
 def test_a_run_that_made_no_version_is_told(desk: Desk) -> None:
     output = desk.said("model", "finish", "run-3", "--metric", "auc=0.61", "--why", "worse than production")
     assert output == "run run-3 finished (entry 1 of the audit)\n"
-    assert "the audit has it already" in desk.said("model", "finish", "run-3")
+    assert "the audit has that already, and keeps it" in desk.said("model", "finish", "run-3")
     assert desk.said("history", "run-3").splitlines()[1].endswith("made no version  worse than production")
     wrong = desk.type("model", "finish", "run-4", "--metric", "auc")
     assert (wrong.exit_code, "'auc' is no metric: write auc=0.74" in " ".join(wrong.output.split())) == (2, True)

@@ -310,6 +310,32 @@ def test_nothing_is_written_onto_an_audit_whose_end_is_not_whole(
         plane.note()
 
 
+@pytest.mark.parametrize("place", [1, 2, 4, 5])
+def test_an_entry_that_cannot_be_read_is_passed_over_with_its_place(
+    plane: Plane, place: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A newer release wrote it: its schema is none of ours. `penstock audit verify` tells of it ever after."""
+    entries = chain(5)
+    plane.forge(entries[: place - 1])
+    plane.put(plane.topics.audit, b"\xc3\x01of a newer release", b"m")
+    plane.forge(entries[place:], head_of(entries[-1]))
+    assert plane.note().head.sequence == 6
+    assert f"{plane.topics.audit}/0 at offset" in caplog.text
+    assert "it is passed over, and `penstock audit verify` tells of it" in caplog.text
+    kinds = {finding.kind for finding in plane.findings()}
+    assert "unreadable" in kinds
+    assert kinds <= {"unreadable", "missing", "cut_begin"}
+
+
+def test_one_record_that_cannot_be_read_hides_no_second_entry_that_is_missing(plane: Plane) -> None:
+    entries = chain(5)
+    plane.forge(entries[:2])
+    plane.put(plane.topics.audit, b"\xc3\x01of a newer release", b"m")
+    plane.forge(entries[4:], head_of(entries[-1]))
+    with pytest.raises(ChainBroken, match="entries 3 to 4 are missing from the middle"):
+        plane.note()
+
+
 def test_topics_that_a_broker_does_not_show_are_not_taken_for_empty_ones(
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,30 @@ def test_a_state_that_writes_elsewhere_is_moved_to(stand: Stand, topic: Callable
     assert worker.stop() == 0
     found = stand.verified()
     assert (found["inferences"], found["unjudged"]) == (40, 40)
+    assert any("not called missing: an earlier state wrote to another topic" in note for note in found["notes"])
+
+
+def test_an_arm_of_every_event_that_is_younger_needs_no_inference_of_what_was_before(stand: Stand) -> None:
+    stand.said("apply", str(stand.rig.file))
+    worker = stand.worker()
+    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(40))
+    stand.rig.wait_committed(40)
+    beside = {"role": "all", "name": "beside", "model": f"{stand.model}@candidate"}
+    stand.declare(arms=[{"role": "active", "model": f"{stand.model}@production"}, beside])
+    stand.said("apply", str(stand.rig.file))
+    stand.wait_status(2)
+    stand.rig.produce(encode({"id": i, "a": 1.0, "b": 1.0}) for i in range(8))
+    stand.rig.wait_committed(48)
+    assert worker.stop() == 0
+    found = stand.verified()
+    assert (found["inferences"], found["unjudged"], found["notes"]) == (48, 0, [])
+    alone = found["beside"]["beside"]
+    assert (alone["inferences"], alone["unjudged"], alone["missing"]) == (8, 40, 0)
+    (note,) = alone["notes"]
+    assert note == (
+        "40 events without a record of beside are not called missing: the state that scored what came there does not "
+        "have the arm, as the audit tells"
+    )
 
 
 def test_a_state_that_reads_elsewhere_is_moved_to_and_its_offsets_are_those_of_its_own_topic(

@@ -77,7 +77,7 @@ def test_outputs_are_counted_apart_beside_the_events_that_they_are_of(scored: Ri
 def test_a_version_that_scored_nothing_there_is_refused_with_who_did(scored: Rig, tmp_path: Path) -> None:
     scored.add_model("sum", "candidate", model=sum_model(scale=2.0))
     status, output = build(scored, tmp_path / "r.json", "--from", "2020-01-01", "--model", "sum@candidate")
-    assert status == 1
+    assert status == 2
     assert f"{EVENTS:,} of {scored.version}" in output
     assert not (tmp_path / "r.json").exists()
 

@@ -201,5 +201,5 @@ def test_what_was_sampled_is_verified_like_any_other(rig: Callable[..., Rig]) ->
     stand.declared["monitor"] = {"segments": ["a"]}
     stand.write()
     refused = command(stand, "validate", str(stand.file))
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert "arm active (sum@production): labels.output: the model has no output 'probability'" in refused.stderr

@@ -29,7 +29,7 @@ def test_a_topic_is_created_once_and_then_left_as_it_is(bootstrap_servers: str, 
 
 def test_a_name_that_kafka_refuses_is_told_with_the_reason(bootstrap_servers: str) -> None:
     code, output = invoke("not/a/topic", "--bootstrap-servers", bootstrap_servers)
-    assert code == 1
+    assert code == 2
     assert "not/a/topic" in output
 
 
@@ -43,5 +43,5 @@ def test_without_a_broker_it_says_how_to_name_one(monkeypatch: pytest.MonkeyPatc
 
 def test_a_broker_that_does_not_answer_is_named() -> None:
     code, output = invoke("events", "--bootstrap-servers", "127.0.0.1:1")
-    assert code == 1
+    assert code == 2
     assert "no Kafka broker answers at 127.0.0.1:1" in output

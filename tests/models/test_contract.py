@@ -66,6 +66,11 @@ def test_every_mismatch_is_listed_at_once(manifest: Manifest) -> None:
         ({"a_float": pl.Datetime("ms", "UTC")}, {}, "declare the field as double, float, int, long or boolean"),
         ({"a_float": pl.List(pl.Float64)}, {}, "is a float tensor, but the event field is List"),
         ({}, {"an_int": 0.5}, "cannot stand in for a int64"),
+        ({}, {"an_int": 2**63}, "9223372036854775808 is beyond what a int64 can hold"),
+        ({}, {"an_int": -(2**63) - 1}, "is beyond what a int64 can hold"),
+        ({}, {"an_int": 1e19}, "is beyond what a int64 can hold"),
+        ({}, {"a_float": 1e39}, "1e\\+39 is beyond what a float can hold"),
+        ({}, {"a_double": 10**309}, "is beyond what a double can hold"),
         ({}, {"a_bool": 1}, "cannot stand in for a bool"),
         ({}, {"a_string": 1}, "cannot stand in for a string"),
         ({}, {"a_string": "z"}, r"'z' is not a symbol of the enum \['x', 'y'\]"),
@@ -100,3 +105,11 @@ def test_what_the_contract_accepts_the_runtime_can_cast() -> None:
                 else pl.Series(["x"], dtype=pl.Enum(["x"]))
             )
             assert column.cast(POLARS[tensor]).null_count() == 0
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [{"an_int": 2**63 - 1}, {"an_int": -(2**63)}, {"a_float": 3.4e38}, {"a_float": float("nan")}, {"a_double": 1e308}],
+)
+def test_a_stand_in_at_the_edge_of_its_range_fits(manifest: Manifest, missing: dict[str, Any]) -> None:
+    assert mismatches(GOOD, manifest, missing) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -272,3 +273,25 @@ def test_nan_as_a_stand_in_survives_the_repository(kept: Repository) -> None:
     entry = kept.add(graphs.linear_bundle(name="trees", missing={"a": float("nan")}))
     assert str(kept.resolve(entry.ref).manifest.missing["a"]) == "nan"
     assert str(kept.load(entry.ref).manifest.missing["a"]) == "nan"
+
+
+def versioned(version: str) -> Bundle:
+    bundle = graphs.linear_bundle()
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"version": version}))
+
+
+def test_the_beginning_of_a_version_is_enough_where_it_tells_it_from_others(repository: Repository) -> None:
+    first, second, third = (f"{start}-9491-53d3-975e-8e89c9f6ddf4" for start in ("2ed57e49", "2ed57e49", "11112222"))
+    second = second.replace("9491", "9492")
+    for version in (first, second, third):
+        repository.add(versioned(version))
+    assert version_of(repository, "linear@11112222") == third
+    assert version_of(repository, f"linear@{first[:13]}") == first
+    assert version_of(repository, f"linear@{second[:-1]}") == second
+    with pytest.raises(ModelNotFound, match=f"2 versions of model linear begin with 2ed57e49: {first}, {second}; wri"):
+        repository.resolve("linear@2ed57e49")
+    for nothing in ("1111222", "11112223", "*", "11112222*", "other@11112222"):  # too short, of none, no patterns
+        with pytest.raises(ModelNotFound):
+            repository.resolve(nothing if "@" in nothing else f"linear@{nothing}")
+    repository.tag("linear", first, "11112222")
+    assert version_of(repository, "linear@11112222") == first  # a tag goes before

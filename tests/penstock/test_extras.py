@@ -32,7 +32,7 @@ def group_missing(name: str, command: str) -> click.Group:
 )
 def test_a_missing_package_names_the_extra_that_brings_it(missing: str, command: str, extra: str) -> None:
     result = CliRunner().invoke(group_missing(missing, command), [command])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.output.strip().endswith(f"install penstock[{extra}]")
 
 

@@ -46,7 +46,7 @@ def said(*arguments: str, answer: str | None = None) -> str:
 
 def refused(*arguments: str) -> str:
     result = penstock(*arguments)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     return result.output
 
 

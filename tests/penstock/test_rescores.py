@@ -74,6 +74,9 @@ def test_the_page_says_how_to_go_on_and_what_was_not_there() -> None:
     assert "stopped before the end; the same command with these ends goes on:\n  --from 0:5 --to 0:1005" in text
     assert "40  offsets were done by earlier runs" in text
     assert "7  events at most that retention had removed" in text
+    assert "note" not in text
+    told = page(report(notes=["it ends before"]), None).splitlines()
+    assert told[:3] == ["flights.events/0@5-1004", "note: it ends before", ""]
     nothing = page(report(), compared(frame([0.5]), None))
     assert (
         nothing.splitlines()[-1]

@@ -15,6 +15,7 @@ from schemas.errors import ArmUnknown, Explained, SourceUnavailable
 from streams import control, controlled
 from streams.building import Wanted
 from streams.controlled import BACK, first_of
+from streams.errors import Refused
 
 READER = {"type": "record", "name": "Event", "fields": [{"name": "a", "type": "double"}]}
 DECLARED = Deployment.model_validate(
@@ -27,8 +28,8 @@ DECLARED = Deployment.model_validate(
 )
 
 
-def state(revision: int, *, paused: bool = False) -> State:
-    arms = [ArmState("active", "active", "m@t", "m", f"v{revision}", "digest")]
+def state(revision: int, *, paused: bool = False, version: str = "") -> State:
+    arms = [ArmState("active", "active", "m@t", "m", version or f"v{revision}", "digest")]
     return State.of(DECLARED, revision, READER, arms, paused=paused)
 
 
@@ -51,7 +52,8 @@ def start(monkeypatch: pytest.MonkeyPatch, newest: State, refused: dict[int, Exp
     earlier = [state(revision) for revision in range(newest.revision - 1, 0, -1)]
     monkeypatch.setattr(control, "read", lambda _: SimpleNamespace(states={"d": newest}))
     monkeypatch.setattr(control, "states_of", lambda *_: [newest, *earlier])
-    known: Any = SimpleNamespace(name="d", kafka={}, refused=None, awaited=None, given_up=[])
+    known: Any = SimpleNamespace(name="d", kafka={}, refused=None, awaited=None, given_up=[], made=[])
+    known.make_topics = lambda: known.made.append(newest.revision)
     known.give_up = lambda state, _: known.given_up.append(state.revision)
     builder: Any = Builder(refused)
     return builder, known, lambda: first_of(known, builder)
@@ -61,6 +63,17 @@ def test_a_start_takes_what_control_asks_for(monkeypatch: pytest.MonkeyPatch) ->
     _, known, begin = start(monkeypatch, state(3), {})
     assert begin().wanted.revision == 3
     assert known.refused is None
+
+
+def test_a_start_for_a_deployment_that_control_does_not_have_makes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    builder, known, begin = start(monkeypatch, state(3), {})
+    known.name = "nothere"
+    with pytest.raises(Refused, match=r"control has no deployment nothere \(it has d\)"):
+        begin()
+    assert (known.made, builder.asked) == ([], [])
+    known.name = "d"
+    begin()
+    assert known.made == [3]
 
 
 def test_a_start_goes_back_to_the_last_state_that_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,6 +109,17 @@ def test_a_start_that_cannot_fetch_a_version_runs_the_state_before_and_tries_aga
     assert begin().wanted.revision == 1
     assert [each.revision for each in builder.asked] == [3, 2, 1]
     assert (known.refused, known.awaited) == (None, (3, "the repository does not answer"))
+
+
+def test_a_start_that_cannot_fetch_what_was_rolled_back_to_does_not_take_what_was_rolled_back_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """v2 is bad, and in the cache of the workers that ran it; v1, which came back as revision 3, is not any more."""
+    builder, known, begin = start(monkeypatch, state(3, version="v1"), {3: AWAY, 1: AWAY})
+    with pytest.raises(RepositoryUnavailable, match="does not answer"):
+        begin()
+    assert [each.revision for each in builder.asked] == [3]
+    assert known.awaited == (3, "the repository does not answer")
 
 
 def test_a_start_that_can_fetch_nothing_ends_and_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,8 @@ def test_an_arm_of_every_event_must_have_those_of_the_revisions_that_declare_it(
     assert [alone.due(revision, False) for revision in (1, 2, 3)] == [True, False, True]
     assert [alone.due(-1, otherwise) for otherwise in (True, False)] == [True, False]
     assert Crew(states, "active").due(2, True) is True
+    assert [alone.without(revision) for revision in (1, 2, 3, -1)] == [False, True, False, False]
+    assert Crew(states, "active").without(2) is False
 
 
 @pytest.mark.parametrize(

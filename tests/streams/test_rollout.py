@@ -13,7 +13,19 @@ from schemas.chain import chained, head_of, verify_chain
 from schemas.control import Entry, State, Version, arms_of
 from schemas.deployment import Deployment
 from streams.errors import ChangeRefused, RevisionMoved
-from streams.rollout import Change, World, applied, noted, paused, promoted, removed, resumed, rolled_back, tagged
+from streams.rollout import (
+    Change,
+    World,
+    applied,
+    noted,
+    paused,
+    promoted,
+    removed,
+    resumed,
+    rolled_back,
+    tagged,
+    ways_back,
+)
 
 READER = {"type": "record", "name": "Event", "fields": [{"name": "a", "type": "double"}]}
 ACTIVE = {"role": "active", "model": "flights@production"}
@@ -394,3 +406,41 @@ def test_workers_of_two_deployments_are_never_in_one_group(plane: Plane) -> None
     with pytest.raises(ChangeRefused, match="would be one consumer group"):
         plane.apply(declared(ACTIVE, {**SHADOW, "name": "other"}))
     assert plane.apply(declared(ACTIVE, {**SHADOW, "name": "third"})) is not None
+
+
+def meaning(*versions: str) -> list[State]:
+    """States from revision 1 on, whose active arms have these versions; a `!` behind one: it is paused."""
+    found = []
+    for revision, version in enumerate(versions, 1):
+        arms = arms_of(declared(), {"flights@production": Version("flights", version.strip("!"), "digest")})
+        found.append(State.of(declared(), revision, READER, arms, paused=version.endswith("!")))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("versions", "back"),
+    [
+        ("a b c d", [3, 2, 1]),
+        ("a b a", []),  # b was rolled back from: there is nothing else that was wanted
+        ("a b a c", [3]),
+        ("x a b a", [1]),  # not b, though its number is nearer
+        ("x a b a a! a", [1]),  # pauses change nothing of it
+        ("a b a b", [1]),  # the second rollback undid the first
+        ("a b c b d", [4, 1]),
+        ("a a! b b! b", [2]),
+        ("a b c d e f g h", [7, 6, 5, 4, 3]),
+    ],
+)
+def test_the_way_back_passes_over_what_was_rolled_back_from(versions: str, back: list[int]) -> None:
+    *before, newest = meaning(*versions.split())
+    for order in (before, before[::-1], [newest, *before]):
+        assert [state.revision for state in ways_back(newest, order, 5)] == back
+
+
+def test_the_way_back_ends_where_states_before_are_not_known() -> None:
+    """Revision 1, to which 3 went back, cannot be read: 2 may be what was rolled back from."""
+    _, second, third = meaning("a", "b", "a")
+    assert ways_back(third, [second], 5) == []
+    *before, newest = meaning("x", "a", "b", "a")
+    assert [state.revision for state in ways_back(newest, before[1:], 5)] == []  # 2 asks for the same, 1 is not known
+    assert [state.revision for state in ways_back(newest, before, 5)] == [1]

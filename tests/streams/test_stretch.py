@@ -73,6 +73,18 @@ def test_only_partitions_that_are_named_are_meant_and_no_more_than_there_is() ->
     assert stretch({0: (0, 100), 1: (0, 10)}, "1:3", "1:40").ranges == {1: (3, 10)}
 
 
+def test_an_end_beyond_what_there_is_is_told() -> None:
+    found = stretch({0: (0, 100), 1: (0, 10)}, "0:3,1:3", "0:100,1:40")
+    assert (found.ranges, found.beyond, found.future) == ({0: (3, 100), 1: (3, 10)}, {1: 40}, False)
+    (told,) = found.notes()
+    assert told == "--to names offset 40 of in/1, which does not reach so far: what comes later is left out"
+    ends: Any = Log({0: (0, 100)})
+    begin = Point(ms=FIRST_MS)
+    for end, future in ((NOON, False), (NOON + 1, True)):
+        late = stretch_of(ends, "in", begin, Point(ms=round(end * 1000)), clock=lambda: NOON)
+        assert (late.ranges, late.future, len(late.notes())) == ({0: (0, 100)}, future, int(future))
+
+
 def test_ends_in_different_partitions_are_refused() -> None:
     with pytest.raises(Refused, match="different partitions: name the same ones in both"):
         stretch({0: (0, 100), 1: (0, 10)}, "0:10", "1:3")

@@ -90,7 +90,8 @@ def test_a_slot_tells_what_its_parts_noted_and_metrics_say_the_same() -> None:
     slowdown = Slowdown(Pace((100,), (0.01,)), lambda: now[0])
     slowdown.ran(100, 0.03)
     pulse.changed(Quotas(), {"active": slowdown})
-    pulse.batch(500, 0.5)
+    for _ in range(8):
+        pulse.batch(500, 0.5)
     metrics.held("quota", True)
     swapping = [False]
     clocks = {"monotonic": lambda: now[0], "cpu": lambda: now[0] / 2}

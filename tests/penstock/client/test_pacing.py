@@ -82,3 +82,22 @@ def test_a_limit_stops_also_an_endless_feed(tmp_path: Path, repeat: int, limit: 
 def test_an_empty_file_ends_an_endless_feed(tmp_path: Path) -> None:
     made, _ = feed(tmp_path, [], pace=Unlimited, repeat=0)
     assert made.sent == 0
+
+
+def test_a_feed_that_is_stopped_sends_no_more_and_flushes(tmp_path: Path) -> None:
+    """Also amid a wait of an hour for what is due next."""
+    (tmp_path / "a.csv").write_text("at\n" + "".join(f"{second * 1000}\n" for second in (0, 1, 3_600)))
+    hand = Hand()
+    sent = Sent(hand)
+    files = [open_file(tmp_path / "a.csv", EventEncoder(SCHEMA))]
+
+    def sleep(seconds: float) -> None:
+        hand.sleep(seconds)
+        if hand.now > 105.0:
+            made.stop()
+
+    clock = Clock(lambda: hand.now, sleep)
+    made = Feed(sent, files, lambda: EventTime(1.0), clock, event_time="at", repeat=0)  # type: ignore[arg-type]
+    made.run()
+    assert (made.sent, sent.at, sent.flushed, made.stopped) == (2, [0.0, 1.0], True, True)
+    assert hand.now < 106.0
