@@ -49,33 +49,31 @@ class Monitor:
             return starts
 
     def _newest(self, places: Sequence[Place]) -> dict[Place, tuple[Snapshot | None, int]]:
-        return {
-            (topic, partition): newest
-            for topic in self.topics
-            if (mine := [partition for each, partition in places if each == topic])
-            for partition, newest in snapshots.read(
-                self._wiring, self._snapshots, self._ledgers.sources[topic], mine
-            ).items()
-        }
+        wanted = [(self._ledgers.sources[topic], partition) for topic, partition in places]
+        return snapshots.read(self._wiring, self._snapshots, wanted)
+
+    def position(self, place: Place) -> int:
+        """Return the next offset that a partition's state takes; 0 before it has one."""
+        return self._ledgers[place[0]].position(place[1])
 
     async def read(self, stream: Any) -> None:
         """Fold a stream of events, in turns with the others; ends the process when one cannot be."""
         turn = Turn()
         async for event in stream.events():
-            message = event.message
-            headers: Mapping[str, Any] = dict(message.headers)
-            time = -1 if message.timestamp is None else round(message.timestamp * 1000)
-            record = Record(message.partition, message.offset, message.key, message.value, time)
-            try:
-                self._ledgers.accept(message.topic, record, headers.get(exact.FOLLOWS))
-            except Hole as hole:
-                exact.die(str(hole), exact.HOLE)
-            except Exception as error:  # a body that raises would be acknowledged and never seen again
-                log.exception("a record could not be folded")
-                exact.die(f"{message.topic}, partition {record.partition}, offset {record.offset}: {error!r}")
-            if self._ledgers.pending > _FLUSH_AT:
-                await self._publish_or_die()
-            await turn.over()
+            for record, follows in dict(event.message.headers)[exact.RECORDS]:
+                self._fold(event.message.topic, record, follows)
+                if self._ledgers.pending > _FLUSH_AT:
+                    await self._publish_or_die()
+                await turn.over()
+
+    def _fold(self, topic: str, record: Record, follows: int | None) -> None:
+        try:
+            self._ledgers.accept(topic, record, follows)
+        except Hole as hole:
+            exact.die(str(hole), exact.HOLE)
+        except Exception as error:  # a body that raises would be acknowledged and never seen again
+            log.exception("a record could not be folded")
+            exact.die(f"{topic}, partition {record.partition}, offset {record.offset}: {error!r}")
 
     async def publish(self) -> None:
         """Publish outputs, wait until they are acknowledged, then publish the snapshots that were cut with them."""

@@ -113,9 +113,11 @@ class Ledger(Generic[S]):
         """Fold a record; one below the position is dropped.
 
         follows: the position of the reader before this record: no record that it may see lies between.
-        Raises Hole when records between the state and this one were skipped.
+        Raises Hole when records between the state and this one were skipped, or nobody restored the state.
         """
-        folding = self._foldings[record.partition]
+        folding = self._foldings.get(record.partition)
+        if folding is None:
+            raise Hole(f"partition {record.partition}: record {record.offset} was read before the state was restored")
         if follows is None or follows > folding.position:
             raise Hole(
                 f"partition {record.partition}: record {record.offset} follows {follows}, "
@@ -151,6 +153,11 @@ class Ledger(Generic[S]):
             self._pending += folding.flush()
         outs, self._pending = self._pending, []
         return Cut(outs, {f.partition: Snapshot(f.position, f.dump(), f.low()).encode() for f in changed})
+
+    def position(self, partition: int) -> int:
+        """Return the next offset of a partition, owned or not; 0 where nothing is known of it."""
+        folding = self._foldings.get(partition)
+        return folding.position if folding is not None else 0
 
     def positions(self) -> dict[int, int]:
         """Return the next offset of each owned partition."""

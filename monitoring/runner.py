@@ -105,10 +105,9 @@ def _look_for_idle(wiring: Wiring, ledgers: Ledgers) -> None:
 
 def _restore(wiring: Wiring, topics: Topics, ledgers: Ledgers) -> list[TopicPartition]:
     ledgers.own(ledgers.places)
-    starts = []
-    for source, ledger in ledgers:
-        found = snapshots.read(wiring, topics.snapshots, source, range(source.partitions))
-        starts += [TopicPartition(source.topic, p, ledger.restore(p, *newest)) for p, newest in found.items()]
+    wanted = [(source, partition) for source, _ in ledgers for partition in range(source.partitions)]
+    found = snapshots.read(wiring, topics.snapshots, wanted)
+    starts = [TopicPartition(topic, p, ledgers[topic].restore(p, *newest)) for (topic, p), newest in found.items()]
     positions = {f"{at.topic}/{at.partition}": at.offset for at in starts}
     log.info("restored, next offset by partition: %s, of %s", positions, wiring.deployment)
     return starts

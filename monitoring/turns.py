@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-SECONDS = 0.05  # that one stream is folded before the others have their turn
+SECONDS = 0.01  # that one stream is folded before the others have their turn
 
 
 class Turn:

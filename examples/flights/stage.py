@@ -13,6 +13,8 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from penstock import guard
 
 ROOT = Path(__file__).parents[2]
@@ -66,10 +68,17 @@ class Service:
             if self.failure:
                 raise StageFailed(self.failure)
             url = self.url(path)
-            if url and _answers(url):
+            if url and _get(url):
                 return
             time.sleep(0.1)
         raise StageFailed(f"{self.name} was not ready after {seconds:.0f} s; {self.log} ends with:\n{tail(self.log)}")
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric that it serves, of the series with these labels; 0 while it does not answer."""
+        text = _get(self.url("metrics") or "")
+        families = text_string_to_metric_families(text.decode())
+        samples = (sample for family in families for sample in family.samples if sample.name == name)
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
     def ask_to_stop(self) -> None:
         """Send SIGTERM, once, and return at once: a second one could meet an interpreter that is already closing."""
@@ -160,9 +169,10 @@ def wait_until(happened: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def _answers(url: str) -> bool:
+def _get(url: str) -> bytes:
+    """What it answers; nothing where that is an error or no answer."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+            return bytes(answer.read()) if answer.status == 200 else b""
+    except (ValueError, urllib.error.URLError, OSError):
+        return b""

@@ -220,7 +220,7 @@ class Stage:
 
     def _saved(self, role: str, topic: str, partition: int) -> int:
         source = Source(role, topic, None, 1)  # type: ignore[arg-type]
-        found, _ = snapshots.read(self.wiring, 1, source, [partition])[partition]
+        found, _ = snapshots.read(self.wiring, 1, [(source, partition)])[source.topic, partition]
         return found.next if found else 0
 
     def _end_of(self, topic: str, partition: int) -> int:

@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from monitoring import runner, snapshots
 from monitoring.folds import Out
+from monitoring.ledger import Snapshot
 from monitoring.metrics import MonitorMetrics
 from monitoring.setup import Topics, Wiring, prepare
 from monitoring.sources import PROFILES, Source
@@ -99,7 +100,7 @@ class Scene:
 
     def saved(self) -> int:
         """The position of the newest snapshot."""
-        found, _ = snapshots.read(self.wiring, 1, self.sources[0], [0])[0]
+        ((found, _),) = snapshots.read(self.wiring, 1, [(self.sources[0], 0)]).values()
         return found.next if found else 0
 
     def group_offset(self) -> int:
@@ -264,11 +265,13 @@ def test_a_snapshot_is_found_among_those_of_many_other_deployments(wiring: Wirin
     producer.produce(wiring.snapshots, b"damaged", wiring.snapshot_key(0))
     for number in range(1000):
         producer.produce(wiring.snapshots, b'{"next": 99}\nother', f"other/{number % 3}".encode())
+    producer.produce(wiring.snapshots, b'{"next": 3}\nlate', wiring.snapshot_key(0, "samples"))
     producer.flush(30)
-    source = Source(PROFILES, wiring.profiles, None, 1)  # type: ignore[arg-type]
-    found, beginning = snapshots.read(wiring, 1, source, [0])[0]
-    assert found is not None
-    assert (found.next, found.state, beginning) == (7, b"mine", 0)
+    roles = {PROFILES: wiring.profiles, "samples": wiring.alerts, "labels": wiring.snapshots}
+    sources = [Source(role, topic, None, 1) for role, topic in roles.items()]  # type: ignore[arg-type]
+    found = snapshots.read(wiring, 1, [(source, 0) for source in sources])
+    newest = {PROFILES: Snapshot(7, b"mine"), "samples": Snapshot(3, b"late"), "labels": None}
+    assert found == {(roles[role], 0): (snapshot, 0) for role, snapshot in newest.items()}
 
 
 def test_snapshots_that_are_void_are_not_found_and_those_of_others_and_later_ones_are(wiring: Wiring) -> None:
@@ -279,11 +282,11 @@ def test_snapshots_that_are_void_are_not_found_and_those_of_others_and_later_one
         producer.produce(wiring.snapshots, b'{"next": 7}\nstate', wiring.snapshot_key(0, each.role))
     producer.flush(30)
     snapshots.forget(wiring, 1, source)
-    assert snapshots.read(wiring, 1, source, [0])[0][0] is None
-    assert snapshots.read(wiring, 1, other, [0])[0][0] is not None
+    assert snapshots.read(wiring, 1, [(source, 0)])[source.topic, 0][0] is None
+    assert snapshots.read(wiring, 1, [(other, 0)])[other.topic, 0][0] is not None
     producer.produce(wiring.snapshots, b'{"next": 3}\nanew', wiring.snapshot_key(0, "samples"))
     producer.flush(30)
-    found = snapshots.read(wiring, 1, source, [0])[0][0]
+    found = snapshots.read(wiring, 1, [(source, 0)])[source.topic, 0][0]
     assert found is not None
     assert found.next == 3
 

@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from monitoring import app, exact, turns
 from monitoring.errors import MonitorError, SnapshotForeign
+from monitoring.folds import Record
 from monitoring.ledger import Snapshot
 from monitoring.metrics import MonitorMetrics
 from monitoring.setup import Topics, Wiring
@@ -35,11 +36,9 @@ class Stream:
         self._events = events
 
     async def events(self) -> AsyncIterator[Any]:
-        for offset, value, follows in self._events:
-            headers = [(exact.FOLLOWS, follows)]
-            message = SimpleNamespace(
-                topic="profiles", partition=0, offset=offset, key=None, value=value, headers=headers, timestamp=1.5
-            )
+        records = [(Record(0, offset, None, value, 1500), follows) for offset, value, follows in self._events]
+        for many in (records[:1], records[1:]):
+            message = SimpleNamespace(topic="profiles", headers=[(exact.RECORDS, many)])
             yield SimpleNamespace(message=message)
 
 
@@ -116,6 +115,44 @@ def an_unreachable_snapshot_topic_exits_70() -> None:
 
 def brokers_that_went_away_exit_70() -> None:
     app.run(app.build(replace(WIRING, data=tempfile.mkdtemp()), Topics(1, 1, 1), SOURCES, monitor()._metrics))
+
+
+def nothing_is_read_between_an_assignment_and_its_seek() -> None:
+    read: list[bool] = []
+
+    async def assigned(self: exact.Consumer, *_: object) -> None:
+        read.append(self.flow_active)
+        self.resume_flow()  # as the recovery of an assignment before does when it ends now
+        read.append(self.flow_active)
+
+    async def sought(self: exact.Consumer) -> dict[Any, int]:
+        self.app.consumer_generation_id += changes.pop()
+        return {}
+
+    exact.driver.Consumer.on_partitions_assigned = assigned
+    exact.Consumer.seek_to_committed = sought  # type: ignore[method-assign]
+    changes = [0, 1]  # generations that begin during a seek, the last one first
+
+    async def run() -> None:
+        made = app.build(replace(WIRING, data=tempfile.mkdtemp()), Topics(1, 1, 1), SOURCES, monitor()._metrics)
+        consumer = made.consumer
+        consumer.resume_flow()
+        read.append(consumer.flow_active)
+        await consumer.on_partitions_assigned({("profiles", 0)}, 1)
+        for _ in range(2):
+            await consumer.perform_seek()
+            consumer.resume_flow()
+            read.append(consumer.flow_active)
+        consumer._thread._positions = {("profiles", 0): 7}
+        consumer._thread.consumer = SimpleNamespace(threadsafe_partitions_assigned=assigned_in_thread)
+        await consumer._thread.on_partitions_assigned(set(), 2)
+        assert consumer._thread._positions == {}
+
+    async def assigned_in_thread(*_: object) -> None:
+        pass
+
+    asyncio.run(run())
+    assert read == [True, False, False, False, True]
 
 
 def a_missing_hook_exits_78() -> None:

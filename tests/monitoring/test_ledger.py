@@ -73,6 +73,11 @@ def test_a_record_that_follows_something_never_folded_is_a_hole(follows: int | N
         ledger.accept(_record(3), follows)
 
 
+def test_a_record_of_a_partition_that_nobody_restored_is_a_hole() -> None:
+    with pytest.raises(Hole, match="partition 0: record 3 was read before the state was restored"):
+        Ledger(Sum()).accept(_record(3), 3)
+
+
 def test_the_newer_of_memory_and_snapshot_is_kept() -> None:
     ledger = _ledger()
     ledger.accept(_record(0), 0)
