@@ -118,15 +118,20 @@ def _shares(cells: Counts) -> Floats:
     return np.asarray((cells + 0.5) / (cells + 0.5).sum(), np.float64)
 
 
-def false_alarms(
-    maker: Maker, columns: Columns, stream: Iterator[Floats], budget: float, skip: int, ticks: int
-) -> float:
-    """Return alarms without a change as a share of what the budget allows in so many ticks after some to learn from."""
+def alarms_of(maker: Maker, columns: Columns, stream: Iterator[Floats], budget: float, skip: int, ticks: int) -> int:
+    """Return how many alarms there are in so many ticks of a stream, after some to learn from."""
     watcher, alarms = maker(columns, budget), 0
     for tick, values in enumerate(islice(stream, skip + ticks)):
         fired = watcher.step(columns.tally(values), values).fired
         alarms += int(fired.sum()) if tick >= skip else 0
-    return alarms / (ticks * len(columns) / budget)
+    return alarms
+
+
+def false_alarms(
+    maker: Maker, columns: Columns, stream: Iterator[Floats], budget: float, skip: int, ticks: int
+) -> float:
+    """Return alarms without a change as a share of what the budget allows in so many ticks after some to learn from."""
+    return alarms_of(maker, columns, stream, budget, skip, ticks) / (ticks * len(columns) / budget)
 
 
 def null(name: str, count: int, seed: int) -> Iterator[Floats]:
@@ -196,9 +201,7 @@ def calm(size: Size) -> float:
     for seed in range(size.calm):
         columns, rng = Columns.drawn(30, size.rows, 10_000 + 100 * seed), np.random.default_rng(seed)
         stream = NULLS["independent"](rng, 30, WEEK_TICK)
-        ticks = 5_000_000 // WEEK_TICK
-        share = false_alarms(learning, columns, stream, WEEK * TICK / WEEK_TICK, 0, ticks)
-        alarms += round(share * ticks * 30 / (WEEK * TICK / WEEK_TICK))
+        alarms += alarms_of(learning, columns, stream, WEEK * TICK / WEEK_TICK, 0, 5_000_000 // WEEK_TICK)
     return 2.0 * alarms
 
 

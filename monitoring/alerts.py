@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from models import unusual
 from monitoring.advice import of_column, of_unusual
+from monitoring.folds import Out, identity
 from schemas import records
 
 TOPIC = "penstock.alerts"
@@ -102,7 +102,7 @@ class Episode:
 def episode_id(subject: Subject, onset: int) -> str:
     """Return 32 hexadecimal digits that any monitor derives alike from the same log."""
     content = json.dumps([asdict(subject), onset], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(content.encode()).hexdigest()[:32]
+    return identity(content)
 
 
 def told(subject: Subject, change: Change, onset: int, finding: Finding) -> Told:
@@ -141,6 +141,6 @@ def encoded(record: Mapping[str, Any]) -> tuple[bytes, bytes]:
     return str(record["id"]).encode(), records.encode("alert", record)
 
 
-def alert(subject: Subject, change: Change, onset: int, finding: Finding) -> tuple[bytes, bytes]:
-    """Return key and value of an alert that stands alone."""
-    return encoded(told(subject, change, onset, finding))
+def outs(topic: str, found: Iterable[Told]) -> Iterator[Out]:
+    """Yield the records of alerts as they are published."""
+    return (Out(topic, *encoded(record)) for record in found)

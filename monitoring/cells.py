@@ -11,6 +11,8 @@ from typing import NamedTuple
 from monitoring.errors import PartInvalid
 
 Cells = dict[int, int]
+SPLIT = "\x1f"  # between the parts of a name
+Lineage = tuple[str, str, str]  # arm, model, version
 
 
 class Group(NamedTuple):
@@ -31,11 +33,11 @@ class Group(NamedTuple):
 Tables = dict[Group, Cells]
 
 
-def add(tables: Tables, group: Group, cells: Iterable[tuple[int, int]], sign: int = 1) -> None:
-    """Add counts, sign times each; cells that come to 0 are left out, so equal tables are equal values."""
+def add(tables: Tables, group: Group, cells: Iterable[tuple[int, int]]) -> None:
+    """Add counts; cells that come to 0 are left out, so equal tables are equal values."""
     mine = tables.setdefault(group, {})
     for cell, by in cells:
-        now = mine.get(cell, 0) + sign * by
+        now = mine.get(cell, 0) + by
         if now:
             mine[cell] = now
         else:

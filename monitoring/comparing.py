@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -14,7 +13,7 @@ import numpy as np
 from models.binning import Bins, Numbers
 from models.reference import Counts, Reference, Tally
 from monitoring.cells import Cells, Group, Tables
-from monitoring.folds import Out
+from monitoring.folds import Out, identity
 from monitoring.succession import Takeover, Window
 from monitoring.tilts import Floats
 from monitoring.totals import Told, Totals
@@ -63,8 +62,7 @@ class Comparing:
 
     def _record(self, what: str, arm: str, found: Takeover, numbers: list[Number]) -> Out:
         before, after = _window(found.before, found.last), _window(found.after, found.first)
-        identity = json.dumps([self.deployment, arm, what, before, after], sort_keys=True, separators=(",", ":"))
-        key = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        key = identity(json.dumps([self.deployment, arm, what, before, after], sort_keys=True, separators=(",", ":")))
         record = {
             "id": key,
             "what": what,

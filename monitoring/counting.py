@@ -17,6 +17,7 @@ import numpy as np
 from models.samples import ASSIGNED
 from monitoring import judging
 from monitoring.arrays import Array, Bools, Doubles, Longs, squares, whole
+from monitoring.cells import SPLIT
 from monitoring.formulas import Formula
 from monitoring.judging import FIXED, Task
 from monitoring.meeting import ALL, NEW, NOBODY, Entries, Meeting
@@ -162,7 +163,8 @@ class Counting:
         self.tally.count(self._confused(real, found), said, times, 0, signs)
         for width, at in self.reading.by_width(values):
             matrix, texts = self.reading.matrix(values.take(at), width), self.reading.texts
-            places = np.array([place_of(texts[code], width) for code in real[at].tolist()], np.int64)
+            codes, inverse = np.unique(real[at], return_inverse=True)
+            places = np.array([place_of(texts[code], width) for code in codes.tolist()], np.int64)[inverse.reshape(-1)]
             true = np.where(places == NOBODY, 0.0, matrix[np.arange(len(at)), places])
             brier = (np.cumsum(matrix * matrix, axis=1)[:, -1] - 2 * true + 1) / 2  # one after the other, not in pairs
             self._losses(kind, said[at], times[at], signs[at], np.clip(brier, 0.0, 1.0), true)
@@ -172,7 +174,7 @@ class Counting:
         """Return the number of each pair of classes, as they are told apart."""
         pairs, inverse = np.unique(np.stack((real, found)), axis=1, return_inverse=True)
         texts = self.reading.texts
-        names = [f"{texts[one]}\x1f{texts[other]}" for one, other in pairs.T.tolist()]
+        names = [f"{texts[one]}{SPLIT}{texts[other]}" for one, other in pairs.T.tolist()]
         kinds = {name: self.tally.kind("confusion", self.apart("confusion", name)) for name in sorted(names)}
         return np.array([kinds[name] for name in names], np.int64)[inverse.reshape(-1)]
 

@@ -33,6 +33,9 @@ class Manners:
     many: int = 3
 
 
+ALONE = Manners(gather_ms=0, many=1 << 30)  # told at once and by themselves: no two have one cause
+
+
 @dataclass(slots=True)
 class Case:
     """What was told of an episode. Times in ms of record time."""

@@ -6,11 +6,14 @@ start over from a snapshot. That is what makes alerts repeatable under faults.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from monitoring.errors import SnapshotForeign
+from monitoring.errors import PartInvalid, SnapshotForeign, SnapshotInvalid
 
 S = TypeVar("S")
 T = TypeVar("T", contravariant=True)
@@ -40,10 +43,33 @@ class Out:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
+def identity(content: str) -> str:
+    """Return 32 hexadecimal digits that name a record by what it is about: a repeat has the same."""
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
 def check_format(document: Mapping[str, Any], reads: int) -> None:
     """Raise SnapshotForeign for the document of a state that another release wrote."""
     if document["format"] != reads:
         raise SnapshotForeign(f"it has the format {document['format']!r}, and this release reads {reads}")
+
+
+def packed(document: Mapping[str, Any]) -> bytes:
+    """Return the document of a state as compressed JSON, the same bytes for the same state."""
+    return zlib.compress(json.dumps(document, sort_keys=True, separators=(",", ":")).encode(), 1)
+
+
+def unpacked(data: bytes, reads: int, made: Callable[[Any], S]) -> S:
+    """Return the state that `made` makes of a packed document. Raises SnapshotInvalid, also for what it cannot use.
+
+    reads: the format that the document must have; SnapshotForeign is raised for another one.
+    """
+    try:
+        document = json.loads(zlib.decompress(data))
+        check_format(document, reads)
+        return made(document)
+    except (zlib.error, ValueError, KeyError, TypeError, PartInvalid) as error:
+        raise SnapshotInvalid(f"a damaged snapshot: {type(error).__name__}: {error}") from error
 
 
 class Fold(Protocol[S]):

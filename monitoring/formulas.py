@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 
 from monitoring.arrays import Doubles
+from monitoring.cells import SPLIT
 from schemas.expressions import Expression, name_of
 
 Columns = dict[str, Doubles]  # "label.NAME" and "output.NAME"
 Reckon = Callable[[Columns], Any]
-_SPLIT = "\x1f"
 _OPERATORS: dict[type[ast.AST], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -66,7 +66,7 @@ class Formula:
     @property
     def told(self) -> str:
         """The name of its counts, which has the bounds in it."""
-        return self.name if self.low is None else _SPLIT.join((self.name, repr(self.low), repr(self.high)))
+        return self.name if self.low is None else SPLIT.join((self.name, repr(self.low), repr(self.high)))
 
     def values(self, said: Doubles, label: Doubles, truth: Doubles) -> Doubles:
         """Return its values; NaN where it has none. said, label: extras, shape (n, k) each. truth: shape (n,)."""
@@ -80,10 +80,10 @@ class Formula:
 
 def told_of(name: str) -> tuple[str, float | None, float | None]:
     """Return name and bounds from the name of the counts of a metric."""
-    first, split, bounds = name.partition(_SPLIT)
+    first, split, bounds = name.partition(SPLIT)
     if not split:
         return first, None, None
-    low, _, high = bounds.partition(_SPLIT)
+    low, _, high = bounds.partition(SPLIT)
     return first, float(low), float(high)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from monitoring import judging
-from monitoring.cells import Cells, Group, Tables
+from monitoring.cells import Cells, Group, Lineage, Tables
 from monitoring.succession import Lately, Succession, Takeover, Who, Window
 
 PREDICTED, LABELLED = 1000, 1000  # events of a window
@@ -72,7 +72,7 @@ class Handovers:
         if awaited is not None and awaited.after == who and end > awaited.first.until:
             awaited.first.add(start, end, rows, told)
 
-    def forget(self, lineage: tuple[str, str, str]) -> None:
+    def forget(self, lineage: Lineage) -> None:
         """Leave out a version in an arm."""
         self.lately.pop(lineage, None)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from monitoring.errors import KafkaUnavailable
-from monitoring.setup import Wiring
+from monitoring.setup import Wiring, reading
 from monitoring.sources import Ledgers, Place
 
 EVERY = 10.0  # seconds between two looks
@@ -30,15 +30,7 @@ def ended(
     at, found = int(now() * 1000), dict[Place, int]()
     if not waiting:
         return at, found
-    settings = {
-        **wiring.kafka,
-        "group.id": wiring.group,  # required, never used: nothing is committed
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "isolation.level": "read_committed",
-        "auto.offset.reset": "error",
-    }
-    consumer = Consumer(settings)
+    consumer = Consumer(reading(wiring.kafka, wiring.group, "error"))
     try:
         consumer.assign([TopicPartition(topic, partition, offset) for (topic, partition), offset in waiting.items()])
         seen: set[Place] = set()

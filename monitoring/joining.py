@@ -7,11 +7,10 @@ A record is taken as a whole, by column: what waits, what meets and what it coun
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,8 +20,7 @@ from monitoring.arrays import Array, Doubles
 from monitoring.cells import Group
 from monitoring.clocks import Clocks
 from monitoring.counting import Asked, Counting, Source
-from monitoring.errors import PartInvalid, SnapshotInvalid
-from monitoring.folds import Out, Record, check_format
+from monitoring.folds import Out, Record, packed, unpacked
 from monitoring.formulas import Formula
 from monitoring.judging import task_of
 from monitoring.meeting import Meeting
@@ -132,19 +130,19 @@ class JoinFold:
     def apply(self, state: State, record: Record) -> list[Out]:
         """Take samples or copied labels; return the parts of the ticks that close with it."""
         self._settle(state)
-        found = _read(record.value or b"")
-        if found is None or _deployment(found) != self._joining.deployment:
+        found = read(record.value or b"")
+        if found is None or deployment_of(found) != self._joining.deployment:
             state.ticks.count("poison" if found is None else "foreign")
             return []
         self._mark(state, record, found)
         if isinstance(found, Samples):
-            self._samples(state, found, _latest(record))
+            self._samples(state, found, latest_of(record))
         else:
-            self._copies(state, found, _latest(record))
+            self._copies(state, found, latest_of(record))
         return list(self._advance(state))
 
     def _samples(self, state: State, found: Samples, latest: int) -> None:
-        judged, ticks = _judged(found, self._joining.output), state.ticks
+        judged, ticks = judged_of(found, self._joining.output), state.ticks
         if judged is None:
             ticks.count("without_output", len(found.keys))
             return
@@ -189,8 +187,7 @@ class JoinFold:
         counting = Counting(meeting, state.pending.reading, state.sources, self._asked, state.told_apart)
         for what, count in state.pending.told(meeting, counting.equal).items():
             state.ticks.count(what, count)
-        times = counting.count()
-        state.ticks.count("moved", int((times // state.ticks.tick_ms * state.ticks.tick_ms < state.ticks.closed).sum()))
+        state.ticks.count_moved(counting.count())
         views = [lambda code, at=at: state.view(at, code) for at in range(len(state.segments))]
         counting.tally.into(state.ticks, meeting.rows, meeting.firsts, _grouping(state.sources), views)
         state.pending.take(meeting)
@@ -205,13 +202,13 @@ class JoinFold:
 
     def rewind(self, state: State, record: Record) -> None:
         """Take a record that the snapshot counted already: what it brought is pending again, nothing is counted."""
-        found = _read(record.value or b"")
-        if found is None or _deployment(found) != self._joining.deployment:
+        found = read(record.value or b"")
+        if found is None or deployment_of(found) != self._joining.deployment:
             return
         self._mark(state, record, found)
-        rows, latest = None, _latest(record)
+        rows, latest = None, latest_of(record)
         if isinstance(found, Samples):
-            judged = _judged(found, self._joining.output)
+            judged = judged_of(found, self._joining.output)
             rows = self._predictions(state, found, judged, latest) if judged is not None else None
         elif len(found.keys):
             rows = self._truths(state, found, latest)
@@ -236,7 +233,7 @@ class JoinFold:
 
     def _mark(self, state: State, record: Record, found: Samples | LabelCopies) -> None:
         if len(found.keys):
-            state.pending.mark(record.offset, self._end(found, _latest(record)))
+            state.pending.mark(record.offset, self._end(found, latest_of(record)))
 
     def _end(self, found: Samples | LabelCopies, latest: int) -> int:
         """Return the deadline of the last that a record brought."""
@@ -248,14 +245,11 @@ class JoinFold:
         deadline, maker, reading = self._end(found, latest), found.maker, state.pending.reading
         ids, keys, sizes = state.pending.put(found.keys, deadline)
         kinds, bits, width = reading.column(judged, deadline)
-        task = task_of(self._joining.task, self._joining.truth, _kind(judged), 1 if width == SCALAR else 2)
+        task = task_of(self._joining.task, self._joining.truth, kind_of(judged), 1 if width == SCALAR else 2)
         source = state.source(Source(maker.arm, maker.model, maker.version, maker.role, task, width))
         ranks = np.clip(found.partitions, 0, LABEL - 1).astype(np.int32)
-        sources, extras = (
-            np.full(len(ids), source, np.int16),
-            self._extras(len(ids), self._joining.outputs, found.outputs),
-        )
-        segments = _segments(state, found)
+        sources, segments = np.full(len(ids), source, np.int16), _segments(state, found)
+        extras = self._extras(len(ids), self._joining.outputs, found.outputs)
         return Rows(ids, found.times, ranks, found.offsets, kinds, bits, sources, extras, segments, keys, sizes)
 
     def _truths(self, state: State, found: LabelCopies, latest: int) -> Rows:
@@ -305,26 +299,25 @@ class JoinFold:
             "taken": sorted(state.taken.items()),
             "known": state.known,
         }
-        return zlib.compress(json.dumps(document, sort_keys=True, separators=(",", ":")).encode(), 1)
+        return packed(document)
 
     def load(self, data: bytes) -> State:
         """Return the dumped state, for `rewind` to fill. Raises SnapshotInvalid."""
-        try:
-            document = json.loads(zlib.decompress(data))
-            check_format(document, FORMAT)
-            return State(
-                document["partition"],
-                Clocks.load(self._joining.labels, document["clocks"]),
-                Pending(self._joining.window, document["keep"]),
-                Ticks.load(self._joining.tick_ms, document["ticks"]),
-                dict(map(tuple, document["taken"])),
-                document["known"],
-            )
-        except (zlib.error, ValueError, KeyError, TypeError, PartInvalid) as error:
-            raise SnapshotInvalid(f"a damaged snapshot: {type(error).__name__}: {error}") from error
+        return unpacked(data, FORMAT, self._loaded)
+
+    def _loaded(self, document: Mapping[str, Any]) -> State:
+        return State(
+            document["partition"],
+            Clocks.load(self._joining.labels, document["clocks"]),
+            Pending(self._joining.window, document["keep"]),
+            Ticks.load(self._joining.tick_ms, document["ticks"]),
+            dict(map(tuple, document["taken"])),
+            document["known"],
+        )
 
 
-def _read(value: bytes) -> Samples | LabelCopies | None:
+def read(value: bytes) -> Samples | LabelCopies | None:
+    """Return what a record of the topic holds; None where it is neither."""
     for kind in (Samples, LabelCopies):
         try:
             return kind.decode(value)
@@ -333,16 +326,17 @@ def _read(value: bytes) -> Samples | LabelCopies | None:
     return None
 
 
-def _deployment(found: Samples | LabelCopies) -> str:
+def deployment_of(found: Samples | LabelCopies) -> str:
+    """Return whose record it is."""
     return found.maker.deployment if isinstance(found, Samples) else found.deployment
 
 
-def _latest(record: Record) -> int:
+def latest_of(record: Record) -> int:
     """Return the latest time that what a record says can have."""
     return record.time + FUTURE_MS if record.time >= 0 else LATEST
 
 
-def _kind(series: pl.Series) -> str:
+def kind_of(series: pl.Series) -> str:
     """Return the kind of a column, in the words of schemas/avsc/sample.avsc."""
     if isinstance(series.dtype, pl.Array | pl.List):
         return "double"
@@ -351,7 +345,7 @@ def _kind(series: pl.Series) -> str:
     return "double" if series.dtype.is_float() else "long" if series.dtype.is_integer() else "text"
 
 
-def _judged(samples: Samples, output: str | None) -> pl.Series | None:
+def judged_of(samples: Samples, output: str | None) -> pl.Series | None:
     """Return the output that labels are the truth of."""
     return samples.outputs.get(output) if output is not None else next(iter(samples.outputs.values()), None)
 

@@ -33,13 +33,6 @@ RIGHT = 300  # four cells: first right * 2 + second right
 CLOSER = 310  # first, second, neither
 
 
-def score_bin(score: float) -> int:
-    """Return the bin of a score from 0 to 1."""
-    if score <= 0.0:
-        return 0
-    return TOP if score >= 1.0 else 1 + int(score * BINS)
-
-
 def score_bins(scores: Doubles) -> Longs:
     """Return the bins of scores from 0 to 1; shape (n,)."""
     inside = 1 + (scores * BINS).astype(np.int64)

@@ -82,6 +82,12 @@ class Meeting:
         """The first prediction of each prediction's event; NOBODY for labels."""
         return firsts_of(self.rows)
 
+    @cached_property
+    def begins(self) -> Bools:
+        """Say of each row whether it is the first prediction of an event."""
+        found: Bools = self.firsts == np.arange(len(self.fresh))
+        return found
+
     def repeated(self, arms: Longs) -> Bools:
         """Say which new rows were there already: a label, or what an arm said of an event. arms: of predictions."""
         again = np.zeros(len(self.fresh), bool)
@@ -115,11 +121,15 @@ class Meeting:
             found.late[old] = alone.late
         return found
 
-    def labelled(self, found: Chains) -> Bools:
-        """Say of each row whether it is the first of an event that has a label."""
-        has = np.zeros(len(self.fresh), bool)
-        has[found.owners[found.owners != NOBODY]] = True
-        return has
+    @cached_property
+    def labelled(self) -> Bools:
+        """Say of each row whether it is the first of an event that has a label now."""
+        return _owning(self.after)
+
+    @cached_property
+    def labelled_before(self) -> Bools:
+        """Say the same of the time before the new rows came."""
+        return _owning(self.earlier)
 
     def entries(self, equal: Equal) -> Entries:
         """Return what events count otherwise than before."""
@@ -147,6 +157,12 @@ def repeats(found: Chains, equal: Equal) -> tuple[int, int]:
     later = np.flatnonzero(found.before != NOBODY)
     same = int(equal(later, found.before[later]).sum())
     return same, len(later) - same
+
+
+def _owning(found: Chains) -> Bools:
+    has = np.zeros(len(found.owners), bool)
+    has[found.owners[found.owners != NOBODY]] = True
+    return has
 
 
 def _entries(found: Chains, chosen: Bools, equal: Equal, sign: int, of: int) -> Entries:

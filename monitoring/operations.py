@@ -6,18 +6,16 @@ passes when every slot is dead. Nothing else decides: the same words give the sa
 
 from __future__ import annotations
 
-import json
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from monitoring import alerts
 from monitoring.alerts import Subject
-from monitoring.episodes import Book, Manners
-from monitoring.errors import SnapshotInvalid
-from monitoring.folds import Out, Record, check_format
-from monitoring.troubles import Group, Slot, Thresholds, troubles
+from monitoring.episodes import ALONE, Book
+from monitoring.folds import Out, Record, packed, unpacked
+from monitoring.slots import Group, Slot
+from monitoring.troubles import Thresholds, troubles
 from schemas.control import Status
 from schemas.errors import RecordInvalid
 
@@ -25,7 +23,6 @@ FORMAT = 1
 LOOK_MS = 10_000  # between two looks at everything
 CALM = 6  # looks without trouble that close an alert
 CLOCK = "clock"  # the group of a monitor's word, whose deployment has no name
-MANNERS = Manners(gather_ms=0, many=1 << 30)
 
 
 def tick_of(deployment: str, slot: str, at_ms: int) -> Status:
@@ -74,19 +71,16 @@ class OperationsFold:
         state.looked = now = state.now // LOOK_MS * LOOK_MS
         state.slots = {key: slot for key, slot in state.slots.items() if not slot.forgotten(now)}
         for name in sorted({slot.group for slot in state.slots.values()} | state.books.keys()):
-            book = state.books.setdefault(name, Book({}, LOOK_MS, MANNERS))
+            book = state.books.setdefault(name, Book({}, LOOK_MS, ALONE))
             found = Group(name, tuple(slot for _, slot in sorted(state.slots.items()) if slot.group == name))
             for kind, finding in troubles(found, self._thresholds, now):
                 subject = Subject(self._deployment, self._arm(name), "", "", "operations", "operations", kind)
-                yield from self._outs(book.settle(now))
-                yield from self._outs(book.take(subject, finding, 1, CALM))
-            yield from self._outs(book.settle(now))
+                yield from alerts.outs(self._topic, book.settle(now))
+                yield from alerts.outs(self._topic, book.take(subject, finding, 1, CALM))
+            yield from alerts.outs(self._topic, book.settle(now))
 
     def _arm(self, group: str) -> str:
         return group.removeprefix(f"penstock.{self._deployment}").removeprefix(".") or "active"
-
-    def _outs(self, told: Iterator[alerts.Told]) -> Iterator[Out]:
-        return (Out(self._topic, *alerts.encoded(record)) for record in told)
 
     def facts(self, state: State) -> dict[str, int]:
         """Return counters and sizes: words, slots, open_alerts."""
@@ -106,17 +100,16 @@ class OperationsFold:
             "books": {name: book.dump() for name, book in state.books.items()},
             "counts": state.counts,
         }
-        return zlib.compress(json.dumps(document, sort_keys=True, separators=(",", ":")).encode(), 1)
+        return packed(document)
 
     def load(self, data: bytes) -> State:
         """Return the dumped state. Raises SnapshotInvalid."""
-        try:
-            document: dict[str, Any] = json.loads(zlib.decompress(data))
-            check_format(document, FORMAT)
-            books = {name: Book({}, LOOK_MS, MANNERS) for name in document["books"]}
-            for name, book in books.items():
-                book.load(document["books"][name])
-            slots = {key: Slot(**slot) for key, slot in document["slots"].items()}
-            return State(document["now"], document["looked"], slots, books, document["counts"])
-        except (zlib.error, ValueError, KeyError, TypeError) as error:
-            raise SnapshotInvalid(f"a damaged snapshot: {type(error).__name__}: {error}") from error
+        return unpacked(data, FORMAT, _loaded)
+
+
+def _loaded(document: Mapping[str, Any]) -> State:
+    books = {name: Book({}, LOOK_MS, ALONE) for name in document["books"]}
+    for name, book in books.items():
+        book.load(document["books"][name])
+    slots = {key: Slot(**slot) for key, slot in document["slots"].items()}
+    return State(document["now"], document["looked"], slots, books, document["counts"])

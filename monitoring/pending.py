@@ -140,12 +140,12 @@ class Pending:
         """Keep the new rows of a meeting."""
         rows, fresh, after, earlier = meeting.rows, meeting.fresh, meeting.after, meeting.earlier
         self._runs.add(rows.take(fresh))
-        labels, events = ~rows.events, meeting.firsts == np.arange(len(fresh))
+        labels, events = ~rows.events, meeting.begins
         loose = (labels & (after.owners == NOBODY)).astype(np.int64)
         loose -= labels & ~fresh & (earlier.owners == NOBODY)
-        bare = (events & ~meeting.labelled(after)).astype(np.int64)
-        bare -= events & ~fresh & ~meeting.labelled(earlier)
-        closes = rows.times + (self.window.within + self.window.grace)
+        bare = (events & ~meeting.labelled).astype(np.int64)
+        bare -= events & ~fresh & ~meeting.labelled_before
+        closes = self.window.closings(rows)
         for due, by in ((self._unowned, loose), (self._without, bare)):
             at = np.flatnonzero((by != 0) & (closes > self.keep))
             due.add(closes[at], by[at])
@@ -153,9 +153,8 @@ class Pending:
     def told(self, meeting: Meeting, equal: Equal) -> Counter[str]:
         """Return what the new rows of a meeting change of the counts of events and labels."""
         rows, after, earlier = meeting.rows, meeting.after, meeting.earlier
-        events = meeting.firsts == np.arange(len(rows.ids))
-        new, closed = events & meeting.fresh, rows.times + (self.window.within + self.window.grace) <= self.keep
-        came = meeting.labelled(after).astype(np.int64) - meeting.labelled(earlier)
+        new, closed = meeting.begins & meeting.fresh, self.window.closings(rows) <= self.keep
+        came = meeting.labelled.astype(np.int64) - meeting.labelled_before
         (same, other), (same_before, other_before) = repeats(after, equal), repeats(earlier, equal)
         return Counter(
             events=int(new.sum()),

@@ -6,8 +6,6 @@ over how many partitions and workers the events were spread, nor in what order t
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,8 +19,7 @@ from monitoring.comparing import Comparing, outputs_of
 from monitoring.detector import Detector, Verdict, dump_tally, load_tally
 from monitoring.detectors import Detectors
 from monitoring.episodes import Book
-from monitoring.errors import SnapshotInvalid
-from monitoring.folds import Figure, Out, Record, check_format
+from monitoring.folds import Figure, Out, Record, packed, unpacked
 from monitoring.recent import Recent
 from monitoring.retraining import Asking
 from monitoring.settings import Settings
@@ -234,7 +231,7 @@ class ProfileFold:
         yield from self._outs(stream.book.end(why, end))
 
     def _outs(self, told: Iterator[Told]) -> Iterator[Out]:
-        return (Out(self._topic, *alerts.encoded(record)) for record in told)
+        return alerts.outs(self._topic, told)
 
     def _new_book(self, reference: Reference | None, tick_ms: int) -> Book:
         columns = Counter(part.kind for part in reference.slices) if reference is not None else {}
@@ -268,23 +265,21 @@ class ProfileFold:
             "successions": {arm: each.dump() for arm, each in sorted(state.successions.items())},
             "streams": [[list(lineage), _dump_stream(stream)] for lineage, stream in sorted(state.streams.items())],
         }
-        return zlib.compress(json.dumps(document, sort_keys=True, separators=(",", ":")).encode(), 1)
+        return packed(document)
 
     def load(self, data: bytes) -> State:
         """Return the dumped state. Raises SnapshotInvalid."""
-        try:
-            document = json.loads(zlib.decompress(data))
-            check_format(document, FORMAT)
-            passed = {arm: dict(map(tuple, by)) for arm, by in document["passed"]}
-            streams = {}
-            for entry, stream in document["streams"]:
-                lineage = Lineage(*entry)
-                streams[lineage] = self._load_stream(lineage, stream)
-            known = document.get("successions", {})  # of an earlier release: none
-            successions = {arm: Succession.load(COMPARED, each) for arm, each in known.items()}
-            return State(document["sources"], passed, document["closed"], streams, document["counts"], successions)
-        except (zlib.error, ValueError, KeyError, TypeError) as error:
-            raise SnapshotInvalid(f"a damaged snapshot: {type(error).__name__}: {error}") from error
+        return unpacked(data, FORMAT, self._loaded)
+
+    def _loaded(self, document: Mapping[str, Any]) -> State:
+        passed = {arm: dict(map(tuple, by)) for arm, by in document["passed"]}
+        streams = {}
+        for entry, stream in document["streams"]:
+            lineage = Lineage(*entry)
+            streams[lineage] = self._load_stream(lineage, stream)
+        known = document.get("successions", {})  # of an earlier release: none
+        successions = {arm: Succession.load(COMPARED, each) for arm, each in known.items()}
+        return State(document["sources"], passed, document["closed"], streams, document["counts"], successions)
 
     def _load_stream(self, lineage: Lineage, document: Mapping[str, Any]) -> Stream:
         reference, state = self._reference(lineage), document["watched"]

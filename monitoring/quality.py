@@ -6,8 +6,6 @@ one whose predecessor never came is left, for whoever lost that one starts over 
 
 from __future__ import annotations
 
-import json
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,17 +14,17 @@ from typing import Any
 from monitoring import alerts, cells
 from monitoring.advice import clock
 from monitoring.alerts import Explanation, Finding, Subject, Told
-from monitoring.cells import Group, Tables
+from monitoring.cells import Group, Lineage, Tables
 from monitoring.clocks import PATIENCE
 from monitoring.comparing import Comparing
-from monitoring.episodes import Book, Manners
-from monitoring.errors import PartInvalid, SnapshotInvalid
-from monitoring.folds import Out, Record, check_format
+from monitoring.episodes import ALONE, Book
+from monitoring.errors import PartInvalid
+from monitoring.folds import Out, Record, packed, unpacked
 from monitoring.handovers import Handovers
 from monitoring.outcomes import ACCURACY, BETWEEN, SCORES, Outcomes, Sizes, Usual, measured
 from monitoring.retraining import Asking
 from monitoring.settings import Settings
-from monitoring.ticks import dump_tables, load_tables
+from monitoring.ticks import dump_ticks, load_ticks
 from monitoring.totals import Part, Totals, part_of
 
 FORMAT = 3
@@ -35,8 +33,6 @@ WATCHED = 100  # of each kind: versions and values of segments that are watched 
 RECENT = 60  # ticks of which `recent` tells
 MOST_GROUPS = 10_000  # of all versions; beyond, the one that was seen least recently is forgotten
 FORGET_MS = 35 * 86_400_000  # a version without events and labels for this long is forgotten
-MANNERS = Manners(gather_ms=0, many=1 << 30)  # no two of these have one cause
-Lineage = tuple[str, str, str]  # arm, model, version
 Stating = Callable[[str, str], float | None]  # of a model and version; always the same answer, or it raises
 SILENT_MS = 3_600_000  # labels have stopped when none came for their window, or this where it is longer
 
@@ -179,8 +175,10 @@ class QualityFold:
         if comparing is not None:
             for arm, took in state.handovers.take(start, end, tables):
                 yield from comparing.quality(arm, took)
-        for lineage, book in sorted(state.books.items()) if asking is not None else ():
-            if asking is not None and any(lineage):
+        if asking is None:
+            return
+        for lineage, book in sorted(state.books.items()):
+            if any(lineage):
                 yield from asking.requests(lineage, book, state.asked.setdefault(lineage, []), end)
 
     def _watch(self, state: State, tick: int, tables: Tables) -> Iterator[Out]:
@@ -277,7 +275,7 @@ class QualityFold:
             yield from self._outs(book.settle(now))
 
     def _outs(self, told: Iterable[Told]) -> Iterator[Out]:
-        return (Out(self._judging.topic, *alerts.encoded(record)) for record in told)
+        return alerts.outs(self._judging.topic, told)
 
     def _end(self, state: State, lineage: Lineage, why: str) -> Iterator[Out]:
         if lineage in state.books:
@@ -311,9 +309,9 @@ class QualityFold:
             "cut": state.cut,
             "tick_ms": state.tick_ms,
             "closed": state.closed,
-            "open": _dump_ticks(state.open),
+            "open": dump_ticks(state.open),
             "totals": state.totals.dump(),
-            "recent": _dump_ticks(state.recent),
+            "recent": dump_ticks(state.recent),
             "seen": [[*lineage, last] for lineage, last in sorted(state.seen.items())],
             "outcomes": [[list(group), found.dump()] for group, found in sorted(state.outcomes.items())],
             "books": [[list(lineage), book.dump()] for lineage, book in sorted(state.books.items())],
@@ -322,16 +320,11 @@ class QualityFold:
             "handovers": state.handovers.dump(),
             "asked": [[list(lineage), ids] for lineage, ids in sorted(state.asked.items())],
         }
-        return zlib.compress(json.dumps(document, sort_keys=True, separators=(",", ":")).encode(), 1)
+        return packed(document)
 
     def load(self, data: bytes) -> State:
         """Return the dumped state. Raises SnapshotInvalid."""
-        try:
-            document = json.loads(zlib.decompress(data))
-            check_format(document, FORMAT)
-            return self._loaded(document)
-        except (zlib.error, ValueError, KeyError, TypeError, PartInvalid) as error:
-            raise SnapshotInvalid(f"a damaged snapshot: {type(error).__name__}: {error}") from error
+        return unpacked(data, FORMAT, self._loaded)
 
     def _loaded(self, document: Mapping[str, Any]) -> State:
         tick_ms, settings = document["tick_ms"], self._judging.settings
@@ -342,9 +335,9 @@ class QualityFold:
             document["cut"],
             tick_ms,
             document["closed"],
-            _load_ticks(document["open"]),
+            load_ticks(document["open"]),
             replace(Totals.load(document["totals"]), groups=self._judging.groups),
-            _load_ticks(document["recent"]),
+            load_ticks(document["recent"]),
             {(arm, model, version): last for arm, model, version, last in document["seen"]},
             {
                 Group(*group): Outcomes.load(tick_ms, settings, self._usual(Group(*group), new=False), found)
@@ -365,15 +358,7 @@ def _same(told: Explanation) -> Explanation:
 
 
 def _book(tick_ms: int, document: Mapping[str, Any] | None = None) -> Book:
-    book = Book({KIND: 0}, tick_ms, MANNERS)
+    book = Book({KIND: 0}, tick_ms, ALONE)
     if document is not None:
         book.load(document)
     return book
-
-
-def _dump_ticks(ticks: Mapping[int, Tables]) -> list[list[Any]]:
-    return [[tick, dump_tables(tables)] for tick, tables in sorted(ticks.items())]
-
-
-def _load_ticks(document: list[list[Any]]) -> dict[int, Tables]:
-    return {tick: load_tables(tables) for tick, tables in document}

@@ -9,6 +9,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from monitoring.errors import KafkaUnavailable, PartInvalid
+from monitoring.setup import reading
 from monitoring.totals import Part, part_of
 
 _SECONDS = 30.0
@@ -21,15 +22,7 @@ def parts(kafka: Mapping[str, str], topic: str, since: int = 0) -> list[Part]:
 
     Blocks up to 30 s without a record. Raises KafkaUnavailable, also when there is no such topic.
     """
-    settings = {
-        **kafka,
-        "group.id": "penstock.quality",  # required, never used: nothing is committed
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "isolation.level": "read_committed",
-        "auto.offset.reset": "earliest",
-    }
-    consumer = Consumer(settings)
+    consumer = Consumer(reading(kafka, "penstock.quality"))
     try:
         consumer.assign([_place(consumer, topic, since)])
         return [part for part in _read(consumer, topic) if part.tick * part.tick_ms >= since]

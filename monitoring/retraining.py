@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from monitoring.alerts import COLUMNS, Told
+from monitoring.cells import Lineage
 from monitoring.episodes import Book
-from monitoring.folds import Out
+from monitoring.folds import Out, identity
 from schemas import records
 
 TOPIC = "penstock.retraining"
-Lineage = tuple[str, str, str]  # arm, model, version
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +42,7 @@ class Asking:
 
     def _request(self, lineage: Lineage, found: list[Told], now: int) -> Out:
         arm, model, version = lineage
-        identity = json.dumps([self.deployment, *lineage, sorted(record["id"] for record in found)])
-        key = hashlib.sha256(identity.encode()).hexdigest()[:32]
+        key = identity(json.dumps([self.deployment, *lineage, sorted(record["id"] for record in found)]))
         request = {
             "id": key,
             "deployment": self.deployment,

@@ -95,9 +95,13 @@ class Window:
         """Return when an event is forgotten: not before any label that it can have."""
         return time + 2 * self.within + self.grace
 
+    def closings(self, rows: Rows) -> Longs:
+        """Return `closes` of each row."""
+        return rows.times + (self.within + self.grace)
+
     def deadlines(self, rows: Rows) -> Longs:
         """Return when each row is forgotten."""
-        found: Longs = rows.times + (self.within + self.grace) + np.where(rows.events, self.within, 0)
+        found: Longs = self.closings(rows) + np.where(rows.events, self.within, 0)
         return found
 
 

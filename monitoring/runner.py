@@ -17,7 +17,7 @@ from monitoring import idle, snapshots
 from monitoring.errors import KafkaUnavailable
 from monitoring.folds import Fold, Folding, Out, Record
 from monitoring.metrics import MonitorMetrics
-from monitoring.setup import SNAPSHOT_BYTES, Topics, Wiring
+from monitoring.setup import SNAPSHOT_BYTES, Topics, Wiring, reading
 from monitoring.sources import Ledgers, Source
 
 log = logging.getLogger(__name__)
@@ -25,29 +25,17 @@ _TURN = 100  # records that are folded before it is looked whether a snapshot is
 
 
 def _consumer(wiring: Wiring) -> Consumer:
-    settings = {
-        **wiring.kafka,
-        "group.id": wiring.group,  # required, never used: positions live in the snapshots
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "isolation.level": "read_committed",
-        "auto.offset.reset": "error",
-    }
-    return Consumer(settings, logger=log)
+    return Consumer(reading(wiring.kafka, wiring.group, "error"), logger=log)
 
 
-def replay(wiring: Wiring, fold: Fold[Any], partition: int = 0, topic: str = "") -> list[Out]:
-    """Fold everything committed in one partition from its beginning and return the outputs; writes nothing.
-
-    topic: the topic of profiles where none is given.
-    """
-    topic = topic or wiring.profiles
+def replay(wiring: Wiring, fold: Fold[Any]) -> list[Out]:
+    """Fold all committed profiles from their beginning and return the outputs; writes nothing."""
     consumer = _consumer(wiring)
     try:
-        beginning, _ = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-        folding = Folding(fold, partition, beginning)
+        beginning, _ = consumer.get_watermark_offsets(TopicPartition(wiring.profiles, 0), timeout=10)
+        folding = Folding(fold, 0, beginning)
         outs: list[Out] = []
-        consumer.assign([TopicPartition(topic, partition, beginning)])
+        consumer.assign([TopicPartition(wiring.profiles, 0, beginning)])
         while True:
             for message in consumer.consume(1000, timeout=1):
                 record = _record(message)

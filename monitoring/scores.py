@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from monitoring import judging
-from monitoring.cells import Cells, Group, Tables
+from monitoring.cells import SPLIT, Cells, Group, Tables
 from monitoring.formulas import told_of
 from monitoring.judging import BINS, FIXED, LOSS_MOST, SUMS, TOP
 
 THRESHOLD = BINS // 2  # of 64: 0.5
+ROWS = 10  # of a calibration table, at most
 PRIOR = 20.0  # events as which a bin's own middle counts in the calibration of estimates
 Numbers = dict[str, float]
 
@@ -154,13 +155,13 @@ def estimated(scored: Mapping[int, int], labelled: Mapping[int, int]) -> Numbers
     return found
 
 
-def calibration(cells: Mapping[int, int], bins: int = 10) -> list[tuple[float, float, int]]:
+def calibration(cells: Mapping[int, int]) -> list[tuple[float, float, int]]:
     """Return the calibration table of cells `binary` or `multiclass`: mean score (of bins' middles), share, events."""
     rows: dict[int, list[float]] = {}
     for at in range(TOP + 1):
         right, wrong = cells.get(2 * at + 1, 0), cells.get(2 * at, 0)
         if right + wrong > 0:
-            row = rows.setdefault(min(int(_middle(at) * bins), bins - 1), [0.0, 0, 0])
+            row = rows.setdefault(min(int(_middle(at) * ROWS), ROWS - 1), [0.0, 0, 0])
             row[0] += _middle(at) * (right + wrong)
             row[1] += right
             row[2] += right + wrong
@@ -171,7 +172,7 @@ def per_class(tables: Mapping[Group, Cells]) -> Numbers:
     """Return precision, recall and F1 of classes, each class counting alike, from the groups `confusion`."""
     pairs = []
     for group, cells in tables.items():
-        true, split, said = group.name.partition("\x1f")
+        true, split, said = group.name.partition(SPLIT)
         if split:
             pairs.append((true, said, cells.get(0, 0)))
     classes = sorted({true for true, _, _ in pairs} | {said for _, said, _ in pairs})

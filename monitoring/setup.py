@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -135,6 +136,21 @@ def _partitions(admin: AdminClient, waiting: _Waiting) -> dict[str, int]:
         waiting.say(f"no broker answers at {servers}; waiting, nothing is lost ({error.args[0].str()})")
         return {}
     return {name: len(topic.partitions) for name, topic in topics.items() if topic.error is None} or {"": 0}
+
+
+def reading(kafka: Mapping[str, str], group: str, missing: str = "earliest") -> dict[str, Any]:
+    """Return the settings of a consumer that reads committed records from given offsets to the end of partitions.
+
+    group: the client asks for one; nothing is committed under it. missing: what is done where an offset is not there.
+    """
+    return {
+        **kafka,
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": missing,
+    }
 
 
 def create(admin: AdminClient, topic: str, partitions: int, config: Mapping[str, str] = _COMPACT) -> None:

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from monitoring.errors import KafkaUnavailable, SnapshotInvalid
 from monitoring.ledger import Snapshot
-from monitoring.setup import SNAPSHOT_BYTES, Wiring
+from monitoring.setup import SNAPSHOT_BYTES, Wiring, reading
 from monitoring.sources import Place, Source
 
 log = logging.getLogger(__name__)
@@ -27,15 +27,7 @@ def read(wiring: Wiring, places: int, wanted: Iterable[tuple[Source, int]]) -> d
     Any snapshot is right, whoever wrote it and however late: the one that reaches furthest is taken.
     Raises KafkaUnavailable when this takes more than 30 seconds.
     """
-    settings = {
-        **wiring.kafka,
-        "group.id": wiring.group,  # required, never used: nothing is committed
-        "enable.auto.commit": False,
-        "enable.partition.eof": True,
-        "isolation.level": "read_committed",
-        "fetch.message.max.bytes": SNAPSHOT_BYTES,
-        "auto.offset.reset": "earliest",
-    }
+    settings = reading(wiring.kafka, wiring.group) | {"fetch.message.max.bytes": SNAPSHOT_BYTES}
     keys = {(source.topic, at): wiring.snapshot_key(at, source.role) for source, at in wanted}
     kept = dict[int, set[bytes]]()  # by the place where they are
     for (_, partition), key in keys.items():

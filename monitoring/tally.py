@@ -95,13 +95,14 @@ class Tally:
 
 
 def _placed(ticks: Ticks, rows: Rows, firsts: Longs, whose: Longs, times: Longs) -> Place:
-    due = np.maximum(times // ticks.tick_ms, ticks.closed // ticks.tick_ms)
     values = rows.segments[firsts[whose]]
     chosen = [np.arange(len(whose)), *(np.flatnonzero(column) for column in values.T)]
     which = np.concatenate(chosen)
     views = np.repeat(np.arange(len(chosen)), [len(each) for each in chosen])
     numbers = np.concatenate([chosen[0] * 0, *(column[at] for column, at in zip(values.T, chosen[1:], strict=True))])
-    return Place(which, due[which], rows.sources[whose].astype(np.int64)[which], views, numbers.astype(np.int64))
+    return Place(
+        which, ticks.of(times)[which], rows.sources[whose].astype(np.int64)[which], views, numbers.astype(np.int64)
+    )
 
 
 def _ordered(columns: Sequence[Longs]) -> tuple[Longs, Longs, Longs]:

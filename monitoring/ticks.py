@@ -10,7 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from monitoring import cells
+from monitoring.arrays import Longs
 from monitoring.cells import Cells, Group, Tables
 from schemas import records
 
@@ -35,13 +38,13 @@ class Ticks:
             self.counts[what] = self.counts.get(what, 0) + by
             self.fresh[what] = self.fresh.get(what, 0) + by
 
-    def add(self, time: int, group: Group, found: Iterable[tuple[int, int]], sign: int = 1) -> None:
-        """Add counts to the tick of a time."""
-        tick = time // self.tick_ms
-        if tick * self.tick_ms < self.closed:
-            tick = self.closed // self.tick_ms
-            self.count("moved")
-        self.put(tick, group, [(cell, sign * by) for cell, by in found])
+    def of(self, times: Longs) -> Longs:
+        """Return the ticks in which times (ms) count: their own, or the oldest that is open."""
+        return np.maximum(times // self.tick_ms, self.closed // self.tick_ms)
+
+    def count_moved(self, times: Longs) -> None:
+        """Count the times that count in another tick than their own."""
+        self.count("moved", int((self.of(times) != times // self.tick_ms).sum()))
 
     def put(self, tick: int, group: Group, found: Sequence[tuple[int, int]]) -> None:
         """Add counts to an open tick."""
@@ -97,7 +100,7 @@ class Ticks:
         return {
             "closed": self.closed,
             "number": self.number,
-            "open": [[tick, dump_tables(tables)] for tick, tables in sorted(self.open.items())],
+            "open": dump_ticks(self.open),
             "counts": self.counts,
             "fresh": self.fresh,
             "size": self._size(),
@@ -106,9 +109,18 @@ class Ticks:
     @classmethod
     def load(cls, tick_ms: int, document: Mapping[str, Any]) -> Ticks:
         """Return what was dumped."""
-        found = {tick: load_tables(tables) for tick, tables in document["open"]}
-        counts, fresh = document["counts"], document["fresh"]
+        found, counts, fresh = load_ticks(document["open"]), document["counts"], document["fresh"]
         return cls(tick_ms, document["closed"], document["number"], found, counts, fresh, document["size"])
+
+
+def dump_ticks(ticks: Mapping[int, Tables]) -> list[list[Any]]:
+    """Return counts by tick as plain values."""
+    return [[tick, dump_tables(tables)] for tick, tables in sorted(ticks.items())]
+
+
+def load_ticks(document: Iterable[tuple[int, Any]]) -> dict[int, Tables]:
+    """Return what was dumped."""
+    return {tick: load_tables(tables) for tick, tables in document}
 
 
 def dump_tables(tables: Mapping[Group, Cells]) -> list[list[Any]]:

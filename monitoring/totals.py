@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from monitoring import cells, fairness, scores
-from monitoring.cells import Group, Tables
+from monitoring.cells import Group, Lineage, Tables
 from monitoring.errors import PartInvalid
 from monitoring.formulas import told_of
 from monitoring.intervals import Sequence
@@ -76,7 +76,7 @@ class Totals:
                 if share.rows or share.total:
                     self.sequences.setdefault(group, {}).setdefault(metric, Sequence()).add(*share)
 
-    def forget(self, lineage: tuple[str, str, str]) -> None:
+    def forget(self, lineage: Lineage) -> None:
         """Leave out a version in an arm."""
         self.tables = {group: found for group, found in self.tables.items() if group[:3] != lineage}
         self.sequences = {group: found for group, found in self.sequences.items() if group[:3] != lineage}
@@ -86,13 +86,11 @@ class Totals:
         for one, tables in scores.of_one(self.tables):
             place = one[:5]
             for group, found in tables.items():
-                bounds = self._bounds(group) if threshold == scores.THRESHOLD else {}
+                bounds = self._bounds(group, threshold)
                 unit = float(group.name) if group.what == "held" else 1.0
                 for metric, number in scores.numbers_of(group.what, found, threshold).items():
-                    low, high = bounds.get(metric, (None, None))
-                    scaled = [None if each is None else scores.placed(group, each) for each in (low, high)]
                     name = told_of(group.name)[0] if group.what == "metric" else group.name
-                    yield Told(*place, name, metric, number * unit, *scaled)
+                    yield Told(*place, name, metric, number * unit, *bounds.get(metric, (None, None)))
             confusion = {group: found for group, found in tables.items() if group.what == "confusion"}
             for metric, number in scores.per_class(confusion).items():
                 yield Told(*place, "", metric, number)
@@ -107,7 +105,7 @@ class Totals:
         """Yield the share of all predictions that say yes; and of all events of a version how alike groups are."""
         rows, hits = scores.rate_of("scored", "selection_rate", scored, threshold)
         if rows > 0:
-            bounds = self._bounds(one._replace(what="scored")) if threshold == scores.THRESHOLD else {}
+            bounds = self._bounds(one._replace(what="scored"), threshold)
             yield Told(*one[:5], "", "selection_rate", hits / rows, *bounds.get("selection_rate", (None, None)))
         for name in () if one.segment else self.groups:
             values = {group._replace(what="", name="") for group in self.tables if group[:4] == (*one[:3], name)}
@@ -120,11 +118,15 @@ class Totals:
             if group.what in ("binary", "multiclass") and (rows := scores.calibration(found)):
                 yield group, rows
 
-    def _bounds(self, group: Group) -> dict[str, tuple[float, float]]:
-        found = {}
+    def _bounds(self, group: Group, threshold: int) -> dict[str, tuple[float, float]]:
+        """Return the intervals of a group's numbers, in the units in which these are told."""
+        found: dict[str, tuple[float, float]] = {}
+        if threshold != scores.THRESHOLD:
+            return found
         for metric, sequence in self.sequences.get(group, {}).items():
             if (bounds := sequence.interval()) is not None:
-                found[metric] = scores.unscaled(metric, bounds)
+                low, high = scores.unscaled(metric, bounds)
+                found[metric] = scores.placed(group, low), scores.placed(group, high)
         return found
 
     def dump(self) -> dict[str, Any]:

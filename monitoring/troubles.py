@@ -5,20 +5,15 @@ Each trouble is a finding of its own, made at every look, so that what is calm a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from monitoring.advice import clock
 from monitoring.alerts import Explanation, Finding
-from monitoring.burdens import DAY_MS, MINUTE_MS, ages, finding, loads
-from schemas.control import Status
+from monitoring.slots import BESIDE, DAY_MS, ENDED, MINUTE_MS, Group, Slot
 
-ENDED = ("stopped", "refused")  # states of slots that end in order
 RESTING = (*ENDED, "paused", "starting")
-BESIDE = "dead_letters."  # begins the counts of arms that score every event beside the others
-SUMS = {"disk": ("disk_read", "disk_written"), "network": ("received", "sent")}
-Counts = dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,118 +44,6 @@ class Thresholds:
     gpu_memory: float | None = None
 
 
-@dataclass(slots=True)
-class Slot:
-    """What a slot said last, and what it counted lately. Times in ms since 1970.
-
-    minutes: what it counted by minute. loads: the least that it took in each minute, by resource. running: arm,
-    version, when it was made, and up to when its data reach. beside: arms that have dead letters of their own. places:
-    by partition the offset, since when it stands there, what waits, and the age of the oldest in seconds; and since
-    when nothing came.
-    """
-
-    group: str = ""
-    name: str = ""
-    process: str = ""
-    at: int = 0
-    state: str = ""
-    detail: str = ""
-    refused: int | None = None
-    counts: Counts = field(default_factory=dict)
-    circuits: list[str] = field(default_factory=list)
-    minutes: dict[str, Counts] = field(default_factory=dict)
-    loads: dict[str, dict[str, float]] = field(default_factory=dict)
-    running: list[list[Any]] = field(default_factory=list)
-    beside: list[str] = field(default_factory=list)
-    places: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def heard(self, status: Status, window_ms: int) -> Slot:
-        """Return the slot after its next word."""
-        process = f"{status.host}/{status.pid}"
-        now = replace(
-            self,
-            group=status.group,
-            name=status.slot,
-            process=process,
-            at=max(self.at, status.at_ms),
-            state=status.state,
-            detail=status.detail,
-            refused=status.refused,
-            running=[[arm.name, f"{arm.model}@{arm.version}", arm.created_ms, arm.trained_ms] for arm in status.arms],
-        )
-        if (vitals := status.vitals) is None:
-            return replace(now, circuits=[], places={}) if status.state in ENDED else now
-        counts = dict(vitals.counts)
-        before = self.counts if self.process == process else {} if self.process else counts
-        after = now.at - window_ms - MINUTE_MS
-        minutes = {minute: kept for minute, kept in self.minutes.items() if int(minute) > after}
-        minute = str(status.at_ms // MINUTE_MS * MINUTE_MS)
-        own = minutes.setdefault(minute, {})
-        for name, count in counts.items():
-            if (more := max(0, count - before.get(name, 0))) > 0:
-                own[name] = own.get(name, 0) + more
-        places = {str(each.partition): self._place(each, now.at) for each in vitals.waits}
-        return replace(
-            now,
-            counts=counts,
-            circuits=list(vitals.circuits),
-            minutes=minutes,
-            loads=self._loaded(vitals.resources, minute, now.at - window_ms),
-            beside=sorted({*self.beside, *(name[len(BESIDE) :] for name in counts if name.startswith(BESIDE))}),
-            places=places,
-        )
-
-    def _loaded(self, resources: Mapping[str, float], minute: str, after: int) -> dict[str, dict[str, float]]:
-        loads = {each: least for each, least in self.loads.items() if int(each) > after}
-        known, found = loads.get(minute), {**resources}
-        for sum_of, parts in SUMS.items():
-            if any(part in resources for part in parts):
-                found[sum_of] = sum(resources.get(part, 0.0) for part in parts)
-        loads[minute] = {
-            name: round(value if known is None else min(value, known.get(name, 0.0)), 6)
-            for name, value in found.items()
-        }
-        return loads
-
-    def _place(self, each: Any, now: int) -> dict[str, Any]:
-        known, end = self.places.get(str(each.partition)), each.position + each.waiting
-        moved = known is None or known["position"] != each.position or not each.waiting
-        came = known is None or known["end"] != end
-        return {
-            "position": each.position,
-            "end": end,
-            "waiting": each.waiting,
-            "seconds": each.seconds,
-            "since": now if moved or known is None else known["since"],
-            "came": now if came or known is None else known["came"],
-        }
-
-    def forgotten(self, now: int) -> bool:
-        """Say whether it has been gone for so long that nobody asks for it."""
-        return now - self.at > DAY_MS
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The slots of one arm."""
-
-    name: str
-    slots: tuple[Slot, ...]
-
-    def counted(self, name: str, now: int, window_ms: int) -> int:
-        """Return how many the slots counted in the window."""
-        return sum(
-            counts.get(name, 0)
-            for slot in self.slots
-            for minute, counts in slot.minutes.items()
-            if int(minute) + MINUTE_MS > now - window_ms
-        )
-
-    def living(self, now: int, silent_ms: int) -> tuple[Slot, ...]:
-        """Return the slots that have spoken lately and did not end."""
-        return tuple(slot for slot in self.slots if now - slot.at <= silent_ms and slot.state not in ENDED)
-
-
 def troubles(group: Group, limits: Thresholds, now: int) -> Iterator[tuple[str, Finding]]:
     """Yield a finding of everything that is looked for, by its name. now: ms since 1970."""
     window = limits.window_seconds * 1000
@@ -178,10 +61,17 @@ def troubles(group: Group, limits: Thresholds, now: int) -> Iterator[tuple[str, 
     for arm in sorted({arm for slot in group.slots for arm in slot.beside}):
         count = group.counted(f"{BESIDE}{arm}", now, window)
         yield f"dead_letters of {arm}", _share("dead_letters", count, events, limits.dead_letters, limits, now, arm)
-    yield from ages(living, limits.model_days, limits.training_days, now)
-    yield from loads(living, limits, now)
+    yield from _ages(living, limits.model_days, limits.training_days, now)
+    yield from _loads(living, limits, now)
     if limits.no_traffic_seconds is not None:
         yield "traffic", _traffic(living, limits.no_traffic_seconds, now)
+
+
+def _finding(
+    wrong: bool, size: float, threshold: float, start: int, now: int, told: Explanation, critical: bool, rows: int = 0
+) -> Finding:
+    """Return the finding of a look: wrong or calm."""
+    return Finding(wrong, not wrong, size, threshold, rows, start, now, lambda: told, critical, size)
 
 
 def _workers(group: Group, living: tuple[Slot, ...], limits: Thresholds, now: int) -> Finding:
@@ -194,7 +84,7 @@ def _workers(group: Group, living: tuple[Slot, ...], limits: Thresholds, now: in
         f"nobody scores: no slot has said anything since {clock(start)}" if wrong else "slots speak again",
         action="See whether the workers run and reach Kafka: `penstock status`, then their logs.",
     )
-    return finding(wrong, seconds, limits.silent_seconds, start, now, told, True)
+    return _finding(wrong, seconds, limits.silent_seconds, start, now, told, True)
 
 
 def _refusals(living: tuple[Slot, ...], now: int) -> Finding:
@@ -205,7 +95,7 @@ def _refusals(living: tuple[Slot, ...], now: int) -> Finding:
         else "no slot refuses what control asks for",
         action="What ran before goes on. Mend what it says and apply again, or `penstock rollback`.",
     )
-    return finding(bool(refusing), len(refusing), 1, now, now, told, True)
+    return _finding(bool(refusing), len(refusing), 1, now, now, told, True)
 
 
 def _circuits(living: tuple[Slot, ...], now: int) -> Finding:
@@ -218,7 +108,7 @@ def _circuits(living: tuple[Slot, ...], now: int) -> Finding:
         action="Others step in where a fallback is declared. The workers' logs say how it fails; `penstock history` "
         "says since when it is there, `penstock rollback` takes it back.",
     )
-    return finding(bool(arms), len(arms), 1, now, now, told, True)
+    return _finding(bool(arms), len(arms), 1, now, now, told, True)
 
 
 def _stuck(living: tuple[Slot, ...], limits: Thresholds, now: int) -> Finding:
@@ -238,7 +128,7 @@ def _stuck(living: tuple[Slot, ...], limits: Thresholds, now: int) -> Finding:
         action="A worker that hangs or dies again and again says so in its log; `penstock quarantine` sends an event "
         "on which workers die to the dead letters.",
     )
-    return finding(bool(found), len(found), 1, start, now, told, True)
+    return _finding(bool(found), len(found), 1, start, now, told, True)
 
 
 def _lag(living: tuple[Slot, ...], limits: Thresholds, now: int) -> Finding:
@@ -254,7 +144,7 @@ def _lag(living: tuple[Slot, ...], limits: Thresholds, now: int) -> Finding:
         f"events wait for {most:,.0f} s in {_partitions(found)}" if found else "what comes is scored in time",
         action="Start more slots (`penstock autoscale --dry-run` says how many), or see what slows them down.",
     )
-    return finding(bool(found), most, limits.lag_seconds, now - round(most * 1000), now, told, False)
+    return _finding(bool(found), most, limits.lag_seconds, now - round(most * 1000), now, told, False)
 
 
 def _lost(lost: int, window: int, now: int) -> Finding:
@@ -263,7 +153,7 @@ def _lost(lost: int, window: int, now: int) -> Finding:
         action="They cannot be scored any more. Give the input topic a longer retention than the longest pause, and "
         "find out why scoring was behind.",
     )
-    return finding(lost > 0, lost, 1, now - window, now, told, True)
+    return _finding(lost > 0, lost, 1, now - window, now, told, True)
 
 
 NAMES = {
@@ -281,7 +171,7 @@ def _share(name: str, count: int, events: int, most: float, limits: Thresholds, 
     summary = f"{share:.2%} of {events:,} events {what} in the last {limits.window_seconds} s; {most:.2%} may"
     told = Explanation(summary, action=action)
     start = now - limits.window_seconds * 1000
-    return finding(wrong, round(share, 6), most, start, now, told, share > 10 * most, events)
+    return _finding(wrong, round(share, 6), most, start, now, told, share > 10 * most, events)
 
 
 def _traffic(living: tuple[Slot, ...], seconds: int, now: int) -> Finding:
@@ -297,7 +187,90 @@ def _traffic(living: tuple[Slot, ...], seconds: int, now: int) -> Finding:
         f"no event has come in {_partitions(found)} since {clock(start)}" if found else "events come again",
         action="See whether producers run and write to this topic.",
     )
-    return finding(bool(found), len(found), 1, start, now, told, False)
+    return _finding(bool(found), len(found), 1, start, now, told, False)
+
+
+def _ages(
+    living: tuple[Slot, ...], model_days: float | None, training_days: float | None, now: int
+) -> Iterator[tuple[str, Finding]]:
+    """Yield whether versions that score, or what they were trained on, are too old; of what is not known, nothing."""
+    for name, days, place in (("model_age", model_days, 2), ("training_age", training_days, 3)):
+        if days is None:
+            continue
+        known = {(arm[0], arm[1]): int(arm[place]) for slot in living for arm in slot.running if arm[place] is not None}
+        late = {whose: since for whose, since in known.items() if now - since > days * DAY_MS}
+        oldest = min(late.values(), default=now)
+        age = (now - oldest) / DAY_MS
+        told = Explanation(_aged(name, sorted(late), age, days), action=ACTIONS[name])
+        start = oldest + round(days * DAY_MS) if late else now
+        yield name, _finding(bool(late), round(age, 3), days, start, now, told, False)
+
+
+def _aged(name: str, late: list[tuple[str, str]], age: float, days: float) -> str:
+    if not late:
+        return "nothing that scores is too old"
+    whose = ", ".join(f"{ref} of the arm {arm}" for arm, ref in late[:3]) + (" and more" if len(late) > 3 else "")
+    what = "was made" if name == "model_age" else "was trained on events that ended"
+    return f"{whose} {what} {age:,.1f} days ago; {days:g} may pass"
+
+
+ACTIONS = {
+    "model_age": "Train a new version, or raise monitor.operations.model_days where this one is still right; "
+    "`penstock quality` says how good it is.",
+    "training_age": "Train on newer events; `penstock alerts list` says what has moved since.",
+}
+
+
+def _loads(living: tuple[Slot, ...], limits: Thresholds, now: int) -> Iterator[tuple[str, Finding]]:
+    """Yield whether a slot has taken more of a resource than it may for the whole window."""
+    for name, most in (
+        ("cpu", limits.cpu),
+        ("memory", limits.memory),
+        ("disk", limits.disk_bytes),
+        ("network", limits.network_bytes),
+        ("gpu", limits.gpu),
+        ("gpu_memory", limits.gpu_memory),
+    ):
+        if most is not None:
+            yield name, _load(living, name, float(most), limits.window_seconds, now)
+
+
+def _load(living: tuple[Slot, ...], name: str, most: float, seconds: int, now: int) -> Finding:
+    start = now - seconds * 1000
+    taken = {slot.name: _least(slot, name, start) for slot in living}
+    over = {slot: least for slot, least in taken.items() if least is not None and least > most}
+    worst = max(over, key=lambda slot: (over[slot], slot), default="")
+    told = Explanation(
+        f"slot {worst} has taken {_amount(name, over[worst])} of {WORDS[name]} or more for {seconds} s; "
+        f"{_amount(name, most)} may be taken" + (f"; so have {len(over) - 1} other slots" if len(over) > 1 else "")
+        if over
+        else f"no slot takes too much of {WORDS[name]}",
+        action="`penstock status` shows the load of each slot. Start more slots or machines, raise its quota, or see "
+        "what else runs there.",
+    )
+    return _finding(bool(over), over.get(worst, 0.0), most, start, now, told, False)
+
+
+def _least(slot: Slot, name: str, start: int) -> float | None:
+    """Return the least that a slot took in any minute since; None where it was not there all the time."""
+    minutes = sorted(int(minute) for minute in slot.loads if int(minute) > start)
+    if not minutes or minutes[0] > start + MINUTE_MS:
+        return None
+    return min(slot.loads[str(minute)].get(name, 0.0) for minute in minutes)
+
+
+WORDS = {
+    "cpu": "its CPU",
+    "memory": "its memory",
+    "disk": "the disk",
+    "network": "the network",
+    "gpu": "a GPU",
+    "gpu_memory": "a GPU's memory",
+}
+
+
+def _amount(name: str, value: float) -> str:
+    return f"{value / 1e6:,.1f} MB/s" if name in ("disk", "network") else f"{value:.0%}"
 
 
 def _partitions(found: dict[int, Any]) -> str:

@@ -7,10 +7,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from schemas.moments import UNITS
+
 Framing = Literal["auto", "confluent", "single_object", "json"]
 TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 _SIZES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 class Declared(BaseModel):
@@ -32,7 +33,7 @@ def parse_duration(text: object) -> object:
 
     Raises ValueError for other text.
     """
-    return _parsed(text, _SECONDS, "s", "must be a whole number of seconds, or one with a unit such as 90s, 12h or 3d")
+    return _parsed(text, UNITS, "s", "must be a whole number of seconds, or one with a unit such as 90s, 12h or 3d")
 
 
 def _parsed(text: object, units: dict[str, int], plain: str, asked: str) -> object:

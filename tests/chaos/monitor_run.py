@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.monitored import GROUP, Alerts, Stage, Topic, kind_of
+from tests.chaos.monitored import GROUP, Stage, Topic, kind_of
 from tests.chaos.monitors import Monitors
 from tests.chaos.scenario import Fault, Hurts
 from tests.chaos.timing import Happened
 from tests.chaos.world import STEPS, Layout, World
+from tests.monitoring.traffic import Alerts
 
 ONE, FOUR, TWELVE = Layout("one", 1, 1), Layout("four", 4, 3), Layout("twelve", 12, 3, monitors=3)
 TWELVE_OF_ONE = Layout("twelve-of-one", 12, 1)

@@ -17,7 +17,6 @@ from xxhash import xxh64_intdigest
 from models.profiler import Profiler, Watermarks
 from monitoring import snapshots
 from monitoring.cells import Group
-from monitoring.folds import Out
 from monitoring.judging import COUNT, SUM, SUMS
 from monitoring.quality_reader import parts
 from monitoring.setup import Quality, Wiring
@@ -27,8 +26,8 @@ from schemas import records
 from tests.chaos.world import ORIGINS, ROWS, STEP_MS, STEPS, Layout, World
 from tests.integration.monitor_process import fold_of
 from tests.monitoring.joins import ARMS, AnEvent, sample
+from tests.monitoring.traffic import Alerts, by_state, fold_all, reference, state_of
 from tests.monitoring.traffic import events as traffic
-from tests.monitoring.traffic import fold_all, reference
 from tests.one_arm import OneArm
 
 DEPLOYMENT = "watched"  # all layouts have one name, or their alerts could not be the same
@@ -38,7 +37,6 @@ LATE = 0.3  # share of a worker's transactions that come after those that follow
 WILD = 0.1  # share of transactions that are aborted first, with quite other records
 END_MS = 660_000  # of record time, after which every window is over and every tick closes
 Topic = Callable[..., str]
-Alerts = dict[tuple[bytes, str], bytes]
 
 
 @dataclass
@@ -331,17 +329,6 @@ def read(kafka: Mapping[str, str], topic: str, partition: int = 0) -> Iterator[t
         consumer.close()
 
 
-def state_of(value: bytes) -> str:
-    """Return which record of its episode an alert is."""
-    alert = records.decode("alert", value)
-    return f"{alert['state']}, record {alert['number']}"
-
-
 def kind_of(value: bytes) -> str:
     """Return what an alert is about."""
     return str(records.decode("alert", value)["kind"])
-
-
-def by_state(outs: list[Out]) -> Alerts:
-    """Return alerts as `Stage.alerts` does."""
-    return {(out.key or b"", state_of(out.value or b"")): out.value or b"" for out in outs}

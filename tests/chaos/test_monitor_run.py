@@ -11,18 +11,17 @@ from monitoring.profiles import ProfileFold
 from monitoring.settings import Settings
 from schemas import records
 from tests.chaos.monitor_run import TWELVE, _against, _lacking, _unlike, plan
-from tests.chaos.monitored import Alerts, kind_of, state_of
+from tests.chaos.monitored import kind_of
 from tests.chaos.scenario import Hurts
 from tests.chaos.world import Layout, World
-from tests.monitoring.traffic import Batches, fold_all, profiler, reference
+from tests.monitoring.traffic import Alerts, Batches, by_state, fold_all, profiler, reference
 
 
 def _alerts() -> Alerts:
     batches = Batches(profiler())
     values = [*batches.batches(20), *batches.batches(20, shift=2.0), *batches.batches(40)]
     fold = ProfileFold("flights", {reference().digest: reference()}, 4, Settings(design_effect=1.0))
-    outs = fold_all(fold, values)
-    return {(out.key or b"", state_of(out.value or b"")): out.value or b"" for out in outs}
+    return by_state(fold_all(fold, values))
 
 
 ALERTS = _alerts()

@@ -11,7 +11,8 @@ from typing import Any
 
 from xxhash import xxh64_intdigest
 
-from monitoring.judging import FIXED, score_bin
+from monitoring.judging import FIXED
+from tests.monitoring.dict_judging import score_bin
 from tests.monitoring.joins import ARMS, ALabel, AnEvent
 
 STEPS = 800  # seconds of record time

@@ -365,6 +365,19 @@ def test_a_name_that_the_audit_does_not_tell_of_is_refused(desk: Desk) -> None:
     assert desk.said("history", desk.name, "--since", "2999-01-01").startswith(f"no change of {desk.name} is known")
 
 
+def test_watch_takes_the_name_of_a_deployment_and_refuses_one_that_is_not_there(desk: Desk) -> None:
+    from penstock.cli.watch import _named
+
+    name, kafka = f"{desk.name}.scored", dict(desk.plane.kafka)  # no topic has this name
+    desk.declare(name=name)
+    desk.apply()
+    assert _named(name, kafka) == desk.rig.declared["output"]["topic"]
+    assert _named(desk.rig.events, kafka) == desk.rig.events  # a topic goes before
+    output = desk.refused("watch", "nobody")
+    assert "nobody is neither a topic on" in output
+    assert f"nor a deployment under control, which has {name}" in output
+
+
 def test_a_deployment_that_nobody_runs_is_not_as_wanted_unless_it_is_paused(desk: Desk) -> None:
     desk.apply()
     assert f"slot active: nobody runs it; `penstock worker {desk.name}` does" in desk.denied("status", desk.name)

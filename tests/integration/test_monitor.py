@@ -16,20 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from prometheus_client import CollectorRegistry, generate_latest
 
 from monitoring import runner, snapshots
-from monitoring.folds import Out
 from monitoring.ledger import Snapshot
 from monitoring.metrics import MonitorMetrics
 from monitoring.setup import Topics, Wiring, prepare
 from monitoring.sources import PROFILES, Source
-from schemas import records
+from tests.chaos.monitored import read
 from tests.conftest import TopicFactory
 from tests.integration.monitor_process import fold_of, sources_of
-from tests.monitoring.traffic import Batches, fold_all, profiler, reference, told
+from tests.monitoring.traffic import Alerts, Batches, by_state, fold_all, profiler, reference, state_of, told
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60.0  # seconds until a condition must hold
@@ -118,37 +117,20 @@ class Scene:
             assert time.monotonic() < deadline, f"{what} did not come to pass:\n{log}"
             time.sleep(0.1)
 
-    def published(self) -> dict[tuple[bytes, str], bytes]:
-        """Alert records by key, state and number; two records that share these must be the same bytes."""
-        settings = {**self.wiring.kafka, "group.id": "none", "enable.partition.eof": True}
-        consumer = Consumer(settings)
-        consumer.assign([TopicPartition(self.wiring.alerts, 0, 0)])
-        found: dict[tuple[bytes, str], bytes] = {}
-        while message := consumer.poll(10):
-            if message.error() is not None:
-                assert message.error().code() == KafkaError._PARTITION_EOF
-                break
-            key, value = message.key() or b"", message.value() or b""
-            assert found.setdefault((key, _state(value)), value) == value
-        consumer.close()
+    def published(self) -> Alerts:
+        """The alert records; two that share key, state and number must be the same bytes."""
+        found: Alerts = {}
+        for _, key, value in read(self.wiring.kafka, self.wiring.alerts):
+            assert found.setdefault((key or b"", state_of(value)), value) == value
         return found
 
-    def expected(self) -> dict[tuple[bytes, str], bytes]:
+    def expected(self) -> Alerts:
         """What the oracle, and the fold over the list of committed profiles, say."""
         outs = runner.replay(self.wiring, fold_of(self.config))
-        assert _by_state(outs) == _by_state(fold_all(fold_of(self.config), self.committed))
+        assert by_state(outs) == by_state(fold_all(fold_of(self.config), self.committed))
         assert ("opened", "psi", "wind") in told(outs)
         assert ("closed", "psi", "wind") in told(outs)
-        return _by_state(outs)
-
-
-def _state(value: bytes) -> str:
-    alert = records.decode("alert", value)
-    return f"{alert['state']}, record {alert['number']}"
-
-
-def _by_state(outs: list[Out]) -> dict[tuple[bytes, str], bytes]:
-    return {(out.key, _state(out.value)): out.value for out in outs}
+        return by_state(outs)
 
 
 @pytest.fixture

@@ -87,14 +87,21 @@ def _wait(condition: Callable[[], object], process: subprocess.Popen[str], log: 
         time.sleep(0.1)
 
 
-def _alerts(servers: str, topic: str) -> list[dict[str, object]]:
+def _told(servers: str, topic: str, name: str = "alert", deployment: str = "") -> list[bytes]:
+    """What monitors told of a deployment, or of all; nothing where there is no topic yet. name: of the records."""
     consumer = Consumer({"bootstrap.servers": servers, "group.id": "none", "enable.partition.eof": True})
     consumer.assign([TopicPartition(topic, 0, 0)])
     found = []
     while (message := consumer.poll(10)) is not None and message.error() is None:
-        found.append(records.decode("alert", message.value() or b""))
+        value = message.value() or b""
+        if deployment in ("", records.decode(name, value)["deployment"]):
+            found.append(value)
     consumer.close()
     return found
+
+
+def _alerts(servers: str, topic: str) -> list[dict[str, object]]:
+    return [records.decode("alert", value) for value in _told(servers, topic)]
 
 
 @pytest.mark.timeout(200)
@@ -267,6 +274,25 @@ class Swapping:
         made = linear_bundle(name=self.model, reference=kept.to_bytes())
         return Repository(self.url, self.folder / "cache").add(made).manifest.version
 
+    def begin(self, kept: Reference) -> str:
+        """Put the deployment and a first version under control, and make the topic of profiles; return the version."""
+        self.admin = AdminClient({"bootstrap.servers": self.servers})
+        version = self.add(kept)
+        self.tag(version)
+        self.apply()
+        self.admin.create_topics([NewTopic(self.profiles, 1, 1)])[self.profiles].result()
+        return version
+
+    def tag(self, version: str) -> None:
+        self.type("model", "tag", f"{self.model}@{version}", "production", "--repository", self.url)
+
+    def apply(self) -> None:
+        self.type("apply", str(self.file), "--repository", self.url)
+
+    def end(self) -> None:
+        for deleted in self.admin.delete_topics([self.profiles, self.alerts, self.snapshots]).values():
+            deleted.exception()
+
     def type(self, *words: str) -> None:
         options = ["--bootstrap-servers", self.servers]
         result = CliRunner().invoke(main, [*words, *options])
@@ -302,12 +328,7 @@ def test_a_monitor_of_control_watches_a_version_that_comes_later_without_a_resta
     events = topic(4, "events")
     scene, log = Swapping(bootstrap_servers, tmp_path, f"swapped-{events[-8:]}", events), tmp_path / "log"
     old, new = traffic.reference(), Reference.from_frame(*traffic.events(20_000, 7, shift=2.0))
-    first = scene.add(old)
-    at = ["--repository", scene.url]
-    scene.type("model", "tag", f"{scene.model}@{first}", "production", *at)
-    scene.type("apply", str(scene.file), *at)
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    admin.create_topics([NewTopic(scene.profiles, 1, 1)])[scene.profiles].result()
+    first = scene.begin(old)
     try:
         # Given a monitor that has seen the first version, and that it moved
         process = start(*scene.options(*flags))
@@ -316,7 +337,7 @@ def test_a_monitor_of_control_watches_a_version_that_comes_later_without_a_resta
         _wait(lambda: (first, "opened", "wind") in scene.told(), process, log)
         # When a version comes whose reference it does not know, calm and then moving; and the monitor is killed amid it
         second = scene.add(new)
-        scene.type("model", "tag", f"{scene.model}@{second}", "production", *at)
+        scene.tag(second)
         scene.feed(second, new, 30, shift=2.0)
         process.kill()
         process.wait()
@@ -336,7 +357,7 @@ def test_a_monitor_of_control_watches_a_version_that_comes_later_without_a_resta
         _wait(lambda: scene.told() == expected, process, log)
         # and a change of how it is watched ends it to start anew, a removal ends it
         scene.file.write_text(scene.file.read_text().replace("window_rows: 1000", "window_rows: 2000"))
-        scene.type("apply", str(scene.file), *at)
+        scene.apply()
         assert process.wait(60) == 70
         process = start(*scene.options(*flags))
         restored = re.compile("restored(?!.*/operations)")
@@ -347,21 +368,7 @@ def test_a_monitor_of_control_watches_a_version_that_comes_later_without_a_resta
         assert start(*scene.options(*flags)).wait(60) == 2
         assert f"{scene.name} is neither a YAML file nor a deployment under control" in log.read_text()
     finally:
-        for deleted in admin.delete_topics([scene.profiles, scene.alerts, scene.snapshots]).values():
-            deleted.exception()
-
-
-def _beside(servers: str, topic: str, name: str, deployment: str) -> list[bytes]:
-    """What monitors told of a deployment in a topic that all share."""
-    found = []
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "none", "enable.partition.eof": True})
-    consumer.assign([TopicPartition(topic, 0, 0)])
-    while (message := consumer.poll(10)) is not None and message.error() is None:
-        value = message.value() or b""
-        if records.decode(name, value)["deployment"] == deployment:
-            found.append(value)
-    consumer.close()
-    return found
+        scene.end()
 
 
 @pytest.mark.timeout(300)
@@ -377,18 +384,13 @@ def test_a_version_that_took_over_is_compared_and_lasting_drift_asks_for_a_new_o
     events = topic(4, "events")
     scene, log = Swapping(bootstrap_servers, tmp_path, f"taken-{events[-8:]}", events), tmp_path / "log"
     scene.file.write_text(scene.file.read_text().replace("window_rows: 1000", "window_rows: 1000, retrain_after: 60"))
-    first = scene.add(traffic.reference())
-    at = ["--repository", scene.url]
-    scene.type("model", "tag", f"{scene.model}@{first}", "production", *at)
-    scene.type("apply", str(scene.file), *at)
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    admin.create_topics([NewTopic(scene.profiles, 1, 1)])[scene.profiles].result()
+    first = scene.begin(traffic.reference())
 
     def compared() -> list[bytes]:
-        return _beside(bootstrap_servers, "penstock.comparisons", "comparison", scene.name)
+        return _told(bootstrap_servers, "penstock.comparisons", "comparison", scene.name)
 
     def asked() -> list[bytes]:
-        return _beside(bootstrap_servers, "penstock.retraining", "retraining", scene.name)
+        return _told(bootstrap_servers, "penstock.retraining", "retraining", scene.name)
 
     try:
         process = start(*scene.options(*flags))
@@ -418,8 +420,7 @@ def test_a_version_that_took_over_is_compared_and_lasting_drift_asks_for_a_new_o
         shown = CliRunner().invoke(main, ["alerts", "retraining", *servers]).output
         assert f"train on {events} from 2023-11-14" in shown
     finally:
-        for deleted in admin.delete_topics([scene.profiles, scene.alerts, scene.snapshots]).values():
-            deleted.exception()
+        scene.end()
 
 
 def test_where_nobody_told_anything_beside_alerts_that_is_said(bootstrap_servers: str) -> None:

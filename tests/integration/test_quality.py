@@ -22,13 +22,14 @@ from xxhash import xxh64_intdigest
 
 from monitoring import idle
 from monitoring.cells import Group
-from monitoring.judging import COUNT, FIXED, SUM, SUMS, score_bin
+from monitoring.judging import COUNT, FIXED, SUM, SUMS
 from monitoring.quality_reader import parts
 from monitoring.setup import Quality, Wiring
 from monitoring.totals import totals_of
 from penstock.cli import main
 from tests.conftest import TopicFactory
 from tests.integration.test_monitor import PATIENCE, ROOT
+from tests.monitoring.dict_judging import score_bin
 from tests.monitoring.joins import ARMS, AnEvent, sample
 from tests.monitoring.traffic import reference
 

@@ -100,11 +100,6 @@ class History:
         """Return a label that was added."""
         return self.labels[bisect_left(self.labels, (time, partition, offset), key=lambda each: each[:3])]
 
-    def has_label(self, label: Label) -> bool:
-        """Say whether a label was added."""
-        at = bisect_left(self.labels, label[:3], key=lambda each: each[:3])
-        return at < len(self.labels) and self.labels[at][:3] == label[:3]
-
     def add_event(self, event: Event) -> list[Change]:
         """Take an event that is not known yet; return whose labels change."""
         at = bisect_left(self.events, event.order, key=_order)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -10,20 +10,19 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from models.samples import ASSIGNED, LATEST, LabelCopies, Samples
+from models.samples import ASSIGNED, LabelCopies, Samples
 from monitoring.cells import Group
 from monitoring.clocks import Clocks
 from monitoring.folds import Out, Record
 from monitoring.formulas import Formula
-from monitoring.joining import FUTURE_MS, OTHER, TEXT, VALUES, Joining
-from monitoring.judging import task_of
+from monitoring.joining import OTHER, TEXT, VALUES, Joining, deployment_of, judged_of, kind_of, latest_of, read
+from monitoring.judging import Task, task_of
 from monitoring.pending import GRAIN, LONGEST
 from monitoring.ticks import Ticks
-from schemas.errors import RecordInvalid
 from tests.monitoring import dict_judging as judging
 from tests.monitoring.dict_histories import Event, Label, Said, Source, Truth, repeats
 from tests.monitoring.dict_judging import Counted, Value
-from tests.monitoring.dict_pending import Pending, Window
+from tests.monitoring.dict_pending import Pending
 
 
 @dataclass(slots=True)
@@ -56,20 +55,15 @@ class DictFold:
     def new(self, partition: int) -> State:
         """Return the state before the first record."""
         joining = self._joining
-        return State(
-            partition,
-            Clocks(joining.labels),
-            Pending(Window(joining.window.within, joining.window.grace)),
-            Ticks(joining.tick_ms),
-        )
+        return State(partition, Clocks(joining.labels), Pending(joining.window), Ticks(joining.tick_ms))
 
     def apply(self, state: State, record: Record) -> list[Out]:
         """Take samples or copied labels; return the parts of the ticks that close with it."""
-        found = _read(record.value or b"")
-        if found is None or _deployment(found) != self._joining.deployment:
+        found = read(record.value or b"")
+        if found is None or deployment_of(found) != self._joining.deployment:
             state.ticks.count("poison" if found is None else "foreign")
             return []
-        latest = record.time + FUTURE_MS if record.time >= 0 else LATEST
+        latest = latest_of(record)
         if isinstance(found, Samples):
             self._samples(state, found, latest)
         else:
@@ -77,7 +71,7 @@ class DictFold:
         return list(self._advance(state))
 
     def _samples(self, state: State, found: Samples, latest: int) -> None:
-        if _judged(found, self._joining.output) is None:
+        if judged_of(found, self._joining.output) is None:
             state.ticks.count("without_output", len(found.keys))
         for key, event, said in _events(found, self._joining, state):
             if 0 <= event.time <= latest:
@@ -133,7 +127,7 @@ class DictFold:
             ticks.count("empty_labels")
             return
         ticks.count("out_of_order", state.clocks.before(label.partition, np.array([label.time])))
-        if pending.window.label(label.time) <= pending.keep:
+        if pending.window.closes(label.time) <= pending.keep:
             ticks.count("expired_labels")
             return
         history = pending.history(key)
@@ -183,7 +177,7 @@ class DictFold:
             compared = judging.compared(self._task(first), first.value, second.value, _name(second))
             self._add(state, event.time, event, first, compared, 1)
 
-    def _task(self, said: Said) -> judging.Task:
+    def _task(self, said: Said) -> Task:
         return task_of(self._joining.task, self._joining.truth, said.kind, said.width)
 
     def _add(self, state: State, time: int, event: Event, said: Said, counted: Counted, sign: int) -> None:
@@ -195,7 +189,7 @@ class DictFold:
         for (what, name), cells in by_name.items():
             for segment, value in (("", ""), *event.segments):
                 group = Group(source.arm, source.model, source.version, segment, value, what, name)
-                state.ticks.add(time, group, cells, sign)
+                judging.add(state.ticks, time, group, cells, sign)
 
     def _advance(self, state: State) -> Iterator[Out]:
         grain = max(min(self._joining.window.within // GRAIN, LONGEST), 1)
@@ -231,19 +225,6 @@ def _reckoned(formula: Formula, said: Said, truth: Truth) -> float | None:
     return found if formula.low is None or formula.high is None else min(max(found, formula.low), formula.high)
 
 
-def _read(value: bytes) -> Samples | LabelCopies | None:
-    for kind in (Samples, LabelCopies):
-        try:
-            return kind.decode(value)
-        except RecordInvalid:
-            continue
-    return None
-
-
-def _deployment(found: Samples | LabelCopies) -> str:
-    return found.maker.deployment if isinstance(found, Samples) else found.deployment
-
-
 def _entries(chain: Sequence[Label]) -> Iterator[tuple[int, Truth, int]]:
     """Yield what a chain of labels counts: time, truth and sign. A correction takes away what was, at its own time."""
     last: Truth | None = None
@@ -269,15 +250,6 @@ def _name(said: Said) -> str:
     return "/".join(said.source[:3])
 
 
-def _kind(series: pl.Series) -> tuple[str, int]:
-    """Return kind and width of a column, in the words of schemas/avsc/sample.avsc."""
-    if isinstance(series.dtype, pl.Array | pl.List):
-        return "double", 2
-    if series.dtype == pl.Boolean:
-        return "boolean", 1
-    return ("double" if series.dtype.is_float() else "long" if series.dtype.is_integer() else "text"), 1
-
-
 def _values(series: pl.Series) -> list[Value]:
     if isinstance(series.dtype, pl.Array | pl.List):
         return [None if each is None else tuple(float("nan") if n is None else n for n in each) for each in series]
@@ -287,20 +259,18 @@ def _values(series: pl.Series) -> list[Value]:
     return found
 
 
-def _judged(samples: Samples, output: str | None) -> pl.Series | None:
-    """Return the output that labels are the truth of."""
-    return samples.outputs.get(output) if output is not None else next(iter(samples.outputs.values()), None)
+def _numbers(columns: Mapping[str, pl.Series], names: Sequence[str], rows: int) -> list[list[Any]]:
+    return [_values(columns[name]) if name in columns else [None] * rows for name in names]
 
 
 def _events(samples: Samples, joining: Joining, state: State) -> Iterator[tuple[bytes, Event, Said]]:
     maker = samples.maker
     source = Source(maker.arm, maker.model, maker.version, maker.role)
-    judged = _judged(samples, joining.output)
+    judged = judged_of(samples, joining.output)
     if judged is None:
         return
-    (kind, width), values = _kind(judged), _values(judged)
-    lacking = [None] * len(values)
-    others = [_values(samples.outputs[name]) if name in samples.outputs else lacking for name in joining.outputs]
+    kind, width, values = kind_of(judged), 2 if judged.dtype.is_nested() else 1, _values(judged)
+    others = _numbers(samples.outputs, joining.outputs, len(values))
     columns = [(f"segment {name}", name, column.to_list()) for name, column in samples.segments.items()]
     places = zip(samples.times.tolist(), samples.partitions.tolist(), samples.offsets.tolist(), strict=True)
     for at, (key, place) in enumerate(zip(samples.keys, places, strict=True)):
@@ -314,9 +284,7 @@ def _events(samples: Samples, joining: Joining, state: State) -> Iterator[tuple[
 
 def _labels(copies: LabelCopies, numbers: Sequence[str]) -> Iterator[tuple[bytes, Label]]:
     values, times, offsets = _values(copies.value), copies.times.tolist(), copies.offsets.tolist()
-    columns: list[list[Any]] = [
-        _values(copies.numbers[name]) if name in copies.numbers else [None] * len(values) for name in numbers
-    ]
+    columns = _numbers(copies.numbers, numbers, len(values))
     for at, key in enumerate(copies.keys):
         truth = Truth(values[at], tuple(column[at] for column in columns))
         yield key, Label(times[at], copies.partition, offsets[at], truth)

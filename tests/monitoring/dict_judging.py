@@ -7,8 +7,9 @@ sums are exact in any order and a correction takes away exactly what was added.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from monitoring.cells import Group
 from monitoring.judging import (
     ABS,
     AGREES,
@@ -29,18 +30,35 @@ from monitoring.judging import (
     RIGHT,
     SUM,
     SUM_2,
+    TOP,
     TRUE,
     TRUE_2,
     UNSCORED,
     Task,
-    score_bin,
 )
+from monitoring.ticks import Ticks
 
 Value = float | int | str | bool | tuple[float, ...] | None
 Counted = Iterator[tuple[str, str, int, int]]  # what, name, cell, by how much
 
 _OCTAVES = (-40, 80)  # smallest and largest half octave
 _LARGEST = 1e15  # numbers beyond it are not usable
+
+
+def score_bin(score: float) -> int:
+    """Return the bin of a score from 0 to 1."""
+    if score <= 0.0:
+        return 0
+    return TOP if score >= 1.0 else 1 + int(score * BINS)
+
+
+def add(ticks: Ticks, time: int, group: Group, found: Iterable[tuple[int, int]], sign: int = 1) -> None:
+    """Add counts to the tick of a time, or to the oldest that is open."""
+    tick = time // ticks.tick_ms
+    if tick * ticks.tick_ms < ticks.closed:
+        tick = ticks.closed // ticks.tick_ms
+        ticks.count("moved")
+    ticks.put(tick, group, [(cell, sign * by) for cell, by in found])
 
 
 def error_cell(error: float) -> int:

@@ -12,11 +12,11 @@ import numpy as np
 import polars as pl
 
 from models.samples import LabelCopies, Maker, Samples
-from monitoring import judging
 from monitoring.cells import Group, Tables, merge, unpack
 from monitoring.folds import Folding, Out, Record
 from monitoring.joining import JoinFold, Joining
 from schemas import records
+from tests.monitoring.dict_judging import score_bin
 
 DEPLOYMENT = "flights"
 WITHIN = 50  # s
@@ -224,7 +224,7 @@ class Truth:
         """Of each labelled event the bin of an arm's score and what was true in the end."""
         at = list(ARMS).index(arm)
         return Counter(
-            (judging.score_bin(event.scores[at]), chain[-1].value)
+            (score_bin(event.scores[at]), chain[-1].value)
             for event, chain in self.owned.items()
             if chain and origin in (None, event.origin)
         )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from monitoring.alerts import Episode, Explanation, Finding, Subject, alert, episode_id
+from monitoring.alerts import Episode, Explanation, Finding, Subject, encoded, episode_id, told
 from schemas import records
 
 SUBJECT = Subject("flights", "active", "late", "v1", "psi", "feature", "wind")
 
 
 def _finding(value: float, at: int = 0) -> Finding:
-    told = Explanation("moved")
-    return Finding(value >= 0.2, value < 0.1, value, 0.2, 100, at * 1000, (at + 1) * 1000, lambda: told, value >= 0.4)
+    moved = Explanation("moved")
+    return Finding(value >= 0.2, value < 0.1, value, 0.2, 100, at * 1000, (at + 1) * 1000, lambda: moved, value >= 0.4)
 
 
 def _steps(values: list[float], patience: int = 2, rest: int = 3) -> list[str]:
@@ -54,7 +54,7 @@ def test_the_id_depends_on_the_subject_and_the_onset_only() -> None:
 
 def test_severity_grows_with_the_effect() -> None:
     severities = [
-        records.decode("alert", alert(SUBJECT, change, 0, _finding(value))[1])["severity"]
+        records.decode("alert", encoded(told(SUBJECT, change, 0, _finding(value)))[1])["severity"]
         for change, value in (("opened", 0.3), ("opened", 0.4), ("closed", 0.0))
     ]
     assert severities == ["warning", "critical", "info"]

@@ -22,7 +22,7 @@ from monitoring.settings import Settings
 from monitoring.succession import FEWEST, SPAN_MS, Lately, Succession, Takeover, Window
 from schemas import records
 from tests.monitoring import dict_judging
-from tests.monitoring.traffic import DEPLOYMENT, START, Batches, profiler, reference
+from tests.monitoring.traffic import DEPLOYMENT, START, Batches, fold_all, profiler, reference
 from tests.one_arm import OneArm
 
 TOPIC = "comparisons"
@@ -63,13 +63,7 @@ def story(sources: int = 4, shift: float = 0.0, mixed: int = 0, later: OneArm | 
 
 
 def fed(values: list[bytes], sources: int = 4, every: int = 0) -> list[Out]:
-    kept = fold(sources)
-    folding, outs = Folding(kept, 0, 0), []
-    for offset, value in enumerate(values):
-        outs += folding.apply(Record(0, offset, b"k", value))
-        if every and offset % every == 0:
-            folding = Folding(kept, 0, folding.position, folding.dump())
-    return outs
+    return fold_all(fold(sources), values, every)
 
 
 def test_a_version_that_took_over_is_compared_once_with_what_the_one_before_said_last() -> None:

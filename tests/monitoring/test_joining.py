@@ -13,6 +13,7 @@ from monitoring.cells import Group, Tables
 from monitoring.errors import SnapshotInvalid
 from monitoring.folds import Folding, Record
 from monitoring.joining import JoinFold, State
+from tests.monitoring.dict_judging import score_bin
 from tests.monitoring.joins import ARMS, ALabel, AnEvent, Reader, Truth, World, copies, joining, sample
 
 SEEDS = range(40)
@@ -159,7 +160,7 @@ def test_a_correction_takes_away_what_it_corrects() -> None:
     facts = fold.facts(folding.state)
     assert (facts["pairs"], facts["duplicates"], facts["corrections"]) == (1, 1, 1)
     (tables,) = folding.state.ticks.open.values()
-    assert outcomes(tables, "active", None) == {(judging.score_bin(0.9), False): 1}
+    assert outcomes(tables, "active", None) == {(score_bin(0.9), False): 1}
 
 
 def test_labels_that_come_after_the_window_are_late_and_those_without_an_event_are_unmatched() -> None:
@@ -176,7 +177,7 @@ def test_segments_beyond_the_limit_are_one() -> None:
     (tables,) = folding.state.ticks.open.values()
     told = {group.value for group in tables if group.segment == "origin"}
     assert len(told) == 201
-    assert tables[Group("active", "late", "active-1", "origin", "other", "scored")] == {judging.score_bin(0.9): 50}
+    assert tables[Group("active", "late", "active-1", "origin", "other", "scored")] == {score_bin(0.9): 50}
 
 
 @pytest.mark.parametrize("data", [b"", b"x", JoinFold(joining()._joining).dump(joining().new(0))[:-3]])

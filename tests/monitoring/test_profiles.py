@@ -260,11 +260,7 @@ def test_a_partition_that_holds_back_the_others_costs_bounded_memory() -> None:
 @pytest.mark.parametrize("every", [1, 7, 50])
 def test_starting_over_from_snapshots_changes_no_alert(every: int, settings: Settings) -> None:
     fold, values = _fold(settings=settings), _story()
-    folding, outs = Folding(fold, 0, 0), []
-    for offset, value in enumerate(values):
-        outs += folding.apply(Record(0, offset, b"k", value))
-        if offset % every == 0:
-            folding = Folding(fold, 0, folding.position, folding.dump())
+    outs = fold_all(fold, values, every)
     assert outs == fold_all(fold, values)
     assert outs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -53,7 +54,7 @@ class Joins:
         found = [*dict_judging.scored(task, said), *(dict_judging.judged(task, said, truth) if labels else ())]
         for what, name, cell, by in found:
             for place in (("", ""), ("origin", self.random.choice("AB"))):
-                ticks.add(time, Group(*WHO, *place, what, name), [(cell, by)])
+                dict_judging.add(ticks, time, Group(*WHO, *place, what, name), [(cell, by)])
 
 
 def fold(within: int = 600, partitions: int = PARTITIONS) -> QualityFold:
@@ -215,7 +216,7 @@ def test_scores_that_are_further_from_the_truth_are_found_where_no_class_changes
                 truth = joins.random.random() < 0.05
                 score = 0.4 if truth and minute < 60 else 0.1
                 for what, name, cell, by in dict_judging.judged("binary", score, truth):
-                    ticks.add(time, Group(*WHO, "", "", what, name), [(cell, by)])
+                    dict_judging.add(ticks, time, Group(*WHO, "", "", what, name), [(cell, by)])
             ticks.count("labels", 50)
             joins.values += [value for _, value in ticks.close("flights", partition, time + 60_000)]
         joins.tick += 1
@@ -263,7 +264,7 @@ def pairs(joins: Joins, differ: float, minutes: int, second: str = "shadow/late@
                     spread = 10.0 if other else 1.0
                     found = dict_judging.compared("regression", 5.0, 5.0 + joins.random.gauss(0, spread), second)
                 for what, name, cell, by in found:
-                    ticks.add(time, Group(*WHO, "", "", what, name), [(cell, by)])
+                    dict_judging.add(ticks, time, Group(*WHO, "", "", what, name), [(cell, by)])
             ticks.count("events", 50)
             joins.values += [value for _, value in ticks.close("flights", partition, time + 60_000)]
         joins.tick += 1
@@ -330,7 +331,7 @@ def test_of_too_many_versions_the_oldest_is_forgotten(monkeypatch: pytest.Monkey
     joins.minute(0.8, rows=20)
     time = joins.tick * 60_000
     for ticks in joins.ticks:
-        ticks.add(time, Group("active", "late", "v2", "", "", "scored"), [(1, 1)])
+        dict_judging.add(ticks, time, Group("active", "late", "v2", "", "", "scored"), [(1, 1)])
     joins.minute(0.8, rows=0)
     folding, _ = read(joins.values)
     assert {group.version for group in folding.state.totals.tables} == {"v2"}
@@ -386,10 +387,10 @@ def test_ticks_that_hold_too_much_are_closed_early_and_counted(monkeypatch: pyte
     monkeypatch.setattr("monitoring.ticks.MOST_CELLS", 3)
     ticks = Ticks(60_000)
     for minute in range(5):
-        ticks.add(minute * 60_000, Group(*WHO, "", "", "binary"), [(0, 1)])
+        dict_judging.add(ticks, minute * 60_000, Group(*WHO, "", "", "binary"), [(0, 1)])
     found = [part_of(value) for _, value in ticks.close("flights", 0, 0)]
     assert [part.tick for part in found] == [0, 1]
     assert ticks.counts == {"forced": 2}
-    ticks.add(0, Group(*WHO, "", "", "binary"), [(0, 1)])
+    ticks.count_moved(np.array([0]))
     assert ticks.counts == {"forced": 2, "moved": 1}
     assert Ticks.load(60_000, ticks.dump()) == ticks

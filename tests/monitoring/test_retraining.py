@@ -16,7 +16,7 @@ from monitoring.settings import Settings
 from schemas import records
 from tests.monitoring.test_quality import PARTITIONS, Joins
 from tests.monitoring.test_quality import START as MINUTES
-from tests.monitoring.traffic import DEPLOYMENT, START, Batches, profiler, reference
+from tests.monitoring.traffic import DEPLOYMENT, START, Batches, fold_all, profiler, reference
 
 ASKING = Asking(DEPLOYMENT, 60_000, "events", "labels", "requests")
 WHO = ("active", "late", "v1")
@@ -32,13 +32,7 @@ def told(outs: list[Out]) -> list[dict[str, Any]]:
 
 
 def fed(values: list[bytes], sources: int = 4, every: int = 0) -> list[Out]:
-    kept = fold(sources)
-    folding, outs = Folding(kept, 0, 0), []
-    for offset, value in enumerate(values):
-        outs += folding.apply(Record(0, offset, b"k", value))
-        if every and offset % every == 0:
-            folding = Folding(kept, 0, folding.position, folding.dump())
-    return outs
+    return fold_all(fold(sources), values, every)
 
 
 def story(lasting: int, sources: int = 4) -> list[bytes]:

@@ -20,14 +20,14 @@ from tests.monitoring.dict_judging import Value
 DRAW = random.Random(5)
 SCORES = [DRAW.choice((0.0, 1.0, 0.5, DRAW.randrange(64) / 64, DRAW.random())) for _ in range(3000)]
 TRUTHS = [DRAW.random() < score for score in SCORES]
-MIDDLES = [scores._middle(judging.score_bin(score)) for score in SCORES]
+MIDDLES = [scores._middle(dict_judging.score_bin(score)) for score in SCORES]
 
 
 def counted(task: Task, pairs: Iterable[tuple[Value, Value]], sign: int = 1) -> dict[str, Cells]:
     tables: Tables = {}
     for said, truth in pairs:
         for what, name, cell, by in dict_judging.judged(task, said, truth):
-            add(tables, Group("a", "m", "v", "", "", what, name), [(cell, by)], sign)
+            add(tables, Group("a", "m", "v", "", "", what, name), [(cell, sign * by)])
     return {group.what: cells for group, cells in tables.items()}
 
 
@@ -83,7 +83,7 @@ def test_a_correction_leaves_nothing_of_what_it_corrects() -> None:
         tables: Tables = {}
         for sign in (1, -1):
             for what, name, cell, by in dict_judging.judged(task, said, truth):  # type: ignore[arg-type]
-                add(tables, Group("a", "m", "v", "", "", what, name), [(cell, by)], sign)
+                add(tables, Group("a", "m", "v", "", "", what, name), [(cell, sign * by)])
         assert tables == {}
 
 
@@ -137,7 +137,7 @@ def test_performance_is_estimated_before_labels_come_also_when_inputs_have_moved
     moved = [draw.betavariate(5, 2) for _ in range(20_000)]
     scored: Cells = {}
     for score in moved:
-        scored[judging.score_bin(score)] = scored.get(judging.score_bin(score), 0) + 1
+        scored[dict_judging.score_bin(score)] = scored.get(dict_judging.score_bin(score), 0) + 1
     found = scores.estimated(scored, labelled["binary"])
     truths = [draw.random() < score**2 for score in moved]
     said = [score >= 0.5 for score in moved]

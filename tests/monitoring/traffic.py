@@ -18,6 +18,7 @@ from tests.one_arm import OneArm
 
 START = 1_700_000_000_000  # ms of record time
 DEPLOYMENT = "flights"
+Alerts = dict[tuple[bytes, str], bytes]  # records by key, state and number
 
 
 def events(rows: int, seed: int, shift: float = 0.0) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -67,11 +68,24 @@ class Batches:
             yield from self.batch(shift)
 
 
-def fold_all(fold: ProfileFold, values: list[bytes]) -> list[Out]:
+def fold_all(fold: ProfileFold, values: list[bytes], every: int = 0) -> list[Out]:
+    """What follows from a log; `every` so many records the fold starts over from its snapshot."""
     folding, outs = Folding(fold, 0, 0), []
     for offset, value in enumerate(values):
         outs += folding.apply(Record(0, offset, b"k", value))
+        if every and offset % every == 0:
+            folding = Folding(fold, 0, folding.position, folding.dump())
     return outs
+
+
+def state_of(value: bytes) -> str:
+    """Return which record of its episode an alert is."""
+    alert = records.decode("alert", value)
+    return f"{alert['state']}, record {alert['number']}"
+
+
+def by_state(outs: list[Out]) -> Alerts:
+    return {(out.key or b"", state_of(out.value or b"")): out.value or b"" for out in outs}
 
 
 def told(outs: list[Out]) -> list[tuple[str, str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from models.reference import Reference
+from models.reference import Reference, Tally
 from monitoring.cells import Group
 from monitoring.course import Course, Grid
 from monitoring.hindsight import Look, Span
@@ -24,9 +24,7 @@ SPAN = Span(START, START + 10 * MINUTE)
 LINEAGE = Lineage("active", "late", "v1", "0" * 16)
 
 
-def tally_of(frame: Any, scores: Any, known: Reference) -> Any:
-    from models.reference import Tally
-
+def counted(frame: Any, scores: Any, known: Reference) -> Tally:
     return Tally(frame.height, known.counter.count(frame, scores)[0])
 
 
@@ -36,7 +34,7 @@ def course(shift: float = 0.0, known: Reference | None = None, alarm: float | No
     made = Course(known, Grid.over(SPAN))
     for minute in range(10):
         moved = shift if minute >= 5 else 0.0
-        tally = tally_of(*events(500, minute, moved), known)
+        tally = counted(*events(500, minute, moved), known)
         seen = np.full(len(known.slices), 0.5)
         seen[0] += 4 * moved * max(minute - 4, 0)
         evidence = None if alarm is None else (seen, alarm)
@@ -104,7 +102,7 @@ def parts(
             found += dict_judging.won("binary", said, other, truth, OTHER)
             for what, name, cell, by in found:
                 for place in (("", ""), ("origin", values[at % len(values)])):
-                    ticks.add(time, Group(*who, *place, what, name), [(cell, by)])
+                    dict_judging.add(ticks, time, Group(*who, *place, what, name), [(cell, by)])
         ticks.count("labels", rows)
         written += [value for _, value in ticks.close(deployment, partition, time + MINUTE)]
     return written

@@ -10,8 +10,7 @@ from monitoring.settings import Settings
 from penstock.report.gather import LINEAGES, Asked, Courses, Sums
 from schemas import records
 from tests.monitoring.traffic import DEPLOYMENT, START, Batches, events, profiler, reference
-from tests.penstock.report.made import LINEAGE, SPAN
-from tests.penstock.report.made import tally_of as counted
+from tests.penstock.report.made import LINEAGE, SPAN, counted
 
 
 def test_of_too_many_versions_the_first_are_told_and_the_events_of_others_counted() -> None:
