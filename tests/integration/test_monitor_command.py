@@ -223,9 +223,9 @@ def test_a_weight_of_a_column_that_is_not_there_is_refused(bootstrap_servers: st
     text = deployment.read_text()
     deployment.write_text(text[: text.index("monitor:")] + "monitor: {weights: {wind: 2, snow: 1}}\n")
     options = ["--bootstrap-servers", bootstrap_servers, "--repository", repository]
-    for command, chosen, status in (("monitor", options, 2), ("validate", options[2:], 1), ("apply", options, 1)):
+    for command, chosen in (("monitor", options), ("validate", options[2:]), ("apply", options)):
         result = CliRunner().invoke(main, [command, str(deployment), *chosen])
-        assert result.exit_code == status
+        assert result.exit_code == 2
         assert "no reference has a column snow; there are carrier, late, rain, wind" in result.output
 
 
