@@ -14,11 +14,10 @@ import pytest
 
 from models import sampling
 from models.samples import LabelCopies, Maker, Samples
-from monitoring import pending, rows
+from monitoring import meeting, pending, rows
 from monitoring.folds import Folding, Record
 from monitoring.formulas import Formula
 from monitoring.joining import JoinFold, Joining, State
-from monitoring.meeting import Meeting
 from schemas import records
 from schemas.expressions import Expression
 from tests.monitoring.dict_joining import DictFold
@@ -217,14 +216,14 @@ def test_a_join_that_trusts_hashes_fails_the_same_comparison(monkeypatch: pytest
     )
 
 
-@pytest.mark.parametrize("broken", ["near", "due", "equal"])
+@pytest.mark.parametrize("broken", ["near", "due", "labelled"])
 def test_a_join_with_a_fault_fails_the_same_comparison(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if broken == "near":  # the event before is not looked at where a key has many rows
         monkeypatch.setattr(rows.Runs, "_times", lambda self, spans, wanted, far: (wanted.times, wanted.times))
     elif broken == "due":  # what is due is not gone
         monkeypatch.setattr(pending.Due, "take", lambda self, keep: 0)
-    else:  # a label that says the same is a correction
-        monkeypatch.setattr(Meeting, "labelled", lambda self, found: np.zeros(len(self.fresh), bool))
+    else:  # no event has a label
+        monkeypatch.setattr(meeting, "_owning", lambda found: np.zeros(len(found.owners), bool))
     assert any(
         _blind(list(Log(seed, "boolean", "binary").values()), joining_of("auto", "boolean")) for seed in range(6)
     )
