@@ -255,7 +255,7 @@ def test_a_taken_port_is_named(folder: Path) -> None:
 
         code, said = ran(folder, "broker", "start", "--port", str(port))
 
-    assert code == 1
+    assert code == 2
     assert f"port {port} is taken by another program" in said
 
 
