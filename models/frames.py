@@ -11,12 +11,13 @@ import polars as pl
 
 def taken(frame: pl.DataFrame, rows: npt.NDArray[np.int64]) -> pl.DataFrame:
     """Return these rows of a frame, in this order."""
-    return pl.DataFrame([chosen(column, rows) for column in frame.get_columns()])
+    index = _index(rows)
+    return pl.DataFrame([column[index] for column in frame.get_columns()])
 
 
 def chosen(column: pl.Series, rows: npt.NDArray[np.int64]) -> pl.Series:
     """Return these rows of a column, in this order; `Series.gather` is a query, and takes five times as long."""
-    return column[pl.Series(rows.astype(np.uint32))]
+    return column[_index(rows)]
 
 
 def stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:
@@ -31,3 +32,7 @@ def distinct(partitions: npt.NDArray[np.int32]) -> list[int]:
     """Return the partitions that are there, in order: they are few and small, so counting beats sorting."""
     found: list[int] = np.flatnonzero(np.bincount(partitions)).tolist()
     return found
+
+
+def _index(rows: npt.NDArray[np.int64]) -> pl.Series:
+    return pl.Series(rows.astype(np.uint32))

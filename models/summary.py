@@ -52,11 +52,11 @@ def _bin(counts: Counts, share: float) -> int:
 
 
 def _from(bins: Numbers, at: int) -> str:
-    return f"{edge_told(bins.edges[at - 1])}" if at else "below " + f"{edge_told(bins.edges[0])}"
+    return edge_told(bins.edges[at - 1]) if at else f"below {edge_told(bins.edges[0])}"
 
 
 def _to(bins: Numbers, at: int) -> str:
-    return f"{edge_told(bins.edges[at])}" if at < len(bins.edges) else "above " + f"{edge_told(bins.edges[-1])}"
+    return edge_told(bins.edges[at]) if at < len(bins.edges) else f"above {edge_told(bins.edges[-1])}"
 
 
 def _frequent(bins: Categories, counts: Sequence[int], present: int) -> str:
