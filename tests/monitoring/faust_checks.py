@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from monitoring import app, exact, turns
@@ -153,6 +154,40 @@ def nothing_is_read_between_an_assignment_and_its_seek() -> None:
 
     asyncio.run(run())
     assert read == [True, False, False, False, True]
+
+
+def a_backlog_waits_for_its_fold_and_keeps_no_other_partition_waiting() -> None:
+    slow, fast = (TopicPartition(topic, 0) for topic in ("samples", "profiles"))
+    backlog = {slow: 10_000, fast: 3}
+    folded = {("samples", 0): 0, ("profiles", 0): 0}
+
+    async def fetch(self: Any, _: Any, places: set[Any], timeout: Any = None, max_records: int = 500) -> Any:
+        found = {}
+        for place in sorted(places, reverse=True):  # the backlog first
+            many = min(max_records, backlog[place])
+            begin, backlog[place] = at[place], backlog[place] - many
+            at[place] += many
+            if many:
+                found[place] = [
+                    SimpleNamespace(partition=0, offset=begin + n, key=b"k", value=b"v", timestamp=7, headers=())
+                    for n in range(many)
+                ]
+                break  # as one answer that is full
+        return found
+
+    at = {slow: 0, fast: 0}
+    exact.driver.AIOKafkaConsumerThread._fetch_records = fetch
+    made = app.build(replace(WIRING, data=tempfile.mkdtemp()), Topics(1, 1, 1), SOURCES, monitor()._metrics)
+    made.restorer = SimpleNamespace(position=folded.__getitem__)
+    thread = made.consumer._thread
+    thread._positions = dict.fromkeys(folded, 0)
+    first, second, third = (asyncio.run(thread._fetch_records(None, {slow, fast})) for _ in range(3))
+    assert {place: len(records) for place, records in first.items()} == {slow: 1, fast: 1}  # each as one
+    assert [len(each[slow][0].headers[0][1]) for each in (first, second)] == [exact.SHARE, exact.SHARE]
+    assert [(record.offset, follows) for record, follows in first[fast][0].headers[0][1]] == [(0, 0), (1, 1), (2, 2)]
+    assert third == {}  # AHEAD of its fold
+    folded["samples", 0] = exact.AHEAD
+    assert asyncio.run(thread._fetch_records(None, {slow, fast})).keys() == {slow}
 
 
 def a_missing_hook_exits_78() -> None:

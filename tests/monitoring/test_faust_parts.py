@@ -27,6 +27,7 @@ def _check(name: str) -> tuple[int, str]:
         "records_in_order_are_folded",
         "others_work_between_the_turns_of_a_backlog",
         "nothing_is_read_between_an_assignment_and_its_seek",
+        "a_backlog_waits_for_its_fold_and_keeps_no_other_partition_waiting",
         "the_hooks_are_all_there",
         "security_settings_are_those_of_the_other_clients",
     ],
