@@ -27,7 +27,8 @@ import psutil
 from benchmarks.records import check, put
 from models.samples import ASSIGNED, LabelCopies, Maker, Samples
 from monitoring.folds import Folding, Record
-from monitoring.joining import JoinFold, Joining
+from monitoring.join_state import Joining
+from monitoring.joining import JoinFold
 
 MOST_US, MOST_BYTES = 5.0, 200.0  # an event with its label
 WAYS = ("columns", "dicts")
