@@ -3,7 +3,8 @@
 Both fold the same records in processes of their own, in interleaved rounds: events of keys of their own, each with a
 label, in the order of their times, so that all of them wait for their labels at once. CPU is told for an event with its
 label, memory for an event with its label that waits. Then both fold records of SMALL rows, as small batches at low
-latency make them: CPU is told for a record. The ratios compare what one machine did in one run. The last line is the verdict.
+latency make them: CPU is told for a record. The ratios compare what one machine did in one run. The last line is the
+verdict.
 """
 
 from __future__ import annotations
