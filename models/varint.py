@@ -100,4 +100,5 @@ def unpack_deltas_parts(parts: Sequence[bytes], sizes: npt.NDArray[np.int64]) ->
     """Return the values of many arrays that `pack_deltas` packed, end to end. Raises ValueError as `unpack_parts`."""
     steps = unpack_parts(parts, sizes)
     sums = np.concatenate(([0], np.cumsum((steps >> 1) ^ -(steps & 1), dtype=np.int64)))
-    return sums[1:] - np.repeat(sums[np.cumsum(sizes) - sizes], sizes)
+    found: npt.NDArray[np.int64] = sums[1:] - np.repeat(sums[np.cumsum(sizes) - sizes], sizes)
+    return found

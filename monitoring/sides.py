@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from monitoring.rows import LABEL, Rows, Window, joined, widened
 from monitoring.values import SCALAR
 
 TEXT = 100  # characters of a value
+Many = ManySamples | ManyCopies
 FUTURE_MS = 3_600_000  # what claims to be later than this after its record was written has a wrong clock
 
 
@@ -49,7 +50,7 @@ class Chunk:
     poison: int
     foreign: int
 
-    def places(self, many: ManySamples | ManyCopies) -> Longs:
+    def places(self, many: Many) -> Longs:
         """Return the place of each row's record; shape (rows,)."""
         return np.repeat(many.places, many.sizes)
 
@@ -60,15 +61,19 @@ class Chunk:
 
     def deadlines(self, window: Window) -> list[tuple[int, int]]:
         """Return offset and last deadline (ms) of each record that has rows, in the order of the log."""
-        found = []
-        sides = [(many, many.rows.times, window.event) for many in self.samples]
-        for many, times, end in (*sides, *((many, many.times, window.closes) for many in self.copies)):
-            if len(some := np.flatnonzero(many.sizes)):
-                starts = (np.cumsum(many.sizes) - many.sizes)[some]
-                last = np.maximum.reduceat(np.minimum(times, self.latest[self.places(many)]), starts)
-                offsets = [self.records[place].offset for place in many.places[some].tolist()]
-                found += zip(offsets, map(end, last.tolist()), strict=True)
+        found: list[tuple[int, int]] = []
+        for said in self.samples:
+            found += self._ends(said, said.rows.times, window.event)
+        for told in self.copies:
+            found += self._ends(told, told.times, window.closes)
         return sorted(found)
+
+    def _ends(self, many: Many, times: Longs, end: Callable[[int], int]) -> Iterator[tuple[int, int]]:
+        if len(some := np.flatnonzero(many.sizes)):
+            starts = (np.cumsum(many.sizes) - many.sizes)[some]
+            last = np.maximum.reduceat(np.minimum(times, self.latest[self.places(many)]), starts)
+            for place, time in zip(many.places[some].tolist(), last.tolist(), strict=True):
+                yield self.records[place].offset, end(time)
 
 
 def chunk_of(records: Sequence[Record], deployment: str) -> Chunk:
@@ -76,7 +81,7 @@ def chunk_of(records: Sequence[Record], deployment: str) -> Chunk:
     found = together.read([record.value or b"" for record in records])
     samples = [many for many in found.samples if many.rows.maker.deployment == deployment]
     copies = [many for many in found.copies if many.deployment == deployment]
-    ours = sum(len(many.places) for many in (*samples, *copies))
+    ours = sum(len(many.places) for many in samples) + sum(len(many.places) for many in copies)
     latest = np.array([latest_of(record) for record in records], np.int64)
     return Chunk(records, latest, samples, copies, len(found.poison), len(records) - len(found.poison) - ours)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from models import packed, together, varint
@@ -120,7 +120,8 @@ def alone(value: bytes) -> list[Any] | None:
     return [head, *told(found, [found.partition] * len(found.keys))]
 
 
-@given(st.lists(st.one_of(samples(), copies(), st.binary(max_size=20)), max_size=8), st.randoms())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.one_of(samples(), copies(), st.binary(max_size=20)), max_size=5), st.randoms())
 def test_many_records_say_what_each_says_alone(made: list[Any], draw: Any) -> None:
     values = [each if isinstance(each, bytes) else each.encode() for each in made]
     values += draw.sample(values, len(values) // 2)  # of one shape, so that they are read as one
