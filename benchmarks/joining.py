@@ -34,7 +34,7 @@ from monitoring.joining import JoinFold
 MOST_US, MOST_BYTES = 5.0, 200.0  # an event with its label
 MOST_RECORD_US = 200.0  # a record of SMALL rows
 SMALL = 2
-STEP = 10  # ms between two records: 20 are of one moment of monitoring.holding, where they are small
+STEP = 10  # ms between two records: 100 are of one moment of monitoring.holding, where they are small
 WAYS = ("columns", "dicts")
 START = 1_700_000_000_000
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from monitoring.folds import Record
 
-SPAN_MS = 200  # of record time that is taken as one: that long an output is later, at most, while records come
+SPAN_MS = 1000  # of record time that is taken as one: outputs are later by so much, and they are of minutes
 MOST_RECORDS = 500
 MOST_BYTES = 1 << 18  # of values
 
