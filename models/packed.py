@@ -7,6 +7,7 @@ type; integers and booleans with missing ones come back as doubles.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -143,3 +144,34 @@ def _counted(name: str, values: npt.NDArray[np.int64], rows: int) -> npt.NDArray
     if len(values) != rows:
         raise ValueError(f"{name}: {len(values)} values are not {rows}")
     return values
+
+
+def unpack_parts(columns: Sequence[Mapping[str, Any]], rows: npt.NDArray[np.int64]) -> pl.Series:
+    """Return a column of many records, of one name, kind and width, end to end. rows: of each, shape (records,).
+
+    Raises ValueError where the bytes of any are not that.
+    """
+    first, values = columns[0], [column["values"] for column in columns]
+    name, kind, width = first["name"], first["kind"], first["width"]
+    if kind == "text" and width == 1:
+        texts = np.fromiter((len(column["texts"]) for column in columns), np.int64, len(columns))
+        codes, most = varint.unpack_parts(values, rows), np.repeat(texts, rows)
+        if (codes > most).any():
+            raise ValueError(f"{name}: a text has a number beyond those there are")
+        codes += np.repeat(np.cumsum(texts) - texts, rows) * (codes > 0)
+        return _text_of(name, codes, [text for column in columns for text in column["texts"]])
+    size = width * NUMBERS[kind].itemsize if kind in NUMBERS else 0
+    if any(len(each) != count * size for each, count in zip(values, rows.tolist(), strict=True)):
+        raise ValueError(f"{name}: a record has not the bytes of its rows")
+    return unpack({**first, "values": b"".join(values)}, int(rows.sum()))
+
+
+def unpack_keys_parts(found: Sequence[Mapping[str, Any]], rows: npt.NDArray[np.int64]) -> list[bytes]:
+    """Return the keys of many records end to end. Raises ValueError where the bytes of any do not add up."""
+    sizes = varint.unpack_parts([record["key_sizes"] for record in found], rows)
+    lengths = np.fromiter((len(record["keys"]) for record in found), np.int64, len(found))
+    bounds, last = np.concatenate(([0], np.cumsum(sizes))), np.cumsum(rows)
+    if (sizes > np.repeat(lengths, rows)).any() or (bounds[last] - bounds[last - rows] != lengths).any():
+        raise ValueError("keys: the bytes of a record are not what their sizes add up to")
+    whole, places = b"".join(record["keys"] for record in found), bounds.tolist()
+    return [whole[start:end] for start, end in pairwise(places)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -77,3 +79,26 @@ def unpack_deltas(data: bytes) -> npt.NDArray[np.int64]:
     """Return the values that `pack_deltas` packed. Raises ValueError as `unpack` does."""
     steps = unpack(data)
     return np.cumsum((steps >> 1) ^ -(steps & 1), dtype=np.int64)
+
+
+def unpack_parts(parts: Sequence[bytes], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the values of many packed arrays end to end. sizes: how many each part has, shape (parts,).
+
+    Raises ValueError where a part has not so many, and as `unpack` does.
+    """
+    data = b"".join(parts)
+    lengths = np.fromiter(map(len, parts), np.int64, len(parts))
+    last = np.frombuffer(data, np.uint8) < 128  # bytes of numbers
+    ends = np.cumsum(lengths)
+    ended = np.concatenate(([0], np.cumsum(last)))
+    if (ended[ends] - ended[ends - lengths] != sizes).any() or not last[ends[lengths > 0] - 1].all():
+        raise ValueError("a part has not as many numbers as it should have, or its last number is cut off")
+    return unpack(data)
+
+
+def unpack_deltas_parts(parts: Sequence[bytes], sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return the values of many arrays that `pack_deltas` packed, end to end. Raises ValueError as `unpack_parts`."""
+    steps = unpack_parts(parts, sizes)
+    sums = np.concatenate(([0], np.cumsum((steps >> 1) ^ -(steps & 1), dtype=np.int64)))
+    found: npt.NDArray[np.int64] = sums[1:] - np.repeat(sums[np.cumsum(sizes) - sizes], sizes)
+    return found

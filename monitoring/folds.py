@@ -134,6 +134,14 @@ class Buffered(Protocol[T]):
         """
 
 
+@runtime_checkable
+class Holding(Protocol[T]):
+    """A fold that holds records back to take many as one; its dumped state is that before the first of them."""
+
+    def held(self, state: T) -> int | None:
+        """Return the offset of the first record that is held back, None for none."""
+
+
 class Folding(Generic[S]):
     """One partition's fold with its position. low: where reading begins, at most `position`, up to which is counted."""
 
@@ -148,6 +156,14 @@ class Folding(Generic[S]):
     def rewinding(self) -> bool:
         """Say whether records are still read again that the state counts already."""
         return self.position < self.counted
+
+    @property
+    def next(self) -> int:
+        """The offset of the first record that the dumped state does not count."""
+        if self.rewinding:
+            return self.counted
+        held = self.fold.held(self.state) if isinstance(self.fold, Holding) else None
+        return self.position if held is None else held
 
     def apply(self, record: Record) -> list[Out]:
         """Take a record at or after the position; the position moves behind it."""
@@ -169,7 +185,8 @@ class Folding(Generic[S]):
 
     def low(self) -> int:
         """Return where a restart from the state as it is must begin to read."""
-        return self.fold.low(self.state, self.position) if isinstance(self.fold, Rewound) else self.position
+        position = min(self.position, self.next)
+        return self.fold.low(self.state, position) if isinstance(self.fold, Rewound) else position
 
     def dump(self) -> bytes:
         return self.fold.dump(self.state)

@@ -2,117 +2,35 @@
 
 Both sides stand in one log, so the result is a function of it. A copy of labels that was taken already is dropped by
 its offset; one that follows a copy which never came is left, for whoever lost that copy starts over and sends both.
-A record is taken as a whole, by column: what waits, what meets and what it counts are array operations.
+Records that were written within a moment (monitoring.holding) are taken as one, by column: what waits, what meets and
+what it counts are array operations, so small records cost little more than large ones. What is held back stands in no
+snapshot: it is read again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
-import polars as pl
 
-from models.samples import ASSIGNED, LATEST, LabelCopies, Samples
-from monitoring.arrays import Array, Doubles
+from models.samples import ASSIGNED
+from models.together import Head, ManyCopies, ManySamples
 from monitoring.cells import Group
 from monitoring.clocks import Clocks
 from monitoring.counting import Asked, Counting, Source
 from monitoring.folds import Out, Record, packed, unpacked
-from monitoring.formulas import Formula
-from monitoring.judging import task_of
+from monitoring.join_state import Joining, State
 from monitoring.meeting import Meeting
 from monitoring.pending import Pending
-from monitoring.rows import LABEL, Rows, Window, joined, widened
+from monitoring.rows import LABEL, Rows, joined, widened
+from monitoring.sides import Chunk, Part, chunk_of, in_order, predictions, truths
 from monitoring.tally import View
 from monitoring.ticks import Ticks
-from monitoring.values import NONE, SCALAR
-from schemas.errors import RecordInvalid
+from monitoring.values import NONE
 
 FORMAT = 1
-VALUES = 200  # of a segment, and classes, that are told apart; further ones are `other`
-OTHER = "other"
-TEXT = 100  # characters of a value
-FUTURE_MS = 3_600_000  # what claims to be later than this after its record was written has a wrong clock
 MANY = 50_000  # rows that are read back at once
-
-
-@dataclass(frozen=True)
-class Joining:
-    """What is joined. output: None where the models have one only. within: s. labels: partitions; 0 without labels.
-
-    numbers: of labels that are told; fields: further ones that formulas need, and outputs likewise.
-    """
-
-    deployment: str
-    topic: str  # of quality
-    within: int = 3 * 86_400
-    output: str | None = None
-    task: str = "auto"
-    truth: str = ""  # kind of the label's field: boolean, text or double
-    numbers: tuple[str, ...] = ()
-    labels: int = 0
-    error_range: float | None = None
-    grace_ms: int = 60_000
-    tick_ms: int = 60_000
-    tick_grace_ms: int = 30_000
-    fields: tuple[str, ...] = ()
-    outputs: tuple[str, ...] = ()
-    formulas: tuple[Formula, ...] = ()
-
-    @property
-    def window(self) -> Window:
-        return Window(self.within * 1000, self.grace_ms)
-
-    @cached_property
-    def extras(self) -> int:
-        """The number of columns that rows have beside their values."""
-        return max(len(self.numbers) + len(self.fields), len(self.outputs))
-
-
-@dataclass(slots=True)
-class State:
-    """The state of one partition of samples. taken: the next offset by partition of labels. known: values told apart.
-
-    sources: who predicted. segments: names of event fields. again: rows that were read back and are not kept yet.
-    """
-
-    partition: int
-    clocks: Clocks
-    pending: Pending
-    ticks: Ticks
-    taken: dict[int, int] = field(default_factory=dict)
-    known: dict[str, list[str]] = field(default_factory=dict)
-    sources: list[Source] = field(default_factory=list)
-    segments: list[str] = field(default_factory=list)
-    again: list[Rows] = field(default_factory=list)
-    _codes: dict[str, dict[str, int]] = field(default_factory=dict)
-
-    def code(self, kind: str, value: str) -> int:
-        """Return the number of a value of a kind, from 1 on; VALUES + 1 where there are too many; the first stay."""
-        known = self.known.setdefault(kind, [])
-        codes = self._codes.setdefault(kind, {each: at for at, each in enumerate(known, 1)})
-        if value not in codes and len(known) < VALUES:
-            known.append(value)
-            codes[value] = len(known)
-        return codes.get(value, VALUES + 1)
-
-    def told_apart(self, kind: str, value: str) -> str:
-        """Return the value, or OTHER where there are too many of its kind."""
-        return value if self.code(kind, value) <= VALUES else OTHER
-
-    def source(self, source: Source) -> int:
-        """Return the number of who predicts."""
-        if source not in self.sources:
-            self.sources.append(source)
-        return self.sources.index(source)
-
-    def view(self, segment: int, code: int) -> View:
-        """Return a segment's name and the value of a number."""
-        name = self.segments[segment]
-        return name, self.known[f"segment {name}"][code - 1] if code <= VALUES else OTHER
 
 
 class JoinFold:
@@ -128,62 +46,95 @@ class JoinFold:
         return State(partition, Clocks(joining.labels), Pending(joining.window), Ticks(joining.tick_ms))
 
     def apply(self, state: State, record: Record) -> list[Out]:
-        """Take samples or copied labels; return the parts of the ticks that close with it."""
+        """Hold samples or copied labels; return the parts of the ticks that close with what is held no longer."""
         self._settle(state)
-        found = read(record.value or b"")
-        if found is None or deployment_of(found) != self._joining.deployment:
-            state.ticks.count("poison" if found is None else "foreign")
-            return []
-        self._mark(state, record, found)
-        if isinstance(found, Samples):
-            self._samples(state, found, latest_of(record))
-        else:
-            self._copies(state, found, latest_of(record))
+        outs = self._taken(state) if state.held.ends_before(record) else []
+        state.held.add(record)
+        return [*outs, *self._taken(state)] if state.held.full else outs
+
+    def held(self, state: State) -> int | None:
+        """Return the offset of the first record that is held, None for none: the state is as it was before it."""
+        return state.held.first
+
+    def _taken(self, state: State) -> list[Out]:
+        """Take what is held as one; then the clocks move."""
+        chunk, ticks = chunk_of(state.held.take(), self._joining.deployment), state.ticks
+        ticks.count("poison", chunk.poison)
+        ticks.count("foreign", chunk.foreign)
+        self._mark(state, chunk)
+        floors = self._floors(state, chunk)
+        said = [self._samples(state, chunk, many) for many in chunk.samples]
+        told = [self._labels(state, chunk, many, floors) for many in chunk.copies]
+        rows = in_order([part for part in (*said, *told) if part is not None], len(state.segments))
+        if rows is not None:
+            self._take(state, self._in_time(state, rows))
         return list(self._advance(state))
 
-    def _samples(self, state: State, found: Samples, latest: int) -> None:
-        judged, ticks = judged_of(found, self._joining.output), state.ticks
-        if judged is None:
+    def _mark(self, state: State, chunk: Chunk) -> None:
+        for offset, deadline in chunk.deadlines(self._joining.window):
+            state.pending.mark(offset, deadline)
+
+    def _samples(self, state: State, chunk: Chunk, many: ManySamples) -> Part | None:
+        """Return the predictions that have a time."""
+        found, ticks = many.rows, state.ticks
+        part = predictions(self._joining, state, chunk, many)
+        if part is None:
             ticks.count("without_output", len(found.keys))
-            return
-        timed = (found.times >= 0) & (found.times <= latest)
+            return None
+        timed = chunk.timed(found.times, part.places)
         ticks.count("untimed_events", int((~timed).sum()))
         if found.maker.role == ASSIGNED:  # a shadow may be far ahead
             for partition in np.unique(found.partitions[timed]).tolist():
                 state.clocks.saw(partition, int(found.times[timed & (found.partitions == partition)].max()))
-        rows = self._predictions(state, found, judged, latest)
-        due = state.pending.window.deadlines(rows) <= state.pending.keep
-        ticks.count("late_events", int((timed & due).sum()))
-        self._take(state, rows.take(timed & ~due), "repeated_predictions")
+        return part.take(timed)
 
-    def _copies(self, state: State, found: LabelCopies, latest: int) -> None:
-        ticks, taken = state.ticks, state.taken.get(found.partition, 0)
-        if found.follows > state.taken.get(found.partition, -1):
-            ticks.count("gaps")
-            return
-        state.clocks.told(found.partition, min(found.watermark, latest))
-        state.taken[found.partition] = max(taken, found.position)
-        if not len(found.keys):
-            return
-        rows = self._truths(state, found, latest)
-        again, timed = rows.offsets < taken, (rows.times >= 0) & (rows.times <= latest)
-        fresh, full = timed & ~again, rows.kinds != NONE
+    def _floors(self, state: State, chunk: Chunk) -> dict[int, int | None]:
+        """Return what `_copies` says of each copy, by its record; they follow one another, so in their order."""
+        heads = [pair for many in chunk.copies for pair in zip(many.places.tolist(), many.heads, strict=True)]
+        return {place: self._copies(state, head, int(chunk.latest[place])) for place, head in sorted(heads)}
+
+    def _copies(self, state: State, head: Head, latest: int) -> int | None:
+        """Note a copy; return the offset below which its labels were taken before, None where it must be left."""
+        taken = state.taken.get(head.partition, 0)
+        if head.follows > state.taken.get(head.partition, -1):
+            state.ticks.count("gaps")
+            return None
+        state.clocks.told(head.partition, min(head.watermark, latest))
+        state.taken[head.partition] = max(taken, head.position)
+        return taken
+
+    def _labels(self, state: State, chunk: Chunk, many: ManyCopies, floors: Mapping[int, int | None]) -> Part | None:
+        """Return the labels that are new, and have a time and a value."""
+        part, ticks = truths(self._joining, state, chunk, many), state.ticks
+        if part is None:
+            return None
+        mine = [floors[place] for place in many.places.tolist()]
+        follows = np.repeat([floor is not None for floor in mine], many.sizes)
+        again = follows & (part.rows.offsets < np.repeat([floor or 0 for floor in mine], many.sizes))
+        new, timed, full = follows & ~again, chunk.timed(part.rows.times, part.places), part.rows.kinds != NONE
         ticks.count("repeated_labels", int(again.sum()))
-        ticks.count("untimed_labels", int((~timed & ~again).sum()))
-        ticks.count("labels", int(fresh.sum()))
-        ticks.count("empty_labels", int((fresh & ~full).sum()))
-        rows = rows.take(fresh & full)
-        ticks.count("out_of_order", state.clocks.before(found.partition, rows.times))
-        due = state.pending.window.deadlines(rows) <= state.pending.keep
-        ticks.count("expired_labels", int(due.sum()))
-        self._take(state, rows.take(~due), "repeated_labels")
+        ticks.count("untimed_labels", int((new & ~timed).sum()))
+        ticks.count("labels", int((new & timed).sum()))
+        ticks.count("empty_labels", int((new & timed & ~full).sum()))
+        return part.take(new & timed & full)
 
-    def _take(self, state: State, new: Rows, repeated: str) -> None:
+    def _in_time(self, state: State, rows: Rows) -> Rows:
+        """Return the rows whose time is not over. rows: in the order of the log."""
+        ticks, events = state.ticks, rows.events
+        for rank in np.unique(rows.ranks[~events]).tolist():
+            ticks.count("out_of_order", state.clocks.before(rank - LABEL, rows.times[rows.ranks == rank]))
+        due = state.pending.window.deadlines(rows) <= state.pending.keep
+        ticks.count("late_events", int((due & events).sum()))
+        ticks.count("expired_labels", int((due & ~events).sum()))
+        return rows.take(~due) if due.any() else rows
+
+    def _take(self, state: State, new: Rows) -> None:
         """Let new rows meet what waits, count what changes, and keep them."""
         if not len(new.ids):
             return
         meeting, again = self._meet(state, new)
-        state.ticks.count(repeated, again)
+        for what, count in again.items():
+            state.ticks.count(what, count)
         counting = Counting(meeting, state.pending.reading, state.sources, self._asked, state.told_apart)
         for what, count in state.pending.told(meeting, counting.equal).items():
             state.ticks.count(what, count)
@@ -192,84 +143,54 @@ class JoinFold:
         counting.tally.into(state.ticks, meeting.rows, meeting.firsts, _grouping(state.sources), views)
         state.pending.take(meeting)
 
-    def _meet(self, state: State, new: Rows) -> tuple[Meeting, int]:
+    def _meet(self, state: State, new: Rows) -> tuple[Meeting, dict[str, int]]:
         """Return the meeting of new rows, less those that were there already, and how many these are."""
         meeting = state.pending.meet(new)
         names = [source.arm for source in state.sources] or [""]
         arms = np.array([names.index(name) for name in names], np.int64)[meeting.rows.sources]
-        again = meeting.repeated(arms)
-        return meeting.without(again), int(again.sum())
+        again, events = meeting.repeated(arms), meeting.rows.events
+        labels, said = int((again & ~events).sum()), int((again & events).sum())
+        return meeting.without(again), {"repeated_labels": labels, "repeated_predictions": said}
 
     def rewind(self, state: State, record: Record) -> None:
         """Take a record that the snapshot counted already: what it brought is pending again, nothing is counted."""
-        found = read(record.value or b"")
-        if found is None or deployment_of(found) != self._joining.deployment:
-            return
-        self._mark(state, record, found)
-        rows, latest = None, latest_of(record)
-        if isinstance(found, Samples):
-            judged = judged_of(found, self._joining.output)
-            rows = self._predictions(state, found, judged, latest) if judged is not None else None
-        elif len(found.keys):
-            rows = self._truths(state, found, latest)
-            rows = rows.take((rows.offsets < state.taken.get(found.partition, 0)) & (rows.kinds != NONE))
-        if rows is not None:
+        state.back.add(record)
+        if state.back.full:
+            self._read_back(state)
+
+    def _read_back(self, state: State) -> None:
+        """Return to the state what records brought that are read again."""
+        chunk = chunk_of(state.back.take(), self._joining.deployment)
+        self._mark(state, chunk)
+        parts = [part for many in chunk.samples if (part := predictions(self._joining, state, chunk, many)) is not None]
+        for many in chunk.copies:
+            if (part := truths(self._joining, state, chunk, many)) is not None:
+                floors = np.repeat([state.taken.get(head.partition, 0) for head in many.heads], many.sizes)
+                chosen = (part.rows.offsets < floors) & (part.rows.kinds != NONE)
+                parts.append(part.take(chosen))
+        parts = [part.take(chunk.timed(part.rows.times, part.places)) for part in parts]
+        if (rows := in_order(parts, len(state.segments))) is not None:
             due = state.pending.window.deadlines(rows) <= state.pending.keep
-            state.again.append(rows.take((rows.times >= 0) & (rows.times <= latest) & ~due))
+            state.again.append(rows.take(~due))
         if sum(len(each.ids) for each in state.again) >= MANY:
-            self._settle(state)
+            self._keep(state)
 
     def _settle(self, state: State) -> None:
         """Keep what was read back."""
+        if state.back.records:
+            self._read_back(state)
+        if state.again:
+            self._keep(state)
+
+    def _keep(self, state: State) -> None:
         parts, state.again = state.again, []
-        if not any(len(part.ids) for part in parts):
-            return
-        meeting, _ = self._meet(state, joined([widened(part, len(state.segments)) for part in parts]))
-        state.pending.take(meeting)
+        rows = joined([widened(part, len(state.segments)) for part in parts])
+        if len(rows.ids):
+            state.pending.take(self._meet(state, rows)[0])
 
     def low(self, state: State, position: int) -> int:
         """Return the offset from which `rewind` must take records to have again what is pending at a position."""
-        return state.pending.low(position)
-
-    def _mark(self, state: State, record: Record, found: Samples | LabelCopies) -> None:
-        if len(found.keys):
-            state.pending.mark(record.offset, self._end(found, latest_of(record)))
-
-    def _end(self, found: Samples | LabelCopies, latest: int) -> int:
-        """Return the deadline of the last that a record brought."""
-        last, window = min(int(found.times.max()), latest), self._joining.window
-        return window.event(last) if isinstance(found, Samples) else window.closes(last)
-
-    def _predictions(self, state: State, found: Samples, judged: pl.Series, latest: int) -> Rows:
-        """Return what a record says, event by event."""
-        deadline, maker, reading = self._end(found, latest), found.maker, state.pending.reading
-        ids, keys, sizes = state.pending.put(found.keys, deadline)
-        kinds, bits, width = reading.column(judged, deadline)
-        task = task_of(self._joining.task, self._joining.truth, kind_of(judged), 1 if width == SCALAR else 2)
-        source = state.source(Source(maker.arm, maker.model, maker.version, maker.role, task, width))
-        ranks = np.clip(found.partitions, 0, LABEL - 1).astype(np.int32)
-        sources, segments = np.full(len(ids), source, np.int16), _segments(state, found)
-        extras = self._extras(len(ids), self._joining.outputs, found.outputs)
-        return Rows(ids, found.times, ranks, found.offsets, kinds, bits, sources, extras, segments, keys, sizes)
-
-    def _truths(self, state: State, found: LabelCopies, latest: int) -> Rows:
-        """Return what a record says, label by label."""
-        deadline, rows = self._end(found, latest), len(found.keys)
-        ids, keys, sizes = state.pending.put(found.keys, deadline)
-        kinds, bits, _ = state.pending.reading.column(found.value, deadline)
-        ranks = np.full(rows, LABEL + min(max(found.partition, 0), LABEL - 1), np.int32)
-        sources, segments = np.full(rows, -1, np.int16), np.zeros((rows, len(state.segments)), np.uint8)
-        extras = self._extras(rows, (*self._joining.numbers, *self._joining.fields), found.numbers)
-        return Rows(ids, found.times, ranks, found.offsets, kinds, bits, sources, extras, segments, keys, sizes)
-
-    def _extras(self, rows: int, names: Sequence[str], columns: Mapping[str, pl.Series]) -> Doubles:
-        """Return the numbers of columns, NaN where they are missing; shape (rows, extras)."""
-        found = np.full((rows, self._joining.extras), np.nan)
-        for at, name in enumerate(names):
-            series = columns.get(name)
-            if series is not None and (series.dtype.is_numeric() or series.dtype == pl.Boolean):
-                found[:, at] = series.cast(pl.Float64).to_numpy()  # null is NaN
-        return found
+        return state.pending.low(position if state.back.first is None else state.back.first)
 
     def _advance(self, state: State) -> Iterator[Out]:
         keep = state.clocks.keep(self._joining.within * 1000)
@@ -280,16 +201,17 @@ class JoinFold:
             yield Out(self._joining.topic, key, value)
 
     def facts(self, state: State) -> dict[str, int]:
-        """Return what was counted, and the sizes of what is pending."""
+        """Return what was counted, and the sizes of what is pending; held: records that are not counted yet."""
         return {
             **state.ticks.counts,
+            "held": len(state.held.records),
             "pending": len(state.pending),
             "open_ticks": len(state.ticks.open),
             "parts": state.ticks.number,
         }
 
     def dump(self, state: State) -> bytes:
-        """Return everything but what is pending."""
+        """Return everything but what is pending, and what is held."""
         document = {
             "format": FORMAT,
             "partition": state.partition,
@@ -314,51 +236,6 @@ class JoinFold:
             dict(map(tuple, document["taken"])),
             document["known"],
         )
-
-
-def read(value: bytes) -> Samples | LabelCopies | None:
-    """Return what a record of the topic holds; None where it is neither."""
-    for kind in (Samples, LabelCopies):
-        try:
-            return kind.decode(value)
-        except RecordInvalid:
-            continue
-    return None
-
-
-def deployment_of(found: Samples | LabelCopies) -> str:
-    """Return whose record it is."""
-    return found.maker.deployment if isinstance(found, Samples) else found.deployment
-
-
-def latest_of(record: Record) -> int:
-    """Return the latest time that what a record says can have."""
-    return record.time + FUTURE_MS if record.time >= 0 else LATEST
-
-
-def kind_of(series: pl.Series) -> str:
-    """Return the kind of a column, in the words of schemas/avsc/sample.avsc."""
-    if isinstance(series.dtype, pl.Array | pl.List):
-        return "double"
-    if series.dtype == pl.Boolean:
-        return "boolean"
-    return "double" if series.dtype.is_float() else "long" if series.dtype.is_integer() else "text"
-
-
-def judged_of(samples: Samples, output: str | None) -> pl.Series | None:
-    """Return the output that labels are the truth of."""
-    return samples.outputs.get(output) if output is not None else next(iter(samples.outputs.values()), None)
-
-
-def _segments(state: State, samples: Samples) -> Array:
-    """Return the values of segments by number; shape (n, segments that are known)."""
-    state.segments += [name for name in samples.segments if name not in state.segments]
-    found = np.zeros((len(samples.keys), len(state.segments)), np.uint8)
-    for name, column in samples.segments.items():
-        texts = [None if text is None else text[:TEXT] for text in column.to_list()]
-        codes = {text: 0 if text is None else state.code(f"segment {name}", text) for text in dict.fromkeys(texts)}
-        found[:, state.segments.index(name)] = [codes[text] for text in texts]
-    return found
 
 
 def _grouping(sources: Sequence[Source]) -> Callable[[int, View, str, str], Group]:

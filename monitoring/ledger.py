@@ -152,7 +152,7 @@ class Ledger(Generic[S]):
         for folding in changed:
             self._pending += folding.flush()
         outs, self._pending = self._pending, []
-        return Cut(outs, {f.partition: Snapshot(f.position, f.dump(), f.low()).encode() for f in changed})
+        return Cut(outs, {f.partition: Snapshot(f.next, f.dump(), f.low()).encode() for f in changed})
 
     def position(self, partition: int) -> int:
         """Return the next offset of a partition, owned or not; 0 where nothing is known of it."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from monitoring.comparing import Comparing
     from monitoring.copying import CopyFold
     from monitoring.formulas import Formula
-    from monitoring.joining import Joining
+    from monitoring.join_state import Joining
     from monitoring.profiles import ProfileFold
     from monitoring.quality import Judging
     from monitoring.references import Bundles
@@ -129,7 +129,7 @@ def judging_of(
 
 def joining_of(declared: Deployment, quality: Quality, partitions: int) -> Joining:
     """Return how samples and labels are joined. partitions: of the topic of labels, 0 without labels."""
-    from monitoring.joining import Joining
+    from monitoring.join_state import Joining
 
     labels = declared.labels
     if labels is None:

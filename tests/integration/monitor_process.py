@@ -26,7 +26,8 @@ from models.reference import Reference
 from monitoring import app, exact, idle
 from monitoring.copying import CopyFold, Copying
 from monitoring.folds import Record
-from monitoring.joining import JoinFold, Joining
+from monitoring.join_state import Joining
+from monitoring.joining import JoinFold
 from monitoring.ledger import Ledger
 from monitoring.metrics import MonitorMetrics
 from monitoring.profiles import ProfileFold
@@ -100,9 +101,9 @@ def quality_sources(wiring: Wiring, quality: Quality, topics: Topics) -> list[So
 def forget_copies() -> None:
     """Break the recipe: count every copy of a label."""
 
-    def copies(self: JoinFold, state: Any, found: Any, latest: int) -> None:
+    def copies(self: JoinFold, state: Any, head: Any, latest: int) -> int | None:
         state.taken.clear()
-        careful(self, state, found, latest)
+        return careful(self, state, head, latest)
 
     careful = JoinFold._copies
     JoinFold._copies = copies  # type: ignore[method-assign]

@@ -15,10 +15,13 @@ from monitoring.cells import Group
 from monitoring.clocks import Clocks
 from monitoring.folds import Out, Record
 from monitoring.formulas import Formula
-from monitoring.joining import OTHER, TEXT, VALUES, Joining, deployment_of, judged_of, kind_of, latest_of, read
+from monitoring.holding import MOST_BYTES, MOST_RECORDS, SPAN_MS
+from monitoring.join_state import OTHER, VALUES, Joining
 from monitoring.judging import Task, task_of
 from monitoring.pending import GRAIN, LONGEST
+from monitoring.sides import TEXT, judged_of, kind_of, latest_of
 from monitoring.ticks import Ticks
+from schemas.errors import RecordInvalid
 from tests.monitoring import dict_judging as judging
 from tests.monitoring.dict_histories import Event, Label, Said, Source, Truth, repeats
 from tests.monitoring.dict_judging import Counted, Value
@@ -35,6 +38,7 @@ class State:
     ticks: Ticks
     taken: dict[int, int] = field(default_factory=dict)
     known: dict[str, list[str]] = field(default_factory=dict)
+    held: list[Record] = field(default_factory=list)
 
     def told_apart(self, kind: str, value: str) -> str:
         """Return the value, or OTHER where there are too many of its kind; the first ones stay for ever."""
@@ -58,16 +62,28 @@ class DictFold:
         return State(partition, Clocks(joining.labels), Pending(joining.window), Ticks(joining.tick_ms))
 
     def apply(self, state: State, record: Record) -> list[Out]:
-        """Take samples or copied labels; return the parts of the ticks that close with it."""
-        found = read(record.value or b"")
-        if found is None or deployment_of(found) != self._joining.deployment:
-            state.ticks.count("poison" if found is None else "foreign")
-            return []
-        latest = latest_of(record)
-        if isinstance(found, Samples):
-            self._samples(state, found, latest)
-        else:
-            self._copies(state, found, latest)
+        """Hold samples or copied labels; return the parts of the ticks that close with those of another moment."""
+        outs: list[Out] = []
+        if state.held and record.time // SPAN_MS != state.held[0].time // SPAN_MS:
+            outs += self._taken(state)
+        state.held.append(record)
+        size = sum(len(each.value or b"") for each in state.held)
+        if record.time < 0 or len(state.held) == MOST_RECORDS or size >= MOST_BYTES:
+            outs += self._taken(state)
+        return outs
+
+    def _taken(self, state: State) -> list[Out]:
+        for record in state.held:
+            found, latest = _read(record.value or b""), latest_of(record)
+            if found is None:
+                state.ticks.count("poison")
+            elif _deployment_of(found) != self._joining.deployment:
+                state.ticks.count("foreign")
+            elif isinstance(found, Samples):
+                self._samples(state, found, latest)
+            else:
+                self._copies(state, found, latest)
+        state.held = []
         return list(self._advance(state))
 
     def _samples(self, state: State, found: Samples, latest: int) -> None:
@@ -210,6 +226,19 @@ class DictFold:
 
     def load(self, data: bytes) -> State:
         raise NotImplementedError
+
+
+def _read(value: bytes) -> Samples | LabelCopies | None:
+    for kind in (Samples, LabelCopies):
+        try:
+            return kind.decode(value)
+        except RecordInvalid:
+            continue
+    return None
+
+
+def _deployment_of(found: Samples | LabelCopies) -> str:
+    return found.maker.deployment if isinstance(found, Samples) else found.deployment
 
 
 def _reckoned(formula: Formula, said: Said, truth: Truth) -> float | None:

@@ -14,7 +14,8 @@ import polars as pl
 from models.samples import LabelCopies, Maker, Samples
 from monitoring.cells import Group, Tables, merge, unpack
 from monitoring.folds import Folding, Out, Record
-from monitoring.joining import JoinFold, Joining
+from monitoring.join_state import Joining
+from monitoring.joining import JoinFold
 from schemas import records
 from tests.monitoring.dict_judging import score_bin
 
@@ -240,6 +241,7 @@ class Reader:
 
     log: list[bytes]
     fold: JoinFold
+    times: list[int] | None = None  # of the records; None where they have none
     parts: dict[bytes, bytes] = field(default_factory=dict)
 
     def run(self, deaths: random.Random | None = None) -> Reader:
@@ -248,11 +250,12 @@ class Reader:
             at = folding.position
             if at >= len(self.log):
                 break
-            self.take(folding.apply(Record(0, at, None, self.log[at])))
+            time = -1 if self.times is None else self.times[at]
+            self.take(folding.apply(Record(0, at, None, self.log[at], time)))
             if folding.rewinding or deaths is None:
                 continue
             if deaths.random() < 0.2:
-                snapshots.append((folding.position, folding.dump(), folding.low()))
+                snapshots.append((folding.next, folding.dump(), folding.low()))
             if deaths.random() < 0.05:
                 position, state, low = deaths.choice(snapshots)
                 folding = Folding(self.fold, 0, position, state, low)
@@ -273,6 +276,15 @@ class Reader:
             counts.update(part["counts"])
             merge(tables, {_group(group): unpack(group["cells"]) for group in part["groups"]})
         return tables, counts
+
+
+def moments(count: int, seed: int) -> list[int]:
+    """Times (ms) of the records of a log: some moments have many, a few records none; the last ends what is held."""
+    draw, now, found = random.Random(seed), 2 * FAR, []
+    for _ in range(count - 1):
+        now += draw.choice((0, 0, 0, 5, 50, 150, 1000, -40))
+        found.append(-1 if draw.random() < 0.03 else now)
+    return [*found, -1]
 
 
 def _group(record: dict[str, object]) -> Group:

@@ -17,10 +17,12 @@ from models.samples import LabelCopies, Maker, Samples
 from monitoring import meeting, pending, rows
 from monitoring.folds import Folding, Record
 from monitoring.formulas import Formula
-from monitoring.joining import JoinFold, Joining, State
+from monitoring.join_state import Joining, State
+from monitoring.joining import JoinFold
 from schemas import records
 from schemas.expressions import Expression
 from tests.monitoring.dict_joining import DictFold
+from tests.monitoring.joins import moments
 
 WITHIN = 50  # s
 GAIN = Expression("(10 * late if score > 0.5 else -1) + revenue * 0")
@@ -152,16 +154,22 @@ def joining_of(task: str, truth: str) -> Joining:
     )  # fmt: skip
 
 
-def parts(fold: Any, log: Sequence[bytes], deaths: random.Random | None = None) -> list[dict[str, Any]]:
-    """Return what a fold says of a log; with deaths it starts over from any snapshot. `moved` counts other things."""
+def parts(
+    fold: Any, log: Sequence[bytes], deaths: random.Random | None = None, times: Sequence[int] | None = None
+) -> list[dict[str, Any]]:
+    """Return what a fold says of a log; with deaths it starts over from any snapshot. `moved` counts other things.
+
+    times: of the records; None where they have none, so that each is taken alone.
+    """
     folding, found = Folding(fold, 0, 0), dict[bytes, bytes]()
     snapshots: list[tuple[int, bytes | None, int]] = [(0, None, 0)]
     while folding.position < len(log):
-        outs = folding.apply(Record(0, folding.position, None, log[folding.position]))
+        at = folding.position
+        outs = folding.apply(Record(0, at, None, log[at], -1 if times is None else times[at]))
         found |= {out.key or b"": out.value or b"" for out in outs}
         if deaths is not None and not folding.rewinding:
             if deaths.random() < 0.3:
-                snapshots.append((folding.position, folding.dump(), folding.low()))
+                snapshots.append((folding.next, folding.dump(), folding.low()))
             if deaths.random() < 0.05:
                 position, state, low = deaths.choice(snapshots)
                 folding = Folding(fold, 0, position, state, low)
@@ -175,9 +183,19 @@ def parts(fold: Any, log: Sequence[bytes], deaths: random.Random | None = None) 
 @pytest.mark.parametrize(("task", "truth", "said"), TASKS)
 def test_columns_count_what_dicts_count(task: str, truth: str, said: str, seed: int) -> None:
     log, joining = list(Log(seed, truth, said).values()), joining_of(task, truth)
-    expected = parts(DictFold(joining), log)
-    assert parts(JoinFold(joining), log) == expected
-    assert parts(JoinFold(joining), log, random.Random(seed)) == expected
+    for times in (None, moments(len(log), seed)):
+        expected = parts(DictFold(joining), log, times=times)
+        assert parts(JoinFold(joining), log, times=times) == expected
+        assert parts(JoinFold(joining), log, random.Random(seed), times) == expected
+
+
+def _together(seed: int) -> bool:
+    log, joining = list(Log(seed, "boolean", "binary").values()), joining_of("auto", "boolean")
+    return parts(JoinFold(joining), log, times=moments(len(log), seed)) != parts(JoinFold(joining), log)
+
+
+def test_it_shows_that_records_of_a_moment_are_taken_as_one() -> None:
+    assert any(_together(seed) for seed in range(12))
 
 
 def counts(told: Sequence[dict[str, Any]]) -> Counter[str]:
@@ -198,10 +216,11 @@ def test_the_logs_have_everything_that_can_happen() -> None:
 @pytest.mark.parametrize("seed", range(10))
 def test_keys_whose_hashes_are_one_are_told_apart(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     log, joining = list(Log(seed, "boolean", "binary").values()), joining_of("auto", "boolean")
-    expected = parts(DictFold(joining), log)
+    times = moments(len(log), seed) if seed % 2 else None
+    expected = parts(DictFold(joining), log, times=times)
     monkeypatch.setattr(sampling, "hashes", lambda keys: np.array([len(key) % 2 for key in keys], np.uint64))
-    assert parts(JoinFold(joining), log) == expected
-    assert parts(JoinFold(joining), log, random.Random(seed)) == expected
+    assert parts(JoinFold(joining), log, times=times) == expected
+    assert parts(JoinFold(joining), log, random.Random(seed), times) == expected
 
 
 def _blind(log: Sequence[bytes], joining: Joining) -> bool:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import Any
 
 import pytest
 
+from models.together import Head
 from monitoring import judging
 from monitoring.cells import Group, Tables
 from monitoring.errors import SnapshotInvalid
 from monitoring.folds import Folding, Record
-from monitoring.joining import JoinFold, State
+from monitoring.join_state import State
+from monitoring.joining import JoinFold
 from tests.monitoring.dict_judging import score_bin
-from tests.monitoring.joins import ARMS, ALabel, AnEvent, Reader, Truth, World, copies, joining, sample
+from tests.monitoring.joins import ARMS, ALabel, AnEvent, Reader, Truth, World, copies, joining, moments, sample
 
 SEEDS = range(40)
 COUNTED = ("pairs", "missing", "unmatched", "corrections", "duplicates", "labels")
@@ -45,7 +46,8 @@ def differences(reader: Reader, truth: Truth) -> list[str]:
 def read(seed: int, fold: JoinFold, deaths: bool = True) -> tuple[Reader, Truth]:
     world = World(seed)
     log = world.log()
-    return Reader(log, fold).run(random.Random(seed) if deaths else None), world.truth()
+    times = moments(len(log), seed) if seed % 4 else None  # then each record is taken alone
+    return Reader(log, fold, times).run(random.Random(seed) if deaths else None), world.truth()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -62,7 +64,8 @@ def test_every_pair_is_counted_once_in_whatever_order_records_come_and_however_o
 @pytest.mark.parametrize("seed", range(20))
 def test_a_fold_that_starts_over_tells_the_same_bytes_and_ends_in_the_same_state(seed: int) -> None:
     log = World(seed).log()
-    once, often = Reader(log, joining()).run(), Reader(log, joining()).run(random.Random(seed))
+    times = moments(len(log), seed)
+    once, often = Reader(log, joining(), times).run(), Reader(log, joining(), times).run(random.Random(seed))
     assert once.parts == often.parts
     assert once.folding.dump() == often.folding.dump()
 
@@ -86,17 +89,17 @@ def test_who_won_is_counted_for_every_labelled_event_that_two_arms_scored(seed: 
 class Forgetful(JoinFold):
     """Takes every copy of a label, as if it had not been taken before."""
 
-    def _copies(self, state: State, found: Any, latest: int) -> None:
+    def _copies(self, state: State, head: Head, latest: int) -> int | None:
         state.taken.clear()
-        super()._copies(state, found, latest)
+        return super()._copies(state, head, latest)
 
 
 class Trusting(JoinFold):
     """Takes copies that follow one which was lost."""
 
-    def _copies(self, state: State, found: Any, latest: int) -> None:
-        state.taken[found.partition] = max(state.taken.get(found.partition, 0), found.follows, 0)
-        super()._copies(state, found, latest)
+    def _copies(self, state: State, head: Head, latest: int) -> int | None:
+        state.taken[head.partition] = max(state.taken.get(head.partition, 0), head.follows, 0)
+        return super()._copies(state, head, latest)
 
 
 class Amnesiac(JoinFold):
@@ -113,7 +116,7 @@ def test_a_fold_that_breaks_the_rules_fails_the_same_comparison(broken: type[Joi
         world = World(seed)
         log = world.log()
         try:
-            reader = Reader(log, broken(joining()._joining)).run(random.Random(seed))
+            reader = Reader(log, broken(joining()._joining), moments(len(log), seed)).run(random.Random(seed))
             wrong += bool(differences(reader, world.truth()))
         except (AssertionError, KeyError, IndexError):
             wrong += 1
@@ -124,7 +127,7 @@ def _fold(*values: bytes, time: int = -1) -> tuple[JoinFold, Folding[State]]:
     fold = joining()
     folding = Folding(fold, 0, 0)
     for at, value in enumerate(values):
-        folding.apply(Record(0, at, None, value, time))
+        folding.apply(Record(0, at, None, value, time if at < len(values) - 1 else -1))  # the last one ends all
     return fold, folding
 
 
@@ -134,14 +137,21 @@ LABEL = ALabel(b"k", 2000, 0, 0, True, 1.0)
 
 def test_what_is_not_a_record_of_this_deployment_is_counted_and_passed_over() -> None:
     fold, folding = _fold(b"", b"junk", sample("active", [EVENT], "other"))
-    assert fold.facts(folding.state) == {"poison": 2, "foreign": 1, "pending": 0, "open_ticks": 0, "parts": 0}
+    assert fold.facts(folding.state) == {
+        "poison": 2,
+        "foreign": 1,
+        "held": 0,
+        "pending": 0,
+        "open_ticks": 0,
+        "parts": 0,
+    }
 
 
 def test_times_far_in_the_future_or_absent_are_counted_and_move_no_clock() -> None:
     far = AnEvent(b"k", 10**12, 0, 0, (0.9, 0.2), "A")
     late = ALabel(b"k", 10**12, 0, 1, True, 1.0)
     none = AnEvent(b"k", -1, 0, 1, (0.9, 0.2), "A")
-    fold, folding = _fold(sample("active", [far, none]), copies(-1, 2, 10**12, [late]), time=5000)
+    fold, folding = _fold(sample("active", [far, none]), copies(-1, 2, 10**12, [late]), b"", time=5000)
     facts = fold.facts(folding.state)
     assert (facts["untimed_events"], facts["untimed_labels"], facts["pending"]) == (2, 1, 0)
     assert max(folding.state.clocks.copied.values()) < 10**8
