@@ -70,20 +70,21 @@ def check(outputs: Outputs, events: int, partitions: int, wrong: int = 0) -> Che
     _, first = np.unique(event, return_index=True)
     first.sort()
     event, target = event[first], target[first]
-    reordered = 0
-    for output in np.unique(target):
-        for source in range(partitions):
-            numbers = event[(target == output) & (event % partitions == source)]
-            if len(numbers):
-                reordered += int(np.sum(numbers[1:] < np.maximum.accumulate(numbers)[:-1]))
     return Checked(
         events,
         lost=int(np.sum(counts == 0)),
         repeated=int(np.sum(counts[counts > 1] - 1)),
-        reordered=reordered,
+        reordered=_reordered(event, target.astype(np.int64) * partitions + event % partitions, events),
         unknown=int(np.sum(~known)),
         wrong=wrong,
     )
+
+
+def _reordered(event: Numbers, group: Numbers, events: int) -> int:
+    """Count the events (below `events`) that come behind a later one of their group."""
+    order = np.argsort(group, kind="stable")
+    placed = event[order] + group[order] * events  # so a group is behind all of the one before
+    return int(np.sum(placed[1:] < np.maximum.accumulate(placed)[:-1]))
 
 
 def wrong_scores(events: Sequence[int], scores: Sequence[float], expected: Sequence[float]) -> int:
