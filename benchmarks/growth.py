@@ -26,9 +26,11 @@ import psutil
 from benchmarks import networks
 from benchmarks.contestants import OURS, Penstock
 from benchmarks.jobs import MATRIX, Job, doubles
+from benchmarks.load import events_of
 from benchmarks.records import check, put
 from benchmarks.rig import Broker, Rig, broker
 from benchmarks.stream import SWEPT, stream
+from penstock.bench.load import Task, produce
 from penstock.bench.system import cpu_seconds, wait_until
 from penstock.bench.topics import ends
 from penstock.embedded import EmbeddedKafka
@@ -36,6 +38,7 @@ from penstock.embedded import EmbeddedKafka
 FLAT = 1.25  # CPU of an event at the largest number of a flat curve to that of the smallest that compares with it
 BACKLOG = 300_000
 STREAMED = 100_000  # events from which on they stream
+WARM = 4_000  # events before those that several deployments are measured with
 ONCE = 100_000_000  # events from which on one run must do: it takes a quarter of an hour
 
 
@@ -109,21 +112,33 @@ def by_model(where: Broker, number: int) -> Point:
 
 
 def by_deployments(where: Broker, number: int) -> Point:
-    """Several deployments on one topic, a process each; the rate is that of all, the memory that of one."""
+    """Several deployments on one topic, a process each; the rate is that of all, the memory that of one.
+
+    They stand still while the events are produced, and then begin at the same moment.
+    """
     events = max(20_000, BACKLOG // number)
     with rig(where) as stand, ExitStack() as stack:
-        source, began = stand.source(events), time.time()
-        targets = [stand.topics.make("inferences") for _ in range(number)]
+        source, targets = stand.topics.make("events"), [stand.topics.make("inferences") for _ in range(number)]
         running = [stack.enter_context(Penstock(OURS).start(stand, source, target)) for target in targets]
         left = [stack.enter_context(ends(stand.kafka, target, 4)) for target in targets]
-        wait_until(lambda: all(end() >= events // 10 for end in left), 60 + 10 * number, "a tenth by everybody")
+        _produce(stand, source, 0, WARM)
+        wait_until(lambda: all(end() >= WARM for end in left), 60 + 10 * number, "the first events by everybody")
+        processes = [psutil.Process(each.pid) for each in running]
+        for each in processes:
+            each.suspend()
+        _produce(stand, source, WARM, events)
         before, began = sum(cpu_seconds(each.pid) for each in running), time.perf_counter()
-        at = sum(min(events, end()) for end in left)
-        wait_until(lambda: all(end() >= events for end in left), 60 + 20 * number, "all by everybody")
-        took, done = time.perf_counter() - began, number * events - at
+        for each in processes:
+            each.resume()
+        wait_until(lambda: all(end() >= WARM + events for end in left), 60 + 20 * number, "all by everybody")
+        took, done = time.perf_counter() - began, number * events
         used = sum(cpu_seconds(each.pid) for each in running) - before
-        shared = sum(psutil.Process(each.pid).memory_full_info().pss for each in running) / number
-    return Point(number, used / max(1, done) * 1e6, done / took, shared / (1 << 20))
+        shared = sum(each.memory_full_info().pss for each in processes) / number
+    return Point(number, used / done * 1e6, done / took, shared / (1 << 20))
+
+
+def _produce(stand: Rig, topic: str, first: int, count: int) -> None:
+    produce(stand.kafka, events_of(stand.job), Task(topic, stand.topics.partitions, first, count))
 
 
 CURVES: dict[str, tuple[Callable[[Broker, int], Point], Sequence[int]]] = {
