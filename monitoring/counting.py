@@ -21,12 +21,16 @@ from monitoring.cells import SPLIT
 from monitoring.formulas import Formula
 from monitoring.judging import FIXED, Task
 from monitoring.meeting import ALL, NEW, NOBODY, Entries, Meeting
+from monitoring.rewards import ACCURACY, ALONE, ERROR, WHAT, Assigned
 from monitoring.tally import Tally
 from monitoring.values import LARGEST, NONE, NOTHING, SCALAR, Reading, Values
 
 
 class Source(NamedTuple):
-    """Who made predictions. role: assigned, beside or shadow. width: of a vector, else values.SCALAR."""
+    """Who made predictions. role: assigned, beside or shadow. width: of a vector, else values.SCALAR.
+
+    assigned: to which of several arms their events were, ALONE where one has them all.
+    """
 
     arm: str
     model: str
@@ -34,6 +38,7 @@ class Source(NamedTuple):
     role: str
     task: Task
     width: int
+    assigned: Assigned = ALONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Counting:
-    """Counts what a meeting changes. apart: names a value of its kind, or `other` where there are too many."""
+    """Counts what a meeting changes. apart: names a value of its kind, or `other` where there are too many.
+
+    rewards: outcomes of events that several arms share.
+    """
 
     meeting: Meeting
     reading: Reading
@@ -58,6 +66,7 @@ class Counting:
     asked: Asked
     apart: Callable[[str, str], str]
     tally: Tally = field(default_factory=Tally)
+    rewards: Tally = field(default_factory=Tally)
 
     @cached_property
     def values(self) -> Values:
@@ -70,6 +79,13 @@ class Counting:
     def assigned(self) -> Bools:
         """Say of each row whether it is the prediction of who the event is assigned to."""
         of = np.array([source.role == ASSIGNED for source in self.sources] or [False])
+        found: Bools = self.meeting.rows.events & of[self.meeting.rows.sources]
+        return found
+
+    @cached_property
+    def shared(self) -> Bools:
+        """Say of each row whether it is a prediction for an event that several arms share."""
+        of = np.array([source.assigned != ALONE for source in self.sources] or [False])
         found: Bools = self.meeting.rows.events & of[self.meeting.rows.sources]
         return found
 
@@ -149,6 +165,7 @@ class Counting:
         self.tally.count(kind, said, times, 2 * judging.score_bins(scores) + real.astype(np.int64), signs)
         distances = scores - real
         self._losses(kind, said, times, signs, distances * distances, np.where(real == 1.0, scores, 1.0 - scores))
+        self._rewarded(ACCURACY, said, times, signs, (scores >= 0.5) == (real == 1.0))
         return usable
 
     def _multiclass(self, said: Longs, truths: Longs, times: Longs, signs: Longs) -> Bools:
@@ -161,6 +178,7 @@ class Counting:
         bins = np.where(np.isnan(tops), judging.UNSCORED, judging.score_bins(np.nan_to_num(tops)))
         self.tally.count(kind, said, times, 2 * bins + (found == real), signs)
         self.tally.count(self._confused(real, found), said, times, 0, signs)
+        self._rewarded(ACCURACY, said, times, signs, found == real)
         for width, at in self.reading.by_width(values):
             matrix, texts = self.reading.matrix(values.take(at), width), self.reading.texts
             codes, inverse = np.unique(real[at], return_inverse=True)
@@ -208,6 +226,7 @@ class Counting:
             held = (signs, fixed * signs, fixed_2 * signs, np.abs(fixed) * signs)
             cells = (judging.COUNT, judging.SUM, judging.SUM_2, judging.ABS)
             self.tally.sum(self.tally.kind("held", repr(most)), said, times, list(zip(cells, held, strict=True)))
+            self._rewarded(ERROR, said, times, signs, np.abs(shares))
         return usable
 
     def _further(self, said: Longs, truths: Longs, times: Longs, signs: Longs) -> None:
@@ -224,6 +243,22 @@ class Counting:
             true = truths[chosen]
             found = formula.values(extras[said[chosen]], extras[true], self.values.take(true).doubles)
             self._moments(kind("metric", formula.told), said[chosen], times[chosen], usable_of(found), signs[chosen])
+            if formula.low is not None and formula.high is not None:
+                shares = (found - formula.low) / (formula.high - formula.low)
+                self._rewarded(formula.name, said[chosen], times[chosen], signs[chosen], shares)
+
+    def _rewarded(self, metric: str, said: Longs, times: Longs, signs: Longs, shares: Array) -> None:
+        """Add up outcomes (0 to 1, NaN where there is none) of events that several arms share."""
+        if not self.shared.any():
+            return
+        chosen = self.shared[said] & ~np.isnan(shares)
+        held, by = shares[chosen].astype(np.float64), signs[chosen]
+        columns = [
+            (judging.COUNT, by),
+            (judging.SUM, whole(held * FIXED) * by),
+            (judging.SUM_2, whole(held * held * FIXED) * by),
+        ]
+        self.rewards.sum(self.rewards.kind(WHAT, metric), said[chosen], times[chosen], columns)
 
     def _moments(self, kind: int, said: Longs, times: Longs, numbers: Doubles, signs: Longs) -> Bools:
         """Count number, sum and sum of squares of what is no NaN; say what that is."""

@@ -10,6 +10,7 @@ from monitoring.counting import Source
 from monitoring.formulas import Formula
 from monitoring.holding import Held
 from monitoring.pending import Pending
+from monitoring.rewards import Rewards
 from monitoring.rows import Rows, Window
 from monitoring.tally import View
 from monitoring.ticks import Ticks
@@ -40,6 +41,7 @@ class Joining:
     fields: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     formulas: tuple[Formula, ...] = ()
+    rewards: str = ""  # topic; empty where no labels are declared
 
     @property
     def window(self) -> Window:
@@ -64,6 +66,7 @@ class State:
     pending: Pending
     ticks: Ticks
     taken: dict[int, int] = field(default_factory=dict)
+    rewards: Rewards = field(default_factory=Rewards)
     known: dict[str, list[str]] = field(default_factory=dict)
     sources: list[Source] = field(default_factory=list)
     segments: list[str] = field(default_factory=list)

@@ -23,6 +23,7 @@ from monitoring.folds import Out, Record, packed, unpacked
 from monitoring.join_state import Joining, State
 from monitoring.meeting import Meeting
 from monitoring.pending import Pending
+from monitoring.rewards import Rewards, grouped
 from monitoring.rows import LABEL, Rows, joined, widened
 from monitoring.sides import Chunk, Part, chunk_of, in_order, predictions, truths
 from monitoring.tally import View
@@ -68,7 +69,11 @@ class JoinFold:
         rows = in_order([part for part in (*said, *told) if part is not None], len(state.segments))
         if rows is not None:
             self._take(state, self._in_time(state, rows))
-        return list(self._advance(state))
+        return [*self._reward(state, chunk), *self._advance(state)]
+
+    def _reward(self, state: State, chunk: Chunk) -> Iterator[Out]:
+        joining, at = self._joining, max(record.time for record in chunk.records)
+        return state.rewards.tell(joining.rewards, joining.deployment, state.partition, at)
 
     def _mark(self, state: State, chunk: Chunk) -> None:
         for offset, deadline in chunk.deadlines(self._joining.window):
@@ -141,6 +146,7 @@ class JoinFold:
         state.ticks.count_moved(counting.count())
         views = [lambda code, at=at: state.view(at, code) for at in range(len(state.segments))]
         counting.tally.into(state.ticks, meeting.rows, meeting.firsts, _grouping(state.sources), views)
+        counting.rewards.into(state.rewards, meeting.rows, meeting.firsts, _rewarding(state.sources), views)
         state.pending.take(meeting)
 
     def _meet(self, state: State, new: Rows) -> tuple[Meeting, dict[str, int]]:
@@ -219,6 +225,7 @@ class JoinFold:
             "keep": state.pending.keep,
             "ticks": state.ticks.dump(),
             "taken": sorted(state.taken.items()),
+            "rewards": state.rewards.dump(),
             "known": state.known,
         }
         return packed(document)
@@ -234,6 +241,7 @@ class JoinFold:
             Pending(self._joining.window, document["keep"]),
             Ticks.load(self._joining.tick_ms, document["ticks"]),
             dict(map(tuple, document["taken"])),
+            Rewards.load(document["rewards"]) if "rewards" in document else Rewards(),  # none in earlier releases
             document["known"],
         )
 
@@ -243,5 +251,15 @@ def _grouping(sources: Sequence[Source]) -> Callable[[int, View, str, str], Grou
 
     def group(source: int, view: View, what: str, name: str) -> Group:
         return Group(*sources[source][:3], *view, what, name)
+
+    return group
+
+
+def _rewarding(sources: Sequence[Source]) -> Callable[[int, View, str, str], Group]:
+    """Return what makes a group of outcomes of a source's number, a view, what is counted and the metric."""
+
+    def group(source: int, view: View, what: str, name: str) -> Group:
+        del what
+        return grouped(sources[source].assigned, *view, name)
 
     return group

@@ -27,12 +27,13 @@ _COMPACT = {"cleanup.policy": "compact,delete", "max.message.bytes": str(SNAPSHO
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """The topics of quality. labels, letters: empty where no labels are declared."""
+    """The topics of quality. labels, letters, rewards: empty where no labels are declared."""
 
     samples: str
     quality: str
     labels: str = ""
     letters: str = ""
+    rewards: str = ""
 
     @property
     def read(self) -> list[str]:
@@ -105,6 +106,8 @@ def prepare(
             create(admin, topic, 1, _KEPT)
     if wiring.quality:
         create(admin, wiring.quality.quality, 1, _QUALITY)
+        if wiring.quality.rewards:
+            create(admin, wiring.quality.rewards, 1, _QUALITY)
         if wiring.quality.letters:
             create(admin, wiring.quality.letters, found[wiring.quality.labels], {})
     create(admin, wiring.snapshots, found[wiring.profiles])

@@ -10,13 +10,14 @@ import numpy as np
 import polars as pl
 
 from models import together
-from models.samples import LATEST, Samples
+from models.samples import ASSIGNED, LATEST, Maker, Samples
 from models.together import ManyCopies, ManySamples
 from monitoring.arrays import Array, Bools, Doubles, Longs
 from monitoring.counting import Source
 from monitoring.folds import Record
 from monitoring.join_state import Joining, State
 from monitoring.judging import task_of
+from monitoring.rewards import ALONE, Assigned
 from monitoring.rows import LABEL, Rows, Window, joined, widened
 from monitoring.values import SCALAR
 
@@ -101,7 +102,8 @@ def predictions(joining: Joining, state: State, chunk: Chunk, many: ManySamples)
     ids, keys, sizes = state.pending.put(found.keys, deadline)
     kinds, bits, width = state.pending.reading.column(judged, deadline)
     task, maker = task_of(joining.task, joining.truth, kind_of(judged), 1 if width == SCALAR else 2), found.maker
-    source = state.source(Source(maker.arm, maker.model, maker.version, maker.role, task, width))
+    assigned = Assigned(maker.revision, maker.assigned) if _is_shared(maker) else ALONE
+    source = state.source(Source(maker.arm, maker.model, maker.version, maker.role, task, width, assigned))
     ranks = np.clip(found.partitions, 0, LABEL - 1).astype(np.int32)
     sources, segments = np.full(len(ids), source, np.int16), _segments(state, found)
     extras = _extras(joining, len(ids), joining.outputs, found.outputs)
@@ -132,6 +134,11 @@ def in_order(parts: Sequence[Part], segments: int) -> Rows | None:
     if len(parts) == 1:
         return rows
     return rows.take(np.argsort(np.concatenate([part.places for part in parts]), kind="stable"))
+
+
+def _is_shared(maker: Maker) -> bool:
+    """Say whether several arms share the events: each has a part of them by chance."""
+    return maker.role == ASSIGNED and maker.propensity < 1.0
 
 
 def kind_of(series: pl.Series) -> str:

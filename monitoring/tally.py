@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from monitoring.arrays import Array, Longs, combined, sums
 from monitoring.cells import Group
 from monitoring.rows import Rows
-from monitoring.ticks import Ticks
 
 View = tuple[str, str]  # a segment and its value, both empty for all events
 Sums = Sequence[tuple[int, Array]]  # cells, and what is added to them by row
+
+
+class Into(Protocol):
+    """Where counts are put."""
+
+    def of(self, times: Longs) -> Longs:
+        """Return the ticks in which times (ms) count."""
+
+    def put(self, tick: int, group: Group, found: Sequence[tuple[int, int]]) -> None:
+        """Add counts to a tick."""
 
 
 class Place(NamedTuple):
@@ -54,7 +63,7 @@ class Tally:
 
     def into(
         self,
-        ticks: Ticks,
+        ticks: Into,
         rows: Rows,
         firsts: Longs,
         group: Callable[[int, View, str, str], Group],
@@ -71,7 +80,7 @@ class Tally:
             ticks.put(tick, group(source, place, *names[kind]), found)
         self._counts, self._sums = [], []
 
-    def _added(self, ticks: Ticks, rows: Rows, firsts: Longs) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+    def _added(self, ticks: Into, rows: Rows, firsts: Longs) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
         if self._counts:
             kinds, whose, times, cells, signs = map(np.concatenate, zip(*self._counts, strict=True))
             place = _placed(ticks, rows, firsts, whose, times)
@@ -94,7 +103,7 @@ class Tally:
                 yield [*whom, kind], [(cell, totals[at]) for cell, totals in by_cell]
 
 
-def _placed(ticks: Ticks, rows: Rows, firsts: Longs, whose: Longs, times: Longs) -> Place:
+def _placed(ticks: Into, rows: Rows, firsts: Longs, whose: Longs, times: Longs) -> Place:
     values = rows.segments[firsts[whose]]
     chosen = [np.arange(len(whose)), *(np.flatnonzero(column) for column in values.T)]
     which = np.concatenate(chosen)

@@ -31,7 +31,8 @@ def quality_of(declared: Deployment) -> Quality | None:
     if declared.labels is None:
         return Quality(declared.sample_topic, declared.quality_topic)
     letters = declared.label_letters_topic
-    return Quality(declared.sample_topic, declared.quality_topic, declared.labels.topic, letters)
+    topics = declared.sample_topic, declared.quality_topic, declared.labels.topic, letters, declared.rewards_topic
+    return Quality(*topics)
 
 
 def writers_of(kafka: dict[str, str], registry: str | None, folder: Path | None) -> Writers:
@@ -147,6 +148,7 @@ def joining_of(declared: Deployment, quality: Quality, partitions: int) -> Joini
         fields=tuple(labels.fields),
         outputs=tuple(labels.outputs),
         formulas=_formulas(labels),
+        rewards=quality.rewards,
     )
 
 

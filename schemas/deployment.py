@@ -221,7 +221,7 @@ class Deployment(Declared):
                 "event; give output.topic, or the shadow, another topic"
             )
         ours = {self.profile_topic, *(self.dead_letter_topic(name) for name in ("", *names))}
-        ours |= {self.sample_topic, self.quality_topic} if self.sampling else set()
+        ours |= {self.sample_topic, self.quality_topic, self.rewards_topic} if self.sampling else set()
         if taken := sorted(ours & {self.input.topic, *topics}):
             raise ValueError(
                 f"{taken[0]} is where the dead letters, profiles or samples of {self.name} go: neither its events "
@@ -233,7 +233,7 @@ class Deployment(Declared):
     def _labels_have_a_topic_of_their_own(self) -> Deployment:
         named = self.named
         ours = {self.input.topic, self.profile_topic, self.sample_topic, *map(self.output_topic, named)}
-        ours |= {self.quality_topic, self.label_letters_topic}
+        ours |= {self.quality_topic, self.rewards_topic, self.label_letters_topic}
         if self.labels is not None and self.labels.topic in ours | {*map(self.dead_letter_topic, named)}:
             raise ValueError(
                 f"labels: {self.labels.topic} is a topic of this deployment's own events or records; labels need "
@@ -361,6 +361,11 @@ class Deployment(Declared):
     @property
     def quality_topic(self) -> str:
         return f"{self.name}.quality"
+
+    @property
+    def rewards_topic(self) -> str:
+        """Where outcomes of events go that several arms share."""
+        return f"{self.name}.rewards"
 
     @property
     def label_letters_topic(self) -> str:

@@ -26,6 +26,7 @@ JOINING = Joining(
 )
 ARMS = {"active": "assigned", "next": "shadow"}
 FAR = 100_000_000
+REWARDS = "rewards"
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ class ALabel:
     revenue: float
 
 
-def sample(arm: str, events: list[AnEvent], deployment: str = DEPLOYMENT) -> bytes:
-    """A record of samples of one arm."""
+def sample(arm: str, events: list[AnEvent], deployment: str = DEPLOYMENT, share: float = 1.0) -> bytes:
+    """A record of samples of one arm. share: of the events, that are assigned to it."""
     at = list(ARMS).index(arm)
     events = sorted(events, key=lambda each: (each.partition, each.offset))
     return Samples(
-        Maker(deployment, 1, "events", arm, arm, 1.0, ARMS[arm], "late", f"{arm}-1"),
+        Maker(deployment, 1, "events", arm, arm, share, ARMS[arm], "late", f"{arm}-1"),
         np.array([each.partition for each in events], np.int64),
         np.array([each.offset for each in events], np.int64),
         np.array([each.time for each in events], np.int64),
@@ -85,6 +86,7 @@ class World:
     """Events and labels of a seed, and a log of them in a random order."""
 
     seed: int
+    share: float = 1.0
     events: list[AnEvent] = field(default_factory=list)
     labels: list[ALabel] = field(default_factory=list)
 
@@ -138,14 +140,14 @@ class World:
 
     def _samples(self, arm: str, partition: int) -> Iterator[tuple[int, bytes]]:
         mine = [each for each in self.events if each.partition == partition]
-        yield 0, sample(arm, mine[:1])
+        yield 0, sample(arm, mine[:1], share=self.share)
         at = 1
         while at < len(mine):
             size = self.random.randint(1, 6)
             some = mine[at : at + size]
-            yield max(each.time for each in some), sample(arm, some)
+            yield max(each.time for each in some), sample(arm, some, share=self.share)
             if self.random.random() < 0.15:
-                yield 0, sample(arm, some)  # scored once more: offsets were set back
+                yield 0, sample(arm, some, share=self.share)  # scored once more: offsets were set back
             at += size
 
     def _copies(self, partition: int) -> Iterator[bytes]:
@@ -243,6 +245,7 @@ class Reader:
     fold: JoinFold
     times: list[int] | None = None  # of the records; None where they have none
     parts: dict[bytes, bytes] = field(default_factory=dict)
+    rewards: dict[bytes, bytes] = field(default_factory=dict)
 
     def run(self, deaths: random.Random | None = None) -> Reader:
         folding, snapshots = Folding(self.fold, 0, 0), [(0, None, None)]
@@ -266,7 +269,8 @@ class Reader:
         for out in outs:
             assert out.key is not None
             assert out.value is not None
-            assert self.parts.setdefault(out.key, out.value) == out.value
+            kept = self.rewards if out.topic == REWARDS else self.parts
+            assert kept.setdefault(out.key, out.value) == out.value
 
     def total(self) -> tuple[Tables, Counter[str]]:
         tables: Tables = {}
