@@ -36,9 +36,10 @@ class Vitals:
     settled: seconds for which partitions and revision have been what they are; 0 while another revision is made ready.
     turned: seconds since its loop last came round. joined: it is a member of its group. counts: events, inferences,
     fallbacks, dead_letters, late and lost since the process began, and dead_letters.ARM of arms that score every event
-    beside the others. resources: shares of what it may use (cpu, memory, gpu, gpu_memory) and bytes a second
-    (disk_read, disk_written, received, sent), those that are known. circuits: arms whose model is not called because
-    it keeps failing. waits: its partitions.
+    beside the others; of arms that share the events events.ARM, failed.ARM (those that its model did not score), and
+    the runs.ARM of its model with the microseconds that they took, micros.ARM. resources: shares of what it may use
+    (cpu, memory, gpu, gpu_memory) and bytes a second (disk_read, disk_written, received, sent), those that are known.
+    circuits: arms whose model is not called because it keeps failing. waits: its partitions.
     """
 
     at_ms: int

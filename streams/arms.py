@@ -66,11 +66,25 @@ class Contender:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What became of the events that one of several arms was assigned. failed: those that its model did not score.
+
+    runs, micros: of its model on them, and their microseconds.
+    """
+
+    events: int
+    failed: int
+    runs: int
+    micros: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a frame. rows: of each row of outputs the frame's, in order; None: all, once.
 
     refused: one for each row that has no outputs of its assigned arm or its chain. made: who made outputs; made_of: the
     index into it for each row of outputs, None where one made all. beside: what arms refused that score every row.
+    shares: by arm, where several share the rows.
     """
 
     outputs: pl.DataFrame
@@ -79,6 +93,7 @@ class Outcome:
     made: tuple[Made, ...]
     made_of: Rows | None = None
     beside: Mapping[str, list[Rejection]] = field(default_factory=dict)
+    shares: Mapping[str, Share] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +107,7 @@ class _Part:
 class _Batch:
     """A frame on its way through the arms. until: when the time for models that hang is over; hung: those that did.
 
-    ends: when no run goes on. untried: who has not had a run.
+    ends: when no run goes on. untried: who has not had a run. shares: of arms that share the rows with others.
     """
 
     frame: pl.DataFrame
@@ -101,6 +116,7 @@ class _Batch:
     untried: set[str]
     parts: list[_Part] = field(default_factory=list)
     hung: set[str] = field(default_factory=set)
+    shares: dict[str, Share] = field(default_factory=dict)
 
 
 class Arms:
@@ -132,10 +148,10 @@ class Arms:
         batch = _Batch(frame, now + SEARCH_SECONDS, now + BATCH_SECONDS, set(self._names))
         for name, propensity, rows in self._assigned(frame, places):
             refused += self._through_chain(name, propensity, rows, batch)
-        if not self._everywhere or not len(frame):
-            return _joined(batch.parts, refused, len(frame))
-        beside = {each.name: self._beside(each, batch) for each in self._everywhere}
-        return replace(_joined(batch.parts, refused, len(frame), several=True), beside=beside)
+        several = bool(self._everywhere) and len(frame) > 0
+        beside = {each.name: self._beside(each, batch) for each in self._everywhere} if several else {}
+        joined = _joined(batch.parts, refused, len(frame), several=several)
+        return replace(joined, beside=beside, shares=batch.shares) if several or batch.shares else joined
 
     def _beside(self, contender: Contender, batch: _Batch) -> list[Rejection]:
         """Score every row with an arm that stands beside the others; one that hangs must not hold them up for long."""
@@ -163,11 +179,15 @@ class Arms:
         *others, last = self._chains[name]
         for contender in (*others, last):
             if contender is not last and contender.breaker.open:
+                self._note(batch, contender.name, rows, None, 0.0)
                 waiting = {why or OPEN: which for why, which in waiting.items()}
                 continue
+            began = self._clock()
             passed: dict[str, list[int]] = {}
             for why, which in waiting.items():
                 ran = self._run(contender, which, batch, is_last=contender is last)
+                if contender.name == name:
+                    self._note(batch, name, rows, ran, self._clock() - began)
                 if len(ran.outputs):
                     model = contender.runner.model
                     made = Made(contender.name, name, propensity, why, model.name, model.version)
@@ -181,6 +201,12 @@ class Arms:
             if not waiting:
                 return []
         return [refusals[row] for found in passed.values() for row in found]
+
+    def _note(self, batch: _Batch, name: str, rows: Rows | None, ran: Ran | None, seconds: float) -> None:
+        """Note what an arm did with its share of the rows; `ran` is None where its model was not tried."""
+        if rows is not None and name in self._chains:
+            failed = len(rows) if ran is None else len(ran.refused)
+            batch.shares[name] = Share(len(rows), failed, int(ran is not None), round(seconds * 1e6))
 
     def _run(self, contender: Contender, rows: Rows | None, batch: _Batch, *, is_last: bool) -> Ran:
         """Score rows of the batch. Who hung in it is not tried again once its time is over; others get one run."""

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from models.runtimes.base import Counts
 from schemas.vitals import Vitals
-from streams.arms import Made
+from streams.arms import Made, Share
 from streams.backlog import Backlog
 
 if TYPE_CHECKING:
@@ -30,6 +30,13 @@ RESOURCES = {  # of a slot's vitals, as metrics
     "gpu": ("gpu_share", "Time in which the busiest GPU of the machine works"),
     "gpu_memory": ("gpu_memory_share", "Memory in use of the fullest GPU of the machine"),
 }
+SHARES = {  # of arms that share the events, by the names of `streams.arms.Share`
+    "events": ("assigned_events", "Events committed that were assigned to an arm beside others"),
+    "failed": ("failed_events", "Those of them that the arm's own model did not score"),
+    "runs": ("assigned_runs", "Runs of the arm's model on them"),
+    "micros": ("assigned_run_seconds", "Seconds of these runs"),
+}
+SCALES = {"micros": 1_000_000}
 SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 
@@ -87,12 +94,12 @@ class WorkerMetrics:
         self._held = gauge("held", "1 while the worker holds a batch back, by cause", "cause")
         self._model = gauge("model_info", "1 for each model version that scores", "scored_by", "model", "version")
         self._row_seconds = gauge("row_seconds", "Of a row in a model run by itself, at the warm-up", "scored_by")
-        self.memory_restarts = counter("memory_restarts", "Starts because the one before outgrew its quota").labels(
-            **bound
-        )
+        text = "Starts because the one before outgrew its quota"
+        self.memory_restarts = counter("memory_restarts", text).labels(**bound)
         self.holding: set[str] = set()  # causes for which events are held back
         self.broken: set[str] = set()  # arms whose circuit is open
-        self.samples, self.leaves = SampleMetrics(registry, bound), LeafMetrics(bound)
+        self.samples, self.shares = SampleMetrics(registry, bound), ShareMetrics(registry, bound)
+        self.leaves = LeafMetrics(bound)
         registry.register(self.leaves)
         self.load = LoadMetrics(bound)
         registry.register(self.load)
@@ -160,7 +167,8 @@ class WorkerMetrics:
             "late": self.late,
             "lost": self._lost,
         }
-        return {**{name: _total(counter) for name, counter in found.items()}, **self._beside_counts()}
+        sums = {name: _total(counter) for name, counter in found.items()}
+        return {**sums, **self._beside_counts(), **self.shares.counts()}
 
     def _beside_counts(self) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -183,6 +191,7 @@ class WorkerMetrics:
             self.dead_letters(reason, count)
         self.arm_dead_letters(work.beside)
         self.samples.count(work.sampled, work.unsampled)
+        self.shares.count(work.shares)
 
     def stage(self, stage: str, seconds: float) -> None:
         self._stages.labels(**self._bound, stage=stage).inc(seconds)
@@ -211,6 +220,30 @@ class SampleMetrics:
             self._rows.labels(**self._labels, scored_by=arm).inc(count)
         for reason, count in left_out.items():
             self._left_out.labels(**self._labels, reason=reason).inc(count)
+
+
+class ShareMetrics:
+    """What became of the events of each arm that shares them with others. Counted also for a slot's vitals."""
+
+    def __init__(self, registry: CollectorRegistry, labels: Mapping[str, str]) -> None:
+        self._labels = labels
+        self._sums: dict[tuple[str, str], int] = {}  # by arm and what is counted
+        self._counters = {
+            what: Counter(f"penstock_{name}", text, [*labels, "assigned"], registry=registry)
+            for what, (name, text) in SHARES.items()
+        }
+
+    def count(self, shares: Mapping[str, Share]) -> None:
+        """shares: by the arm, of a batch that was committed."""
+        for arm, share in shares.items():
+            for what in SHARES:
+                count = getattr(share, what)
+                self._counters[what].labels(**self._labels, assigned=arm).inc(count / SCALES.get(what, 1))
+                self._sums[arm, what] = self._sums.get((arm, what), 0) + count
+
+    def counts(self) -> dict[str, int]:
+        """Return all counts of this process: `events.ARM`, `failed.ARM`, ..."""
+        return {f"{what}.{arm}": count for (arm, what), count in list(self._sums.items())}
 
 
 class LeafMetrics(Collector):

@@ -20,12 +20,13 @@ from streams.control import TOPICS, ControlTopics
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 10.0  # a slot that is silent for longer is gone
+SHARED_SECONDS = 1.0  # while several arms share the events: who takes one back must not wait long
 FLUSH_SECONDS = 2.0
 ENDED = "refused"  # the state of a slot whose process ended because nothing can run
 
 
 class Reports(threading.Thread):
-    """Publishes a slot's status when it changes and every EVERY_SECONDS. Never holds scoring up.
+    """Publishes a slot's status when it changes and every EVERY_SECONDS, or SHARED_SECONDS. Never holds scoring up.
 
     clock: seconds since 1970. vitals: tells the slot's load whenever something is published.
     """
@@ -60,8 +61,7 @@ class Reports(threading.Thread):
     def run(self) -> None:
         """Publish until `close`."""
         while not self._ended:
-            self._publish()
-            self._changed.wait(EVERY_SECONDS)
+            self._changed.wait(SHARED_SECONDS if self._publish() else EVERY_SECONDS)
             self._changed.clear()  # before it is looked what changed: what is told from here on wakes it again
         self._publish()
         self._producer.flush(FLUSH_SECONDS)
@@ -73,7 +73,8 @@ class Reports(threading.Thread):
         self._changed.set()
         self.join(FLUSH_SECONDS + 1)
 
-    def _publish(self) -> None:
+    def _publish(self) -> bool:
+        """Say what there is to say, and whether several arms share the events."""
         with self._lock:
             vitals = self._vitals() if self._vitals is not None and not self._ended else None
             status = replace(self.status, at_ms=int(self._clock() * 1000), vitals=vitals)
@@ -82,6 +83,7 @@ class Reports(threading.Thread):
             self._producer.poll(0)
         except (KafkaException, BufferError) as error:
             log.info("the status cannot be published now: %s", error)
+        return vitals is not None and any(name.startswith("events.") for name in vitals.counts)
 
     def _delivered(self, error: KafkaError | None, _: Message) -> None:
         if error is not None and not self._unheard:

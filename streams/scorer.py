@@ -14,7 +14,7 @@ from models.frames import taken
 from schemas.decode import Decoded, EventDecoder
 from schemas.inference import InferenceCodec, Lineage
 from schemas.values import Rejection
-from streams.arms import Arms, Made, Outcome, Places
+from streams.arms import Arms, Made, Outcome, Places, Share
 from streams.batch import Batch
 from streams.runner import Ran, Runner, at, through
 from streams.search import Rows
@@ -38,6 +38,7 @@ class Scored:
     made: tuple[Made, ...] = ()
     made_of: Rows | None = None
     beside: Mapping[str, list[Rejection]] = field(default_factory=dict)
+    shares: Mapping[str, Share] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -130,7 +131,8 @@ class Scorer:
             name: [replace(each, row=at(decoded.rows, each.row)) for each in found]
             for name, found in ran.beside.items()
         }
-        return Scored(inferences, rows, rejected, frame, ran.outputs, ran.made, ran.made_of, beside)
+        made, made_of, shares = ran.made, ran.made_of, ran.shares
+        return Scored(inferences, rows, rejected, frame, ran.outputs, made, made_of, beside, shares)
 
     def _event_times(self, frame: pl.DataFrame, height: int) -> pl.Series:
         if self._event_time is None:

@@ -14,7 +14,7 @@ import polars as pl
 from models.runtimes.base import Counts
 from schemas.deployment import Quotas
 from schemas.values import Rejection
-from streams.arms import Made
+from streams.arms import Made, Share
 from streams.batch import Batch, Records
 from streams.budget import Budget
 from streams.deadletters import LetterLimit, letters
@@ -73,7 +73,8 @@ class Work:
     """One batch, ready to be published whole. inferences: how many, by who made them. reasons: of dead letters.
 
     beside: reasons of dead letters of arms that score every event beside the others, by the arm's name and the reason.
-    sampled: events by the arm whose samples tell of them; unsampled: events that cannot be, by the reason.
+    sampled: events by the arm whose samples tell of them; unsampled: events that cannot be, by the reason. shares: of
+    arms that share the events.
     """
 
     records: list[Records]
@@ -84,6 +85,7 @@ class Work:
     beside: dict[tuple[str, str], int] = field(default_factory=dict)
     sampled: Mapping[str, int] = field(default_factory=dict)
     unsampled: Mapping[str, int] = field(default_factory=dict)
+    shares: Mapping[str, Share] = field(default_factory=dict)
 
 
 class Composer:
@@ -131,7 +133,8 @@ class Composer:
         if self._starts is not None and (told := self._starts.records(batch.firsts())) is not None:
             records.append(told)
         seconds = time.perf_counter() - began
-        return Work(records, batch, _counted(scored), reasons, seconds, beside, sampled.rows, sampled.left_out)
+        samples, shares = (sampled.rows, sampled.left_out), scored.shares
+        return Work(records, batch, _counted(scored), reasons, seconds, beside, *samples, shares)
 
     def progress(self, partitions: Sequence[int]) -> Records | None:
         """Return the records that say that these partitions were read to their end; None without a monitor."""

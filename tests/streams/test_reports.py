@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from schemas.control import Status
+from schemas.vitals import Vitals
 from streams import reports as module
 from streams.reports import Reports
 
@@ -102,3 +103,16 @@ def test_what_is_the_same_as_before_wakes_nobody(reports: Reports) -> None:
     reports._changed.clear()
     reports.tell(revision=7)
     assert not reports._changed.is_set()
+
+
+def test_while_arms_share_the_events_it_speaks_each_second(reports: Reports, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHARED_SECONDS", 0.01)
+    counts = {"events": 7}
+    reports._vitals = lambda: Vitals(0, 1, 1, 1, 0, counts=counts)
+    reports.start()
+    assert producer(reports).published.acquire(timeout=10)
+    assert not producer(reports).published.acquire(timeout=0.3)
+    counts["events.canary"] = 1
+    reports.tell(revision=7)
+    for _ in range(5):
+        assert producer(reports).published.acquire(timeout=10)
