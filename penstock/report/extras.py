@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from monitoring.hindsight import Span
-from penstock.report import aftermath, quality
+from penstock.report import aftermath, policies, quality
 from penstock.report.section import Maker, Section
 from schemas.deployment import Deployment
 from streams.reading import TopicReader
 
-MAKERS: tuple[Maker, ...] = (quality.sections, aftermath.sections)
+MAKERS: tuple[Maker, ...] = (quality.sections, policies.sections, aftermath.sections)
 
 
 def sections(
