@@ -84,6 +84,27 @@ def padded(width: int, size: int, seed: int = 0) -> bytes:
     return _model(nodes, weights, ["n", width])
 
 
+def failing(width: int, seed: int = 0) -> bytes:
+    """Return a perceptron that fails on each row whose first feature is not 0: it loads, warms up, and is of no use."""
+    nodes, weights, last = _layers("x", [width, 64, 1], seed)
+    weights += [
+        numpy_helper.from_array(np.zeros((1, 1), "f4"), "table"),
+        numpy_helper.from_array(np.array([0], "i8"), "first"),
+        numpy_helper.from_array(np.array(1e6, "f4"), "large"),
+    ]
+    nodes += [
+        helper.make_node("Gather", ["x", "first"], ["column"], axis=1),
+        helper.make_node("Mul", ["column", "large"], ["far"]),
+        helper.make_node("Cast", ["far"], ["line"], to=TensorProto.INT64),
+        helper.make_node("Reshape", ["line", "flat"], ["lines"]),
+        helper.make_node("Gather", ["table", "lines"], ["extra"]),  # the table has one line
+        helper.make_node("Add", [last, "extra"], ["sum"]),
+        helper.make_node("Sigmoid", ["sum"], ["score"]),
+    ]
+    weights.append(numpy_helper.from_array(np.array([-1], "i8"), "flat"))
+    return _model(nodes, weights, ["n", width])
+
+
 def _layers(
     last: str, widths: Sequence[int], seed: int, scales: Sequence[float] = ()
 ) -> tuple[list[Any], list[Any], str]:
