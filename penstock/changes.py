@@ -103,7 +103,23 @@ def summary(entry: Entry) -> str:
 
 
 def _of_change(entry: Entry) -> Iterator[str]:
+    if entry.subject_kind == "decision":
+        return iter([decision(json.loads(entry.after or ""))])
     return _of_state(entry.before, entry.after) if entry.subject_kind == "deployment" else _of_model(entry)
+
+
+def decision(told: Mapping[str, Any]) -> str:
+    """Return in a few words what a decision of the controller changes, or which one was answered."""
+    if "number" in told:
+        return f"decision {told['number']}"
+    kind, arm = told["kind"], told["arm"]
+    if kind == "step":
+        return f"{arm} {told['before']:g} % -> {told['to']:g} %"
+    if kind == "reweigh":
+        shares = {**told["evidence"]["shares"], "active": told["to"]}
+        return ", ".join(f"{name} {percent:g} %" for name, percent in sorted(shares.items()))
+    words = {"promote": f"{arm} becomes active", "withdraw": f"{arm} goes", "rollback": "back to the version before"}
+    return words.get(kind, str(kind))
 
 
 def _of_refusal(entry: Entry) -> Iterator[str]:

@@ -20,6 +20,7 @@ PREFIX = "io.penstock"
 EVENT_BYTES = 900_000  # of an event; a larger one leaves out what the audit has anyway
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNREADABLE = f"{PREFIX}.audit.unreadable"
+DECIDED = ("step", "promote", "reweigh", "withdraw", "rollback", "retrain", "shadow", "enter")
 TYPES = {
     ("deployment", "apply"): f"{PREFIX}.deployment.applied",
     ("deployment", "tag"): f"{PREFIX}.deployment.applied",  # a tag that it follows was moved
@@ -35,6 +36,15 @@ TYPES = {
     ("model", "untag"): f"{PREFIX}.model.untagged",
     ("model", "note"): f"{PREFIX}.model.noted",
     ("model", "remove"): f"{PREFIX}.model.removed",
+    ("deployment", "step"): f"{PREFIX}.deployment.reweighted",
+    ("deployment", "withdraw"): f"{PREFIX}.deployment.withdrawn",
+    ("decision", "propose"): f"{PREFIX}.decision.proposed",
+    ("decision", "approve"): f"{PREFIX}.decision.approved",
+    ("decision", "veto"): f"{PREFIX}.decision.vetoed",
+    **{
+        ("decision", kind): f"{PREFIX}.decision.made" for kind in ("step", "promote", "reweigh", "withdraw", "rollback")
+    },
+    ("policy", "apply"): f"{PREFIX}.policy.applied",
     ("experiment", "finish"): f"{PREFIX}.experiment.finished",
 }
 BEYOND = ("event_schema",)  # of a deployment's state: long, and in the audit

@@ -94,7 +94,7 @@ def load_deployment(path: str | Path) -> Loaded:
     from schemas.problems import problems_of
 
     path = Path(path)
-    declared = _read_yaml(path)
+    declared = read_yaml(path)
     try:
         deployment = Deployment.model_validate(declared)
     except ValidationError as error:
@@ -109,7 +109,7 @@ def load_deployment(path: str | Path) -> Loaded:
     return Loaded(deployment, reader, path)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, keys: str = "name, input, output and arms") -> dict[str, Any]:
     import yaml
 
     from schemas.errors import DeploymentInvalid
@@ -119,14 +119,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             declared = yaml.safe_load(file)
     except OSError as error:
         raise DeploymentInvalid(
-            [f"{path}: cannot be read ({error.strerror}); give the path of a deployment's YAML file"]
+            [f"{path}: cannot be read ({error.strerror}); give the path of a YAML file with the keys {keys}"]
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DeploymentInvalid([f"{path}: is not YAML: {error}"]) from None
     if not isinstance(declared, dict):
-        raise DeploymentInvalid(
-            [f"{path}: must hold the keys name, input, output and arms, not {type(declared).__name__}"]
-        )
+        raise DeploymentInvalid([f"{path}: must hold the keys {keys}, not {type(declared).__name__}"])
     return declared
 
 

@@ -49,6 +49,18 @@ class AlertUnknown(PenstockError):
     """An id that no alert has, or more than one."""
 
 
+class DecisionUnknown(PenstockError):
+    """A number that no decision has."""
+
+
+class TopicUnreadable(PenstockError):
+    """A topic that the controller needs cannot be read."""
+
+
+class NothingRecorded(PenstockError):
+    """There are no outcomes that a policy could be tried on."""
+
+
 class TakenOver(PenstockError):
     """Another process publishes the same events now; this one must end."""
 

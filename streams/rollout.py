@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TAGGED = ("tag", "untag")
 STAYING = ("active", "fallback")  # roles that are not promoted
+SHARING = ("canary", "challenger")  # roles that have a share of the events
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +180,80 @@ def promoted(world: World, name: str, arm: str = "canary", *, keep: bool = False
     now = replace(active, ref=chosen.pinned, model=chosen.model, version=chosen.version, digest=chosen.digest)
     arms = [now if each is active else each for each in old.arms]
     if not keep:
-        del declared["arms"][place], arms[place]
-        for each, stays in zip(arms, declared["arms"], strict=False):  # it keeps its name, and so its keys
-            if each.name != stays["role"]:
-                stays["name"] = each.name
-    deployment = deployment_of(name, declared)
-    new = State.of(deployment, old.revision + 1, json.loads(old.event_schema), arms, paused=old.paused)
-    return _change("promote", old, new, f"{arm} {chosen.pinned}")
+        _leave(declared, arms, place)
+    return _change("promote", old, _declared(old, declared, arms), f"{arm} {chosen.pinned}")
+
+
+def withdrawn(world: World, name: str, arm: str, roles: Sequence[str] = SHARING) -> Change | None:
+    """Take an arm of these roles away; the events that it had go to the others. Raises ChangeRefused."""
+    old = _state(world, name)
+    chosen = _sharing(old, arm, roles)
+    declared, arms = json.loads(old.declaration), list(old.arms)
+    _leave(declared, arms, old.arms.index(chosen))
+    return _change("withdraw", old, _declared(old, declared, arms))
+
+
+def reweighted(world: World, name: str, shares: Mapping[str, float]) -> Change | None:
+    """Give arms other shares of the events, in percent by their names; the active arm has what all others leave.
+
+    Raises ChangeRefused where there is no such arm, or nothing would be left.
+    """
+    old = _state(world, name)
+    chosen = {_sharing(old, arm): percent for arm, percent in shares.items()}
+    declared, arms = json.loads(old.declaration), list(old.arms)
+    for arm, percent in chosen.items():
+        place = old.arms.index(arm)
+        declared["arms"][place]["percent"], arms[place] = percent, replace(arm, weight=percent)
+    return _change("step", old, _declared(old, declared, arms))
+
+
+def joined(
+    world: World, name: str, declared_arm: Mapping[str, Any], version: Version, *, instead_of: str | None = None
+) -> Change | None:
+    """Add an arm with a version. declared_arm: as in the YAML file. instead_of: an arm that goes.
+
+    Raises ChangeRefused.
+    """
+    old = _state(world, name)
+    declared, arms = json.loads(old.declaration), list(old.arms)
+    if instead_of is not None:
+        leaving = old.arm(instead_of)
+        if leaving is None or leaving.role in STAYING:
+            raise ChangeRefused(f"{name} has no arm {instead_of!r} that could make room for another one")
+        _leave(declared, arms, old.arms.index(leaving))
+    percent, at = declared_arm.get("percent"), len(declared["arms"])
+    new = ArmState(
+        str(declared_arm.get("name") or declared_arm["role"]),
+        *(str(declared_arm["role"]), str(declared_arm["model"])),
+        *(version.model, version.version, version.digest),
+        weight=percent,
+    )
+    declared["arms"].append(dict(declared_arm))
+    arms.insert(at, new)
+    return _change("join", old, _declared(old, declared, arms))
+
+
+def _sharing(state: State, arm: str, roles: Sequence[str] = SHARING) -> ArmState:
+    """Return an arm of these roles. Raises ChangeRefused."""
+    chosen = state.arm(arm)
+    if chosen is None or chosen.role not in roles:
+        others = ", ".join(each.name for each in state.arms if each.role in roles) or "none"
+        raise ChangeRefused(f"{state.deployment} has no arm {arm!r} that is {' or '.join(roles)}; it has {others}")
+    return chosen
+
+
+def _leave(declared: dict[str, Any], arms: list[ArmState], place: int) -> None:
+    """Take an arm out of a declaration and its state; the others keep their names, and so their keys."""
+    del declared["arms"][place], arms[place]
+    for each, stays in zip(arms, declared["arms"], strict=False):
+        if each.name != stays["role"]:
+            stays["name"] = each.name
+
+
+def _declared(old: State, declared: Mapping[str, Any], arms: Sequence[ArmState]) -> State:
+    """Return the next state, with this declaration. Raises ChangeRefused where it is none."""
+    deployment = deployment_of(old.deployment, declared)
+    return State.of(deployment, old.revision + 1, json.loads(old.event_schema), arms, paused=old.paused)
 
 
 def rolled_back(world: World, name: str, to: int | None = None, *, force: bool = False) -> Change | None:

@@ -1,0 +1,1 @@
+"""The controller: reads what is known of candidates, decides by policy, and changes control."""
