@@ -93,7 +93,8 @@ class Job:
     def matrix(self, rows: Sequence[dict[str, Any]]) -> Any:
         """Return what the model reads of events: float32 [events, ...]."""
         if len(self.features) == 1:
-            return np.array([row[self.features[0]] for row in rows], np.float32)
+            found = np.array([row[self.features[0]] for row in rows], np.float32)
+            return found if found.ndim > 1 else found[:, None]
         return np.array([[row[name] or 0.0 for name in self.features] for row in rows], np.float32)
 
     def told(self) -> str:
