@@ -162,11 +162,16 @@ def curve(where: Broker, name: str, runs: int, most: int | None) -> list[Point]:
                 continue
             found[number].append(measured(where, number))
             print(f"  {name} {found[number][-1]}{'' if runs == 1 else f'  (run {turn + 1})'}", flush=True)
-    middle = statistics.median
+    figures = ("cpu", "rate", "mib", "disk")
     return [
-        Point(number, *(middle(getattr(p, figure) for p in points) for figure in ("cpu", "rate", "mib", "disk")))
+        Point(number, *(middle([getattr(point, figure) for point in points]) for figure in figures))
         for number, points in found.items()
     ]
+
+
+def middle(values: Sequence[float]) -> float:
+    """Return the median of what is known: a run that was committed in one go has no cost of its middle."""
+    return statistics.median([value for value in values if not math.isnan(value)] or [math.nan])
 
 
 def alike(name: str, points: Sequence[Point]) -> Sequence[Point]:
