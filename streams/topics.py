@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 OVERHEAD = 16 << 10  # bytes that a record batch and a dead letter's headers add to a value
 TIMEOUT = 10.0
+APPEAR_SECONDS = 60.0  # a broker that is asked for hundreds of topics at once takes its time to show one
 TRIES = 3
 SILENT = {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}
 
@@ -122,7 +123,7 @@ class Topics:
         return self._appeared(name)
 
     def _appeared(self, name: str) -> Topic:
-        deadline = time.monotonic() + TIMEOUT
+        deadline = time.monotonic() + APPEAR_SECONDS
         while time.monotonic() < deadline:
             topic = self.get(name)
             if topic is not None and topic.partitions:
