@@ -101,7 +101,7 @@ class Rewards:
     def tell(self, topic: str, deployment: str, partition: int, at: int) -> Iterator[Out]:
         """Yield what is due at a record time (ms): nothing while there is nothing to say."""
         due = {place: sums for place, sums in sorted(self.sums.items()) if any(sums)}
-        if at // EVERY_MS <= self.said or not due:
+        if at // EVERY_MS == self.said or not due:  # not "before": a clock that is ahead must not silence the others
             return
         names = ("revision", "arm", "metric", "segment", "value", "count", "total", "squares")
         record = {

@@ -28,6 +28,7 @@ from schemas.errors import Explained, RecordInvalid
 from schemas.policy import Policy
 from schemas.values import as_bytes
 from streams import control
+from streams.codes import DENIED
 from streams.control import COMPACTED, ControlTopics, read, state_of
 from streams.control_writer import Author, Writer
 from streams.errors import ControlUnavailable, Refused
@@ -132,8 +133,10 @@ class Controller:
                     for fold, each in kept.folds.items() if deployment in ("", name) else ():
                         if (decision := each.take(fact)) is not None:
                             self.todo[name, fold] = decision
-            except (PartInvalid, RecordInvalid, ValueError, KeyError, TypeError) as error:
+            except (PartInvalid, RecordInvalid) as error:  # of another release, or nobody's
                 log.debug("%s@%d is passed over: %s", place.topic, place.offset, error)
+            except (ValueError, KeyError, TypeError) as error:
+                log.warning("%s@%d is passed over: %s: %s", place.topic, place.offset, type(error).__name__, error)
 
     def _facts(self, kept: Kept, place: Place, message: Message) -> Iterator[tuple[str, Fact]]:
         value = as_bytes(message.value()) or b""
@@ -277,16 +280,16 @@ class Reader:
         """Yield what can be taken, after reading for POLL_SECONDS at most."""
         self._look()
         for message in self._consumer.consume(MOST, POLL_SECONDS):
-            topic, offset = message.topic(), message.offset()
-            assert topic is not None
-            error = message.error()
-            if error is None and offset is not None:
+            topic, offset, error = message.topic() or "", message.offset() or 0, message.error()
+            if error is None:
                 self._ended.discard(topic)
                 self._order.add(Place(message.timestamp()[1], topic, offset), message)
-            elif error is not None and error.code() == KafkaError._PARTITION_EOF:
+            elif error.code() == KafkaError._PARTITION_EOF:
                 self._ended.add(topic)
-            elif error is not None and not error.retriable():
+            elif error.code() in DENIED:
                 raise TopicUnreadable(f"{topic} cannot be read: {error.str()}; grant READ on it")
+            else:
+                log.info("%s cannot be read now: %s", topic or "a topic", error.str())
         now = int(self._clock() * 1000)
         for topic in (*self._ended, *self._missing):
             self._order.ended(topic, now)
