@@ -179,7 +179,8 @@ class Arms:
         *others, last = self._chains[name]
         for contender in (*others, last):
             if contender is not last and contender.breaker.open:
-                self._note(batch, contender.name, rows, None, 0.0)
+                if contender.name == name:
+                    self._note(batch, name, rows, None, 0.0)
                 waiting = {why or OPEN: which for why, which in waiting.items()}
                 continue
             began = self._clock()
@@ -202,9 +203,10 @@ class Arms:
                 return []
         return [refusals[row] for found in passed.values() for row in found]
 
-    def _note(self, batch: _Batch, name: str, rows: Rows | None, ran: Ran | None, seconds: float) -> None:
+    @staticmethod
+    def _note(batch: _Batch, name: str, rows: Rows | None, ran: Ran | None, seconds: float) -> None:
         """Note what an arm did with its share of the rows; `ran` is None where its model was not tried."""
-        if rows is not None and name in self._chains:
+        if rows is not None:
             failed = len(rows) if ran is None else len(ran.refused)
             batch.shares[name] = Share(len(rows), failed, int(ran is not None), round(seconds * 1e6))
 

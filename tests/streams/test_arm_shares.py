@@ -61,6 +61,19 @@ def test_while_its_circuit_is_open_all_events_of_an_arm_count_as_failed() -> Non
     assert outcome.shares["canary"] == Share(own, own, 0, 0)
 
 
+def test_an_open_circuit_of_who_might_step_in_says_nothing_of_its_own_events() -> None:
+    clock = Clock()
+    active = contender("active", Times(1, fails=range(1, COUNT)), clock)
+    canary, last = contender("canary", Times(2, fails=range(COUNT)), clock), contender("fallback", Times(3), clock)
+    chains = {"active": [active, last], "canary": [canary, active, last]}
+    arms = Arms(chains, Router({"active": 75.0, "canary": 25.0}, "salt"), clock=clock)
+    for _ in range(LEAST):
+        outcome = arms.run(frame(*range(COUNT)), places(COUNT))
+    assert all(arms.circuits.values())
+    own = len(assigned())
+    assert outcome.shares == {"active": Share(COUNT - own, COUNT - own, 0, 0), "canary": Share(own, own, 0, 0)}
+
+
 def test_an_arm_that_has_all_events_has_no_share() -> None:
     outcome = Arms({"active": [contender("active", Times(1), Clock())]}).run(frame(1, 2), places(2))
     assert outcome.shares == {}
